@@ -1,0 +1,63 @@
+"""A run's folder on disk: rows appended whole, checkpoints that appear at once or not at all.
+
+    DIR/config.json      the resolved flags               DIR/metrics.jsonl, samples.jsonl     one write a step
+    DIR/step-NNNNNN/     a model directory in Hugging Face layout (weights, config, tokenizer) + trainer.pt
+
+A checkpoint is written under another name and renamed, so a kill at any moment leaves the previous one. Data order and
+sampling seeds are functions of the step, so weights, optimizer and step are the whole state. Left out: sharded state.
+"""
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from model import save_model
+
+CARRIED = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
+           "merges.txt", "chat_template.jinja", "generation_config.json")
+
+
+def write_atomically(path, text: str):
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def append_rows(path, rows):
+    """Appends JSON rows in one system call: a killed run leaves whole rows only."""
+    with open(path, "ab", buffering=0) as f:
+        f.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def cut_rows(path, step):
+    """Drops the rows of `step` and later ones: they are about to be made again."""
+    path = Path(path)
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] < step]
+        write_atomically(path, "".join(line + "\n" for line in lines))
+
+
+def save(run, step, model, optimizer, tokenizer_from, keep=2):
+    """Writes run/step-NNNNNN (step = optimiser steps done); the last `keep` stay. -> its path."""
+    final = Path(run) / f"step-{step:06d}"
+    if final.exists():
+        return final
+    temporary = final.with_name(final.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    save_model(model, temporary)
+    for name in CARRIED:
+        if (Path(tokenizer_from) / name).exists():
+            shutil.copy(Path(tokenizer_from) / name, temporary / name)
+    torch.save({"step": step, "optimizer": optimizer.state_dict()}, temporary / "trainer.pt")
+    os.replace(temporary, final)
+    for old in saved(run)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def saved(run) -> list[Path]:
+    """The run's checkpoints, oldest first."""
+    return sorted(p for p in Path(run).glob("step-*") if p.suffix != ".tmp")

@@ -1,0 +1,144 @@
+"""What the trainer reads: tokenizers with their chat prompt, and the two JSONL formats.
+
+    problems.jsonl    {"id", "source_language", "target_language", "source", "tests": [{"stdin", "stdout"}, ...]}
+    ir_groups.jsonl   {"id", "language": "c", "source", "winners": [ir, ...], "losers": [ir, ...], "meta": {...}}
+
+Every row is checked before any work starts; a bad one is named by file, line and field, with the mend. This file
+imports no torch, so that the judge's workers start quickly. Left out: tokenizer training (toy/make.py does it).
+"""
+import json
+from pathlib import Path
+
+from languages import LANGUAGES
+
+
+# ---------------------------------------------------------------------------------------------- JSONL
+
+def read_jsonl(path, required: dict[str, type]) -> list[tuple[int, dict]]:
+    """Rows of a JSONL file with their line numbers (from 1); blank lines are passed over.
+
+    required: field -> type that it must have. Raises ValueError naming file, line, field and mend."""
+    rows = []
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except OSError as e:
+        raise ValueError(f"{path}: cannot be read ({e.strerror}); give the path of a JSONL file") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as e:                      # UnicodeDecodeError is one too
+            raise ValueError(f"{path}:{number}: not a JSON row ({e}); write one JSON object a line, UTF-8") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}:{number}: the row is a {type(row).__name__}; it must be a JSON object")
+        for field, kind in required.items():
+            if field not in row:
+                raise ValueError(f'{path}:{number}: "{field}" is missing; add it ({kind.__name__})')
+            if not isinstance(row[field], kind):
+                raise ValueError(f'{path}:{number}: "{field}" is a {type(row[field]).__name__}; '
+                                 f"it must be a {kind.__name__}")
+        rows.append((number, row))
+    return rows
+
+
+def _unique_ids(path, rows):
+    first = {}
+    for number, row in rows:
+        if row["id"] in first:
+            raise ValueError(f'{path}:{number}: "id" {row["id"]!r} is already on line {first[row["id"]]}; '
+                             "ids must be unique")
+        first[row["id"]] = number
+    return [row for _, row in rows]
+
+
+def read_problems(path) -> list[dict]:
+    """The translation problems of a file, checked. Raises ValueError (file:line, field, mend)."""
+    rows = read_jsonl(path, {"id": str, "source_language": str, "target_language": str, "source": str, "tests": list})
+    for number, row in rows:
+        where = f"{path}:{number}"
+        for field in ("source_language", "target_language"):
+            if row[field] not in LANGUAGES:
+                raise ValueError(f'{where}: "{field}" is {row[field]!r}; known are {", ".join(LANGUAGES)}')
+        if not row["source"].strip():
+            raise ValueError(f'{where}: "source" is empty; give the program to translate')
+        if not row["tests"]:
+            raise ValueError(f'{where}: "tests" is empty; give at least one {{"stdin", "stdout"}}')
+        for k, test in enumerate(row["tests"]):
+            for field in ("stdin", "stdout"):
+                if not isinstance(test, dict) or not isinstance(test.get(field), str):
+                    raise ValueError(f'{where}: "tests"[{k}] needs a string "{field}"')
+        if not isinstance(row.get("declaration", ""), str):
+            raise ValueError(f'{where}: "declaration" must be a string')
+    if not rows:
+        raise ValueError(f"{path}: holds no problem; give at least one row")
+    return _unique_ids(path, rows)
+
+
+def read_groups(path) -> list[dict]:
+    """The IR groups of a file, checked; n >= 1 winners, m >= 1 losers. Raises ValueError (file:line, field, mend)."""
+    rows = read_jsonl(path, {"id": str, "language": str, "source": str, "winners": list, "losers": list})
+    for number, row in rows:
+        for field in ("winners", "losers"):
+            if not row[field] or not all(isinstance(ir, str) and ir.strip() for ir in row[field]):
+                raise ValueError(f'{path}:{number}: "{field}" must be a list of at least one non-empty IR text')
+    if not rows:
+        raise ValueError(f"{path}: holds no group; give at least one row")
+    return _unique_ids(path, rows)
+
+
+# ---------------------------------------------------------------------------------------------- tokenizers
+
+class Tokenizer:
+    """encode(str) -> ids without specials, decode(ids) -> str without specials, eos_ids, chat_prompt(str) -> ids.
+
+    Reads `tokenizer.model` (SentencePiece) or `tokenizer.json` (byte-level BPE of Qwen, Llama 3, DeepSeek)."""
+
+    def __init__(self, directory):
+        directory = Path(directory)
+        if (directory / "tokenizer.json").exists():
+            from tokenizers import Tokenizer as Backend
+            backend = Backend.from_file(str(directory / "tokenizer.json"))
+            self.encode = lambda text: backend.encode(text, add_special_tokens=False).ids
+            self.decode = lambda ids: backend.decode(list(ids), skip_special_tokens=True)
+            self._special = backend.token_to_id
+            self.vocab_size = backend.get_vocab_size()
+        elif (directory / "tokenizer.model").exists():
+            from sentencepiece import SentencePieceProcessor
+            backend = SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
+            self.encode = backend.encode
+            self.decode = lambda ids: backend.decode(list(ids))
+            self._special = lambda piece: None if (i := backend.piece_to_id(piece)) == backend.unk_id() else i
+            self.vocab_size = backend.vocab_size()
+        else:
+            raise FileNotFoundError(f"{directory}: no tokenizer.json and no tokenizer.model; "
+                                    "copy the model's tokenizer beside its weights")
+        self.eos_ids = _eos_ids(directory)
+
+    def chat_prompt(self, text: str) -> list[int]:
+        """One user turn, ready for the answer: ChatML where the vocabulary has it (with the empty think block where
+        it knows <think>: Qwen3's non-thinking mode, the paper's), otherwise the plain text and a blank line."""
+        start, end = self._special("<|im_start|>"), self._special("<|im_end|>")
+        if start is None or end is None:
+            return self.encode(text + "\n\n")
+        ids = [start, *self.encode("user\n" + text), end, *self.encode("\n"), start, *self.encode("assistant\n")]
+        if self._special("<think>") is not None:
+            ids += [self._special("<think>"), *self.encode("\n\n"), self._special("</think>"), *self.encode("\n\n")]
+        return ids
+
+
+def _eos_ids(directory: Path) -> set[int]:
+    """EOS ids of generation_config.json and config.json together (Qwen3 has two). Sampling settings are not read."""
+    ids = set()
+    for name in ("generation_config.json", "config.json"):
+        if (directory / name).exists():
+            value = json.loads((directory / name).read_text()).get("eos_token_id")
+            ids |= set(value if isinstance(value, list) else [] if value is None else [value])
+    if not ids:
+        raise ValueError(f'{directory}/config.json: no "eos_token_id"; add the id of the token that ends an answer')
+    return ids
+
+
+def load_tokenizer(directory) -> Tokenizer:
+    """The tokenizer in a Hugging Face model directory. Raises FileNotFoundError or ValueError naming the file."""
+    return Tokenizer(directory)

@@ -1,0 +1,136 @@
+"""pass@k of a model on translation problems, per source and target language, with 95 % intervals.
+
+    python evaluate.py --model DIR --problems P.jsonl [--samples 1] [--temperature 0] [--k 1] [--out EVAL.jsonl]
+
+pass@k is the unbiased estimator of Chen et al. (arXiv 2107.03374): 1 - C(n - c, k) / C(n, k) for c passes in n samples.
+The interval is Wilson's, over problems. Judge errors are left out of the numbers and counted; so are problems of a
+language whose tools are missing.
+"""
+import argparse
+import math
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from checkpoint import append_rows
+from data import load_tokenizer, read_problems
+from languages import LANGUAGES, found
+from model import load_model
+from reward import JudgePool, canaries, translation_prompt
+from rollout import generate
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Probability that at least one of k samples passes, from c passes in n >= k samples."""
+    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def wilson(p: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a proportion p seen in n trials (Wilson 1927)."""
+    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
+
+
+def evaluate(model, tokenizer, problems, pool, samples=1, temperature=0.0, max_new_tokens=1024, seed=0, desc="evaluate"):
+    """Samples and judges. -> rows {"id", "source_language", "target_language", "completions", "verdicts", "n", "passed"}
+    in the order of `problems`; n counts verdicts other than JE."""
+    prompts = [tokenizer.chat_prompt(translation_prompt(p)) for p in problems]
+    with tqdm(total=len(problems) * samples, desc=desc + ": sampling", unit="sample") as bar:
+        groups = generate(model, prompts, samples, max_new_tokens, temperature, tokenizer.eos_ids, seed, progress=bar.update)
+    texts = [[tokenizer.decode(y.tolist()) for y in group.responses] for group in groups]
+    futures = [[pool.submit(p, text) for text in of] for p, of in zip(problems, texts)]
+    rows = []
+    with tqdm(total=len(problems) * samples, desc=desc + ": judging", unit="program") as bar:
+        for problem, of, text in zip(problems, futures, texts):
+            verdicts = []
+            for future in of:
+                verdicts.append(future.result().status)
+                bar.update()
+            rows.append({"id": problem["id"], "source_language": problem["source_language"],
+                         "target_language": problem["target_language"], "completions": text, "verdicts": verdicts,
+                         "n": sum(v != "JE" for v in verdicts), "passed": verdicts.count("AC")})
+    return rows
+
+
+def scores(rows, k=1) -> dict:
+    """{(source or "all", target or "all"): (pass@k, problems)} over the rows that have at least k verdicts."""
+    cells = defaultdict(list)
+    for row in rows:
+        if row["n"] >= k:
+            value = pass_at_k(row["n"], row["passed"], k)
+            for source in (row["source_language"], "all"):
+                for target in (row["target_language"], "all"):
+                    cells[source, target].append(value)
+    return {cell: (sum(v) / len(v), len(v)) for cell, v in cells.items()}
+
+
+def table(columns: dict, k=1) -> str:
+    """A table, a row per target language, of runs over the same problems. columns: title -> rows of evaluate()."""
+    per = {title: scores(rows, k) for title, rows in columns.items()}
+    cells = list(per.values())[0]
+    lines = [f"{'pass@' + str(k):<24}{'problems':>9}  " + "".join(f"{title:>24}" for title in per)]
+    order = [(s, t) for t in (*LANGUAGES, "all") for s in (*LANGUAGES, "all") if (s, t) in cells]
+    for source, target in order:
+        if source != "all" and (target == "all" or sum(t == target for _, t in cells) < 3):
+            continue                                                       # one source only: the "all" row says it
+        name = f"{'any' if source == 'all' else source} -> {'any' if target == 'all' else target}"
+        line = f"{name:<24}{cells[source, target][1]:>9}  "
+        for values in per.values():
+            p, n = values[source, target]
+            low, high = wilson(p, n)
+            line += f"{100 * p:>10.1f} % [{100 * low:4.1f}, {100 * high:4.1f}]"
+        lines.append(line)
+    errors = {title: sum(len(r["verdicts"]) - r["n"] for r in rows) for title, rows in columns.items()}
+    if any(errors.values()):
+        lines.append(f"judge errors, left out: {errors}")
+    return "\n".join(lines)
+
+
+def runnable(problems, what="problems"):
+    """The problems whose target language can be judged here; says what is left out and what to install."""
+    _, missing = found()
+    for language, mend in missing.items():
+        if count := sum(p["target_language"] == language for p in problems):
+            print(f"{count} of {len(problems)} {what} left out: {language} is missing ({mend})")
+    kept = [p for p in problems if p["target_language"] not in missing]
+    if not kept:
+        raise ValueError(f"none of the {len(problems)} {what} has a target language that is installed here")
+    return kept
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--problems", required=True)
+    parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--k", type=int, default=1)
+    parser.add_argument("--max-new-tokens", type=int, default=1024)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--out", help="one row a problem; refused when it exists")
+    args = parser.parse_args()
+    if args.k > args.samples:
+        parser.error(f"--k {args.k} needs --samples of at least {args.k}")
+    if args.out and Path(args.out).exists():
+        parser.error(f"--out {args.out} exists; give another name or remove it")
+    try:
+        problems = runnable(read_problems(args.problems))
+        tokenizer = load_tokenizer(args.model)
+        model = load_model(args.model, "cuda" if torch.cuda.is_available() else "cpu")
+    except (ValueError, FileNotFoundError) as e:
+        parser.exit(2, f"{e}\n")
+    with JudgePool(args.workers) as pool:
+        canaries(pool, sorted({p["target_language"] for p in problems}))
+        rows = evaluate(model, tokenizer, problems, pool, args.samples, args.temperature, args.max_new_tokens, args.seed)
+    if args.out:
+        append_rows(args.out, rows)
+    print(table({Path(args.model).name: rows}, args.k))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The paper's equations as pure functions of log-probabilities: no model, no configuration, torch only.
+
+    Wu et al., "On-Policy Optimization with Group Equivalent Preference ...", NeurIPS 2025, arXiv 2505.12723
+    REINFORCE++: arXiv 2501.03262; GRPO: arXiv 2402.03300; RLOO: arXiv 2402.14740; DPO: arXiv 2305.18290
+
+rhat = log pi_theta(y|x) - log pi_ref(y|x), the implicit reward of Eq. (8), is a scalar per sequence. A group has n winners
+(equivalent programs) and m losers (inequivalent ones); n and m are free. R_i is the number of tokens of response i, EOS
+included. Advantages are constants: they carry no gradient.
+"""
+import torch
+import torch.nn.functional as F
+
+
+# ------------------------------------------------------------------------------------- preferences, off-policy
+
+def gepo_loss(winners, losers, beta, lam):
+    """Eq. (9) of one group. winners [n], losers [m]: rhat, float. -> (preference, variance), two scalars.
+
+    The loss is preference + lam * variance. The terms are returned apart because they must be logged apart: rhat is a
+    sum over tokens, so the second can outweigh the first 10 to 40 times (`lam` is here to keep the equation's arguments
+    together; gepo_coefficients applies it). The paper does not say how Var is normalised: 1/n here, so n = 1 gives 0."""
+    margin = winners.mean() - losers.mean()
+    preference = -F.logsigmoid(beta * margin)                                        # Eq. 9, first term (Eq. 6, 8)
+    variance = (winners - winners.mean()).square().mean()                            # Eq. 9, second term, without beta
+    return preference, variance
+
+
+def gepo_coefficients(winners, losers, beta, lam):
+    """d(Eq. 9)/d(rhat) in closed form: ([n], [m]). Eq. 9 is not separable over the responses, but its gradient is
+    sum_i c_i * grad log pi(y_i|x) with these c_i, so a group can be back-propagated one member at a time, exactly."""
+    s = torch.sigmoid(-beta * (winners.mean() - losers.mean()))
+    n, m = len(winners), len(losers)
+    return -beta * s / n + 2 * lam * (winners - winners.mean()) / n, (beta * s / m).expand(m)
+
+
+def dpo_loss(winner, loser, beta):
+    """Eq. (3) of one pair. winner, loser: rhat, scalars (or any equal shapes, unreduced)."""
+    return -F.logsigmoid(beta * (winner - loser))                                    # Eq. 3
+
+
+# ------------------------------------------------------------------------------------- policy gradient, on-policy
+
+def normalise(advantages, mean_of=None):
+    """(A - mean) * rsqrt(max(var, 1e-8)) over ALL response tokens of the global batch; equal values give exactly 0.
+
+    advantages: list of [R_i]. mean_of: reduces a float64 [3] tensor (count, sum, sum of squares) over ranks in place."""
+    flat = torch.cat(advantages).double()
+    moments = torch.stack([torch.tensor(float(len(flat)), dtype=torch.float64), flat.sum().cpu(), flat.square().sum().cpu()])
+    if mean_of is not None:
+        mean_of(moments)
+    mean, square = (moments[1:] / moments[0]).tolist()
+    scale = max(square - mean * mean, 1e-8) ** -0.5
+    return [((a.double() - mean) * scale).float() for a in advantages]
+
+
+def token_returns(rewards, kl, kl_coef):
+    """REINFORCE++'s token rewards, summed from the right with gamma = 1: G_t = rew_t + G_(t+1).  -> list of [R_i].
+
+    rewards [N]; kl: list of [R_i], k1 = logp_old - logp_ref of each token: the KL of Eq. (1), put into the reward."""
+    returns = []
+    for reward, k1 in zip(rewards, kl):
+        token = -kl_coef * k1.detach().float()
+        token[-1] += float(reward)
+        returns.append(token.flip(0).cumsum(0).flip(0))
+    return returns
+
+
+def reinforce_pp_advantages(rewards, kl, kl_coef, mean_of=None):
+    """REINFORCE++ (arXiv 2501.03262): returns normalised over all tokens of the global batch. -> list of [R_i]."""
+    return normalise(token_returns(rewards, kl, kl_coef), mean_of)
+
+
+def group_rewards(rewards, groups, how):
+    """Rewards compared with those of the same prompt. rewards [N] float, groups [N] int64 (which prompt). -> [N] float.
+
+    how: "reinforce++-baseline" R - mean;  "grpo" (R - mean) / (std + 1e-6), 1/N std;  "rloo" R - mean of the others
+    (a sample without others gets 0)."""
+    one = torch.ones_like(rewards)
+    size = int(groups.max()) + 1 if len(groups) else 0
+    total = lambda x: torch.zeros(size, dtype=rewards.dtype).index_add_(0, groups, x)[groups]
+    count = total(one)
+    centred = rewards - total(rewards) / count
+    if how == "reinforce++-baseline":
+        return centred
+    if how == "grpo":
+        return centred / ((total(centred.square()) / count).sqrt() + 1e-6)
+    if how == "rloo":
+        return centred * count / (count - 1).clamp(min=1)                            # = R - (sum - R) / (count - 1)
+    raise ValueError(f"unknown advantage {how!r}; known are reinforce++, reinforce++-baseline, grpo, rloo")
+
+
+def advantages(rewards, groups, kl, kl_coef, how, mean_of=None):
+    """Per-token advantages of the whole batch for any --advantage. rewards [N], groups [N], kl: list of [R_i].
+
+    The KL of Eq. (1) is in the token reward for all of them; REINFORCE++ and its baseline variant normalise over the
+    global batch, GRPO and RLOO do not."""
+    if how == "reinforce++":
+        return reinforce_pp_advantages(rewards, kl, kl_coef, mean_of)
+    returns = token_returns(group_rewards(rewards, groups, how), kl, kl_coef)
+    return normalise(returns, mean_of) if how == "reinforce++-baseline" else returns
+
+
+def clipped_policy_loss(logp, logp_old, advantages, clip_eps):
+    """Eq. (5), per token and unreduced: logp (policy), logp_old (at sampling time), advantages of one shape."""
+    rho = torch.exp(logp - logp_old)
+    return -torch.minimum(rho * advantages, rho.clamp(1 - clip_eps, 1 + clip_eps) * advantages)      # Eq. 5
+
+
+def oorl_loss(on_policy, off_policy, w_rl, w_gepo):
+    """Eq. (10). train.py never forms this sum: it scales each half by its weight and back-propagates it at once."""
+    return w_rl * on_policy + w_gepo * off_policy                                    # Eq. 10

@@ -1,0 +1,70 @@
+"""Batched sampling with a KV cache: a prompt is read once, its samples continue from copies of its cache.
+
+Samples come from the distribution that is differentiated: softmax(logits / temperature), no top-k, no top-p; the
+log-prob of every sampled token is kept. EOS is a response token; a truncated sample has none. Finished sequences leave
+the batch. Shapes: B running sequences, V vocabulary.
+"""
+import torch
+
+from groups import Group
+from model import KVCache
+
+
+@torch.no_grad()
+def generate(model, prompts, samples, max_new_tokens, temperature, eos_ids, seed, batch_size=256, progress=None):
+    """prompts: list of token lists -> list of Groups, `samples` responses each, with sampled token log-probs [R_i].
+
+    temperature 0 is greedy (log-probs are then those of temperature 1). At most batch_size sequences run at a time.
+    progress: called with the number of sequences just finished. Raises ValueError for an empty prompt."""
+    if any(not p for p in prompts):
+        raise ValueError(f"prompt {[bool(p) for p in prompts].index(False)} is empty; a prompt needs at least one token")
+    generator = torch.Generator(device=model.device).manual_seed(seed)
+    eos = torch.tensor(sorted(eos_ids), device=model.device)
+    responses, logps = {}, {}
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))               # like lengths run together
+    per_batch = max(1, batch_size // samples)
+    for at in range(0, len(order), per_batch):
+        ids = order[at:at + per_batch]
+        _generate_batch(model, [prompts[i] for i in ids], [(i, s) for i in ids for s in range(samples)],
+                        samples, max_new_tokens, temperature, eos, generator, responses, logps, progress)
+    return [Group(torch.tensor(p), [responses[i, s] for s in range(samples)], [logps[i, s] for s in range(samples)])
+            for i, p in enumerate(prompts)]
+
+
+def _generate_batch(model, prompts, names, samples, max_new_tokens, temperature, eos, generator, responses, logps, progress):
+    device, lengths = model.device, torch.tensor([len(p) for p in prompts])
+    width = int(lengths.max())
+    cache = KVCache(model.config, len(prompts), width + max_new_tokens, device, model.lm_head.weight.dtype)
+    tokens = torch.zeros(len(prompts), width, dtype=torch.int64)                     # right padding, see KVCache
+    for row, p in enumerate(prompts):
+        tokens[row, :len(p)] = torch.tensor(p)
+    positions = torch.arange(width, device=device).expand(len(prompts), -1)
+    last = (torch.arange(len(prompts), device=device), (lengths - 1).to(device))     # only these rows need logits
+    logits = model(tokens.to(device), cache.feed(positions), cache, rows=last)       # [prompts, V]
+    repeat = torch.arange(len(prompts), device=device).repeat_interleave(samples)
+    cache.select(repeat)
+    logits, position = logits[repeat], lengths.to(device)[repeat]                    # [B, V], [B]
+    alive, done = torch.arange(len(names)), torch.zeros(len(names), dtype=torch.bool)   # [B] who runs in which row
+    out_t = torch.zeros(len(names), max_new_tokens, dtype=torch.int64)
+    out_p = torch.zeros(len(names), max_new_tokens)
+    length = torch.zeros(len(names), dtype=torch.int64)
+    for step in range(max_new_tokens):
+        logp = torch.log_softmax(logits / (temperature or 1.0), dim=-1)
+        token = logp.argmax(-1) if temperature == 0 else torch.multinomial(logp.exp(), 1, generator=generator)[:, 0]
+        out_t[alive, step] = token.cpu()
+        out_p[alive, step] = logp.gather(1, token[:, None])[:, 0].cpu()
+        length[alive[~done]] += 1
+        ended = torch.isin(token, eos).cpu() & ~done
+        done |= ended
+        if progress:
+            progress(int(ended.sum() if step + 1 < max_new_tokens else (ended | ~done).sum()))
+        if done.all() or step + 1 == max_new_tokens:
+            break
+        if 4 * int(done.sum()) > len(done):                  # leaving at once would copy the cache at every end
+            keep = (~done).nonzero()[:, 0]
+            cache.select(keep.to(device))
+            alive, done, token, position = alive[keep], done[keep], token[keep.to(device)], position[keep.to(device)]
+        logits = model(token[:, None], cache.feed(position[:, None]), cache)[:, 0]
+        position = position + 1
+    for row, name in enumerate(names):
+        responses[name], logps[name] = out_t[row, :length[row]].clone(), out_p[row, :length[row]].clone()

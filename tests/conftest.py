@@ -1,0 +1,30 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture
+def tiny():
+    """A model with every moving part (grouped queries, its own head_dim, q and k norms), random weights."""
+    from model import ModelConfig, Transformer
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
+                                    num_attention_heads=4, num_key_value_heads=2, head_dim=8, tie_word_embeddings=True))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(8.0 if p.dim() == 2 else 1.0)             # far from the flat start, so that mistakes show
+    return model
+
+
+@pytest.fixture
+def some_groups():
+    """Ragged groups: other prompt lengths, other numbers of responses, a response of one token."""
+    from groups import Group
+    g = torch.Generator().manual_seed(1)
+    draw = lambda n: torch.randint(0, 61, (n,), generator=g)
+    return [Group(draw(5), [draw(7), draw(1), draw(4)]), Group(draw(1), [draw(3)]), Group(draw(9), [draw(6), draw(2), draw(8), draw(5)])]

@@ -1,0 +1,159 @@
+"""One path from tokens to log-probs: packing, cutting, caching and the two-pass gradient change nothing."""
+import pytest
+import torch
+
+import train
+from groups import Group, backward_tokens, frozen_logprobs, microbatches, token_logprobs
+from kernels import gepo_group_loss
+from rollout import generate
+
+
+def one_by_one(model, group):
+    """The definition: the prompt and one response through the plain causal model."""
+    for y in group.responses:
+        tokens = torch.cat([group.prompt, y])
+        logp = model.logits(tokens[None])[0].log_softmax(-1)
+        rows = torch.arange(len(group.prompt) - 1, len(tokens) - 1)
+        yield logp[rows, y]
+
+
+def grads(model):
+    got = torch.cat([p.grad.flatten() for p in model.parameters()])
+    model.zero_grad()
+    return got
+
+
+def test_packed_equals_one_by_one(tiny, some_groups):
+    for group, packed in zip(some_groups, token_logprobs(tiny, some_groups)):
+        for a, b in zip(packed, one_by_one(tiny, group), strict=True):
+            assert a.dtype == torch.float32 and (a <= 0).all()
+            torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-5)
+
+
+def test_temperature_divides_the_logits(tiny, some_groups):
+    got = token_logprobs(tiny, some_groups[1:2], temperature=0.7)[0][0]
+    tokens = torch.cat([some_groups[1].prompt, some_groups[1].responses[0]])
+    want = (tiny.logits(tokens[None])[0] / 0.7).log_softmax(-1)[torch.arange(3), tokens[1:]]
+    torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("budget", [1, 12, 20, 1000])
+def test_cut_changes_neither_logprobs_nor_gradient(tiny, some_groups, budget):
+    torch.manual_seed(3)
+    weight = [[torch.randn(len(y)) for y in g.responses] for g in some_groups]       # other upstream for every token
+    loss = lambda g, i, logp: (weight[g][i] * logp).sum()
+    whole = backward_tokens(tiny, some_groups, 10_000, loss)
+    want = grads(tiny)
+    cut = backward_tokens(tiny, some_groups, budget, loss)
+    torch.testing.assert_close(grads(tiny), want, atol=1e-4, rtol=1e-4)
+    frozen = frozen_logprobs(tiny, some_groups, budget)
+    for of in zip(whole, cut, frozen, strict=True):
+        for a, b, f in zip(*of, strict=True):
+            torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-5)
+            torch.testing.assert_close(b, f, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("budget", [1, 10, 17, 30, 1000])
+def test_microbatches_hold_every_response_once_within_budget(some_groups, budget):
+    seen = []
+    for batch in microbatches(some_groups, budget):
+        size = sum(len(some_groups[g].prompt) + sum(map(len, some_groups[g].responses[a:b])) for g, a, b in batch)
+        assert size <= budget or (len(batch) == 1 and batch[0][2] - batch[0][1] == 1)
+        seen += [(g, i) for g, a, b in batch for i in range(a, b)]
+    assert seen == [(g, i) for g, group in enumerate(some_groups) for i in range(len(group.responses))]
+
+
+def config(**more):
+    return train.Config(model="m", problems="p", ir_groups="g", out="o", token_budget=15, w_rl=0.7, w_gepo=0.3, beta=0.5, **more)
+
+
+def gepo_inputs(groups):
+    winner = [torch.tensor([i % 2 == 0 for i in range(len(g.responses))]) for g in groups]
+    return groups, winner, [torch.linspace(-9, -3, len(g.responses)) for g in groups]
+
+
+def one_graph_gepo(model, c, groups, winner, ref):
+    logps = [y for ys in token_logprobs(model, groups) for y in ys]
+    scale = [1 / len(y) if c.gepo_logp == "mean" else 1.0 for y in logps]
+    response = torch.arange(len(logps)).repeat_interleave(torch.tensor([len(y) for y in logps]))
+    group = torch.tensor([g for g, of in enumerate(groups) for _ in of.responses])
+    preference, variance = gepo_group_loss(torch.cat([y * s for y, s in zip(logps, scale)]), torch.cat(ref) * torch.tensor(scale),
+                                           response, group, torch.cat(winner), c.beta, c.lam)
+    return (preference + c.lam * variance).mean()
+
+
+@pytest.mark.parametrize("gepo_logp", ["sum", "mean"])
+def test_two_pass_gepo_gradient_is_the_one_graph_gradient(tiny, some_groups, gepo_logp):
+    c, inputs = config(gepo_logp=gepo_logp), gepo_inputs([some_groups[0], some_groups[2]])
+    metrics = train.off_policy_half(tiny, c, *inputs)
+    got = grads(tiny)
+    loss = one_graph_gepo(tiny, c, *inputs)
+    (c.w_gepo * loss).backward()
+    torch.testing.assert_close(got, grads(tiny), atol=1e-4, rtol=1e-4)
+    assert abs(metrics["gepo_loss"] - float(loss)) < 1e-3 * abs(float(loss))
+
+
+def test_two_backwards_equal_the_summed_loss(tiny, some_groups):
+    """Eq. 10: both halves into one .grad = the gradient of w_rl * L_OnP + w_gepo * L_GEPO in one graph."""
+    c, inputs = config(), gepo_inputs([some_groups[0], some_groups[2]])
+    old = [[y + 0.1 for y in of] for of in frozen_logprobs(tiny, some_groups, 1000)]
+    torch.manual_seed(5)
+    advantages = [[torch.randn(len(y)) for y in of] for of in old]
+    train.off_policy_half(tiny, c, *inputs)
+    train.on_policy_half(tiny, c, some_groups, old, advantages)
+    got = grads(tiny)
+    flat = lambda of: torch.cat([y for ys in of for y in ys])
+    policy = train.gepo.clipped_policy_loss(flat(token_logprobs(tiny, some_groups)), flat(old), flat(advantages), c.clip_eps).mean()
+    (c.w_rl * policy + c.w_gepo * one_graph_gepo(tiny, c, *inputs)).backward()       # Eq. 10
+    torch.testing.assert_close(got, grads(tiny), atol=1e-4, rtol=1e-4)
+
+
+def test_at_the_reference_rhat_is_0(tiny, some_groups):
+    groups, winner, _ = gepo_inputs([some_groups[0], some_groups[2]])
+    ref = [torch.stack([y.sum() for y in of]) for of in frozen_logprobs(tiny, groups, 1000)]
+    metrics = train.off_policy_half(tiny, config(), groups, winner, ref)
+    assert abs(metrics["gepo_preference"] - 0.693147) < 1e-4 and metrics["gepo_variance"] < 1e-8
+    assert abs(metrics["gepo_margin"]) < 1e-4 and metrics["gepo_rhat_spread"] < 1e-4
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_sampled_logprobs_are_the_trainers(tiny, temperature):
+    """Cached decoding of ragged prompts equals the full forward; so the ratio at lr 0 is 1."""
+    prompts = [[3], [5, 9, 2, 40, 7, 7], [1, 2, 3]]
+    groups = generate(tiny, prompts, samples=5, max_new_tokens=12, temperature=temperature, eos_ids={0, 4, 8, 15, 16}, seed=0)
+    assert [g.prompt.tolist() for g in groups] == prompts
+    lengths = {len(y) for g in groups for y in g.responses}
+    assert len(lengths) > 2                                                          # some ended, some were cut
+    for of, group in zip(token_logprobs(tiny, groups, temperature), groups):
+        for logp, kept, y in zip(of, group.logps, group.responses, strict=True):
+            torch.testing.assert_close(logp, kept, atol=3e-5, rtol=1e-5)
+            ends = [t in {0, 4, 8, 15, 16} for t in y.tolist()]
+            assert not any(ends[:-1]) and (ends[-1] or len(y) == 12)
+    metrics = train.on_policy_half(tiny, config(temperature=temperature), groups, [g.logps for g in groups],
+                                   [[torch.ones(len(y)) for y in g.responses] for g in groups])
+    assert abs(metrics["ratio_max"] - 1) < 1e-4 and abs(metrics["ratio_min"] - 1) < 1e-4
+
+
+def test_greedy_is_the_argmax_of_the_full_forward(tiny):
+    prompts = [[3, 1], [5, 9, 2, 40]]
+    for prompt, group in zip(prompts, generate(tiny, prompts, 1, 10, 0.0, set(), 0)):
+        tokens = list(prompt)
+        for _ in range(10):
+            tokens.append(int(tiny.logits(torch.tensor([tokens]))[0, -1].argmax()))
+        assert tokens[len(prompt):] == group.responses[0].tolist()
+
+
+def test_sampling_follows_the_distribution(tiny):
+    """4,000 first tokens against the model's own probabilities; the seed decides the draw."""
+    first = lambda seed: generate(tiny, [[7, 3]], 4000, 1, 1.0, set(), seed, batch_size=4000)[0]
+    group = first(1)
+    p = tiny.logits(torch.tensor([[7, 3]]))[0, -1].softmax(-1)
+    seen = torch.bincount(torch.cat(group.responses), minlength=61) / 4000
+    assert (seen - p).abs().max() < 0.04
+    assert torch.equal(torch.cat(group.responses), torch.cat(first(1).responses))
+    assert not torch.equal(torch.cat(group.responses), torch.cat(first(2).responses))
+
+
+def test_empty_prompt_is_named(tiny):
+    with pytest.raises(ValueError, match="prompt 1 is empty"):
+        generate(tiny, [[1], []], 1, 4, 1.0, set(), 0)
