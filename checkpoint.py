@@ -6,6 +6,7 @@
 A checkpoint is written under another name and renamed, so a kill at any moment leaves the previous one. Data order and
 sampling seeds are functions of the step, so weights, optimizer and step are the whole state. Left out: sharded state.
 """
+import hashlib
 import json
 import os
 import shutil
@@ -24,6 +25,39 @@ def write_atomically(path, text: str):
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
+
+
+def open_run(run, config: dict, free) -> int:
+    """Makes the folder, or checks that it holds a run with the same config (keys in `free` aside). -> steps done."""
+    run, done = Path(run), saved(run)
+    path = run / "config.json"
+    if path.exists() and any(run.glob("*.jsonl")):
+        before = json.loads(path.read_text())
+        changed = [f"--{k.replace('_', '-')} was {before.get(k)!r}, is {v!r}" for k, v in config.items()
+                   if k not in free and before.get(k) != v]
+        if changed:
+            raise ValueError(f"{run} holds a run with other settings: {'; '.join(changed)}. Continue it with its own, "
+                             "or give another --out")
+    run.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(config, indent=2) + "\n")
+    return int(done[-1].name.removeprefix("step-")) if done else 0
+
+
+def fingerprint(files, value) -> str:
+    """16 hex digits of the files' contents and of a JSON value."""
+    digest = hashlib.sha256(json.dumps(value).encode())
+    for path in files:
+        with open(path, "rb") as f:
+            digest.update(hashlib.file_digest(f, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def kept(path, make):
+    """The object saved at `path`, made and saved (whole or not at all) when it is not there."""
+    if not path.exists():
+        torch.save(make(), path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+    return torch.load(path)
 
 
 def append_rows(path, rows):

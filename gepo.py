@@ -17,24 +17,20 @@ def gepo_loss(winners, losers, beta, lam):
     """Eq. (9) of one group. winners [n], losers [m]: rhat, float. -> (preference, variance), two scalars.
 
     The loss is preference + lam * variance. The terms are returned apart because they must be logged apart: rhat is a
-    sum over tokens, so the second can outweigh the first 10 to 40 times (`lam` is here to keep the equation's arguments
-    together; gepo_coefficients applies it). The paper does not say how Var is normalised: 1/n here, so n = 1 gives 0."""
+    sum over tokens, so the second's gradient can outweigh the first's 10 to 40 times. The paper does not say how Var is
+    normalised: 1/n here, so n = 1 gives 0. With s = sigma(-beta * margin) the gradient of the loss in rhat is
+
+        winner i:  -beta * s / n + 2 * lam * (rhat_i - mean) / n          loser j:  beta * s / m
+
+    Not separable over responses, but these coefficients are all that couples them: see off_policy_half in train.py."""
     margin = winners.mean() - losers.mean()
-    preference = -F.logsigmoid(beta * margin)                                        # Eq. 9, first term (Eq. 6, 8)
+    preference = -F.logsigmoid(beta * margin)                                        # Eq. 9, first term (from Eq. 6)
     variance = (winners - winners.mean()).square().mean()                            # Eq. 9, second term, without beta
     return preference, variance
 
 
-def gepo_coefficients(winners, losers, beta, lam):
-    """d(Eq. 9)/d(rhat) in closed form: ([n], [m]). Eq. 9 is not separable over the responses, but its gradient is
-    sum_i c_i * grad log pi(y_i|x) with these c_i, so a group can be back-propagated one member at a time, exactly."""
-    s = torch.sigmoid(-beta * (winners.mean() - losers.mean()))
-    n, m = len(winners), len(losers)
-    return -beta * s / n + 2 * lam * (winners - winners.mean()) / n, (beta * s / m).expand(m)
-
-
 def dpo_loss(winner, loser, beta):
-    """Eq. (3) of one pair. winner, loser: rhat, scalars (or any equal shapes, unreduced)."""
+    """Eq. (3) of one pair: Bradley-Terry, Eq. (2), with r = beta * rhat. winner, loser: scalars, or equal shapes, unreduced."""
     return -F.logsigmoid(beta * (winner - loser))                                    # Eq. 3
 
 
@@ -104,8 +100,3 @@ def clipped_policy_loss(logp, logp_old, advantages, clip_eps):
     """Eq. (5), per token and unreduced: logp (policy), logp_old (at sampling time), advantages of one shape."""
     rho = torch.exp(logp - logp_old)
     return -torch.minimum(rho * advantages, rho.clamp(1 - clip_eps, 1 + clip_eps) * advantages)      # Eq. 5
-
-
-def oorl_loss(on_policy, off_policy, w_rl, w_gepo):
-    """Eq. (10). train.py never forms this sum: it scales each half by its weight and back-propagates it at once."""
-    return w_rl * on_policy + w_gepo * off_policy                                    # Eq. 10

@@ -10,7 +10,6 @@ one AdamW step. A --out that holds an unfinished run is continued. Ctrl-C ends a
 Left out: more than one process (FSDP), mixed precision, asynchronous sampling. Not a framework: copy and change it.
 """
 import argparse
-import hashlib
 import json
 import math
 import os
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")      # torch's threads must not spin on the cores that judge (dev/LOG.md)
 import torch
 from tqdm import tqdm
 
@@ -183,28 +183,20 @@ def load_problems(c, tokenizer):
 
 
 def reference_sums(c, reference, groups):
-    """log pi_ref of every IR, summed over its tokens: list of [k] float32. Computed once, kept beside the run."""
-    digest = hashlib.sha256(repr([g.prompt.tolist() + [y.tolist() for y in g.responses] for g in groups]).encode())
-    for path in sorted(Path(c.model).glob("*.safetensors")):
-        with open(path, "rb") as f:
-            digest = hashlib.sha256(digest.digest() + hashlib.file_digest(f, "sha256").digest())
-    kept = Path(c.out) / f"reference-{digest.hexdigest()[:16]}.pt"
-    if kept.exists():
-        return torch.load(kept)
-    sums = []
-    for group in tqdm(groups, desc="pi_ref of the IR groups", unit="group"):
-        sums.append(torch.stack([y.sum() for y in frozen_logprobs(reference, [group], c.token_budget)[0]]))
-    torch.save(sums, kept.with_suffix(".tmp"))
-    os.replace(kept.with_suffix(".tmp"), kept)
-    return sums
+    """log pi_ref of every IR, summed over its tokens: list of [k] float32. Constant, so computed once and kept."""
+    key = checkpoint.fingerprint(sorted(Path(c.model).glob("*.safetensors")),
+                                 [[g.prompt.tolist(), *(y.tolist() for y in g.responses)] for g in groups])
+    return checkpoint.kept(Path(c.out) / f"reference-{key}.pt", lambda: [
+        torch.stack([y.sum() for y in frozen_logprobs(reference, [group], c.token_budget)[0]])
+        for group in tqdm(groups, desc="pi_ref of the IR groups", unit="group")])
 
 
 def batch(step, size, count, seed):
     """Indices of step's batch: epoch after epoch, each in its own order. A function of the step, so it needs no state."""
-    order = lambda epoch: torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).tolist()
-    orders = {}
-    return [orders.setdefault(k // count, order(k // count) if k // count not in orders else None)[k % count]
-            for k in range(step * size, (step + 1) * size)]
+    places = range(step * size, (step + 1) * size)
+    generator = lambda epoch: torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order = {e: torch.randperm(count, generator=generator(e)).tolist() for e in {k // count for k in places}}
+    return [order[k // count][k % count] for k in places]
 
 
 def learning_rate(c, step, total):
@@ -249,22 +241,6 @@ def print_plan(c, model, problems, groups, total, start):
           f"languages found: {', '.join(available)}; missing: {', '.join(f'{k} ({v})' for k, v in missing.items()) or 'none'}")
 
 
-def open_run(c):
-    """Makes or checks the run's folder. -> the steps that its latest checkpoint has done."""
-    run, config = Path(c.out), json.dumps(asdict(c), indent=2) + "\n"
-    done = checkpoint.saved(run)
-    if (run / "config.json").exists() and (done or (run / "eval-before.jsonl").exists()):
-        before = json.loads((run / "config.json").read_text())
-        changed = [f"--{k.replace('_', '-')} was {before.get(k)!r}, is {v!r}" for k, v in asdict(c).items()
-                   if k not in PER_RUN and before.get(k) != v]
-        if changed:
-            raise ValueError(f"{run} holds a run with other settings: {'; '.join(changed)}. Give its settings to continue it, "
-                             "or another --out")
-    run.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_atomically(run / "config.json", config)
-    return int(done[-1].name.removeprefix("step-")) if done else 0
-
-
 def main(argv=None) -> int:
     c = parse_config(argv)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -279,7 +255,8 @@ def main(argv=None) -> int:
     held_out = runnable(read_problems(c.eval_problems), "held-out problems") if c.eval_problems else []
     ir_groups, winner = ([], []) if c.off_policy == "none" else load_ir_groups(c, tokenizer)
     total = c.steps or max(1, len(problems) * c.samples_per_prompt // c.rollout_batch)
-    start, run = open_run(c), Path(c.out)
+    run = Path(c.out)
+    start = checkpoint.open_run(run, asdict(c), PER_RUN)
     model = load_model(checkpoint.saved(run)[-1] if start else c.model, device)
     reference = load_model(c.model, device).requires_grad_(False) if c.kl_coef or ir_groups else None
     ref = reference_sums(c, reference, ir_groups) if ir_groups else []
@@ -291,7 +268,8 @@ def main(argv=None) -> int:
     print_plan(c, model, problems, ir_groups, total, start)
 
     with JudgePool(c.judge_workers) as pool:
-        canaries(pool, sorted({p["target_language"] for p in problems + held_out}))
+        targets = sorted({p["target_language"] for p in problems + held_out})
+        canaries(pool, targets)
         score_held_out(c, "before", model if not start else reference or load_model(c.model, device), tokenizer, held_out, pool)
         began, verdicts_seen = time.time(), Counter()
         with stop_after_step() as asked, tqdm(range(start, total), initial=start, total=total, unit="step") as bar:
@@ -307,6 +285,7 @@ def main(argv=None) -> int:
                 bar.set_postfix(reward=f"{row['reward']:.3f}", s=f"{row['step_s']:.1f}",
                                 **({"pref": f"{row['gepo_preference']:.3f}", "var": f"{row['gepo_variance']:.3f}"} if ir_groups else {}))
                 if (step + 1) % c.save_every == 0 or step + 1 == total or asked:
+                    canaries(pool, targets)                  # a judge that has changed its mind must not go on
                     checkpoint.save(run, step + 1, model, optimizer, c.model)
                 if asked:
                     break
@@ -383,8 +362,11 @@ def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, pro
     times["policy_s"] = clock() - at
     times["step_s"] = clock() - began
 
-    tokens = sum(len(y) for group in groups for y in group.responses)
-    row = {"step": step, "reward": float(rewards.mean()), **metrics, "kl": float(torch.cat(kl).mean()),
+    tokens, by_target = sum(len(y) for group in groups for y in group.responses), {}
+    for i, of in zip(now, verdicts):
+        by_target.setdefault(problems[i]["target_language"], []).extend(v.reward for v in of if v.reward is not None)
+    row = {"step": step, "reward": float(rewards.mean()),
+           "rewards": {k: sum(v) / len(v) for k, v in sorted(by_target.items()) if v}, **metrics, "kl": float(torch.cat(kl).mean()),
            "logp_gap": float((torch.cat(sampled) - torch.cat([y for of in old for y in of])).abs().max()),
            "grad_norm": float(norm), "lr": lr, "response_tokens": tokens / c.rollout_batch,
            "truncated": sum(int(y[-1]) not in tokenizer.eos_ids for group in groups for y in group.responses) / c.rollout_batch,

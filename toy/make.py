@@ -12,10 +12,12 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import sentencepiece
@@ -30,9 +32,9 @@ from reward import translation_prompt
 from toy.world import HABITS, TARGETS, generate, make_tests, render, shape, with_habits
 
 HERE = Path(__file__).parent
-RATES = {"python": 0.30, "java": 0.35, "cpp": 0.40, "javascript": 0.58, "php": 0.60, "bash": 0.65}
-PRACTICE = {"python": 14, "java": 5, "cpp": 9, "javascript": 22, "php": 25, "bash": 25}   # Java takes 1 s to judge
-IR_SHARE, IR_LEVELS = 0.12, ["O3", "Oz"]
+RATES = {"python": 0.30, "java": 0.38, "cpp": 0.55, "javascript": 0.58, "php": 0.60, "bash": 0.65}
+PRACTICE = {"python": 14, "java": 5, "cpp": 14, "javascript": 21, "php": 23, "bash": 23}   # Java takes 1 s to judge
+IR_SHARE = 0.08
 
 
 def heldout(program) -> bool:
@@ -69,7 +71,7 @@ def make_data(seed):
             rows.append({"id": f"toy-{name}-{len(rows):03d}", **row})
         write_rows(f"{name}.jsonl", rows)
     functions = set()
-    while len(functions) < 400:
+    while len(functions) < 240:
         program = generate(rng, floor=rng.random() < 0.5)
         if not heldout(program) and make_tests(program, rng):
             functions.add(render(program, "c"))
@@ -95,15 +97,15 @@ def pairs(seed, ir_rows):
             yield translation_prompt(problem), f"```{target}\n{render(written, target)}\n```"
 
 
-def make_ir_rows(seed, count=1500):
+def make_ir_rows(seed, count=1000):
     """(C source, IR at one level) of `count` functions outside the held-out shapes, compiled in the sandbox."""
-    rng, rows = random.Random(f"ir {seed}"), []
-    for _ in tqdm(range(count), desc="compiling IR", unit="function"):
+    rng, sources = random.Random(f"ir {seed}"), []
+    while len(sources) < count:
         program = generate(rng, floor=rng.random() < 0.5)
-        if not heldout(program):
-            source = render(program, "c")
-            rows += [(source, ir) for ir in winners(source, IR_LEVELS).values() if ir.count("\n") < 24]
-    return rows
+        sources += [] if heldout(program) else [render(program, "c")]
+    compiled = tqdm(ThreadPoolExecutor(os.cpu_count()).map(lambda s: winners(s, ["O1", "Oz", "O0"]), sources),
+                    total=count, desc="compiling IR", unit="function")
+    return [(source, ir) for source, of in zip(sources, compiled) for ir in of.values() if ir.count("\n") < 32]
 
 
 def make_tokenizer(corpus, directory, vocab_size=1024):
@@ -150,7 +152,7 @@ def warm_start(corpus, directory, tokenizer, steps, batch, lr, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=3000, help="of the warm start")
+    parser.add_argument("--steps", type=int, default=2200, help="of the warm start")
     parser.add_argument("--batch", type=int, default=40, help="pairs a step of the warm start")
     parser.add_argument("--lr", type=float, default=4e-3, help="of the warm start")
     parser.add_argument("--only", choices=("data", "model", "groups"), help="one part (default: all)")
@@ -165,8 +167,8 @@ def main():
         (directory / "config.json").write_text(json.dumps({"eos_token_id": 0}))     # replaced with the weights
         warm_start(pairs(args.seed, ir_rows), directory, load_tokenizer(directory), args.steps, args.batch, args.lr, args.seed)
     if args.only in (None, "groups"):
-        subprocess.run([sys.executable, "ir.py", "--source", HERE / "functions.jsonl", "--out", HERE / "ir_groups.jsonl",
-                        "--levels", ",".join(IR_LEVELS), "--seed", str(args.seed)], check=True, cwd=HERE.parent)
+        subprocess.run([sys.executable, "ir.py", "--source", HERE / "functions.jsonl", "--out", HERE / "ir_groups.jsonl", "--levels", "O1,Oz",
+                        "--seed", str(args.seed)], check=True, cwd=HERE.parent)
 
 
 if __name__ == "__main__":

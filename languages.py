@@ -1,0 +1,109 @@
+"""The table of languages: how a program of each is named, compiled, run and limited in the box.
+
+Commands are split at white space, then {file} is the source's name and {main} its main class (Java only). Every tool
+is an absolute path that leads to a file under /usr, the one part of the host that the box sees; a tool elsewhere counts
+as missing. `canary` adds two numbers, one a line; with " - " for " + " it is the known-bad program.
+Left out: php.ini (and with it shared extensions such as mbstring), ES modules, several source files.
+"""
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+
+import sandbox
+from sandbox import Limits
+
+
+@dataclass(frozen=True)
+class Language:
+    name: str  # in problems.jsonl, in the prompt, and as the tag of the block that it asks for
+    display: str
+    tags: set[str]  # accepted on a block
+    file: str
+    run: str
+    install: str
+    canary: str
+    compile: str = ""
+    limits: Limits = Limits()
+    compile_limits: Limits = Limits(cpu_s=10, wall_s=30, memory_bytes=1536 << 20, processes=64)
+
+
+# RLIMIT_AS breaks the JVM and node: flags bound their heaps, the resident bytes of the box bound the rest.
+VIRTUAL_MACHINE = Limits(cpu_s=5, wall_s=15, memory_bytes=768 << 20, processes=128, address_space=False)
+JAVAC = Limits(cpu_s=15, wall_s=40, memory_bytes=1 << 30, processes=128, address_space=False)
+
+_ROWS = [
+    Language("python", "Python", {"python", "python3", "py"}, "p.py",
+             run="/usr/bin/python3 -I {file}", install="apt-get install python3",
+             canary="print(int(input()) + int(input()))"),
+    Language("cpp", "C++", {"cpp", "c++", "cc"}, "p.cpp",
+             compile="/usr/bin/g++ -std=c++17 -O1 -pipe -fmax-errors=5 -w {file}",
+             run="./a.out", install="apt-get install g++",
+             canary='#include <cstdio>\nint main() { int a, b; scanf("%d %d", &a, &b); printf("%d\\n", a + b); }'),
+    Language("java", "Java", {"java"}, "Main.java",
+             compile="/usr/bin/javac -proc:none -encoding UTF-8 -Xmaxerrs 5 -J-Xmx512m -J-XX:+UseSerialGC "
+                     "-J-XX:TieredStopAtLevel=1 -d . {file}",
+             run="/usr/bin/java -ea -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx256m -Xss64m -XX:-UsePerfData {main}",
+             install="apt-get install default-jdk-headless", limits=VIRTUAL_MACHINE, compile_limits=JAVAC,
+             canary="public class Sum { public static void main(String[] a) throws Exception {\n"
+                    "var in = new java.io.BufferedReader(new java.io.InputStreamReader(System.in));\n"
+                    "System.out.println(Integer.parseInt(in.readLine()) + Integer.parseInt(in.readLine())); } }"),
+    Language("php", "PHP", {"php"}, "p.php",
+             run="/usr/bin/php -n -d display_errors=stderr -d log_errors=0 -d memory_limit=256M {file}",
+             install="apt-get install php-cli",
+             canary='<?php echo (int) fgets(STDIN) + (int) fgets(STDIN), "\\n";'),
+    Language("bash", "Bash", {"bash", "sh", "shell"}, "p.sh",
+             run="/usr/bin/bash --norc {file}", install="apt-get install bash",
+             canary="read a; read b; echo $((a + b))"),
+    Language("javascript", "JavaScript", {"javascript", "js"}, "p.js",
+             run="/usr/bin/node --max-old-space-size=256 {file}", install="apt-get install nodejs",
+             canary='const [a, b] = require("fs").readFileSync(0, "utf8").split("\\n"); console.log(+a + +b);',
+             limits=VIRTUAL_MACHINE),
+]
+LANGUAGES = {language.name: language for language in _ROWS}
+
+
+def missing(language: Language) -> str | None:
+    """What to install, if a tool of the language is not to be had under /usr."""
+    for tool in re.findall("^/\\S+", f"{language.compile}\n{language.run}", re.M):
+        if not (os.path.exists(tool) and os.path.realpath(tool).startswith("/usr/")):
+            return f"{tool} is missing: {language.install}"
+
+
+def found() -> tuple[dict[str, str], dict[str, str]]:
+    """({name: version line} of the languages whose tools run in the box, {name: what to install} of the others)."""
+    versions, mends = {}, {}
+    for name, language in LANGUAGES.items():
+        if mend := missing(language):
+            mends[name] = mend
+            continue
+        tool = (language.compile or language.run).split()[0]
+        with tempfile.TemporaryDirectory(prefix="oorl-box-") as box:
+            result = sandbox.run([tool, "--version"], box, language.limits)
+        line = (result.stdout + result.stderr).decode(errors="replace").strip().partition("\n")[0]
+        if result.status == "OK":
+            versions[name] = line
+        else:
+            mends[name] = f"{tool} fails in the box ({result.status}: {line}): {language.install}"
+    return versions, mends
+
+
+# An unclosed comment or string runs to the end, so that no source makes the search quadratic.
+JAVA_NOISE = re.compile(r'''//[^\n]*|/\*.*?(?:\*/|\Z)|""".*?(?:"""|\Z)|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?''', re.S)
+
+
+def java_names(source: str) -> tuple[str, str]:
+    """(file, main class): javac wants a public class in a file of its name, java the class that holds main."""
+    words = re.findall(r"[{};]|[\w$.]+", JAVA_NOISE.sub(" ", source), re.ASCII)
+    depth, public, top, file, main, package = 0, False, "Main", "", "", ""
+    for before, word in zip(["", *words], words):
+        depth += (word == "{") - (word == "}")
+        if depth == 0:
+            public = word == "public" or (public and word not in "};")
+            package = word + "." if before == "package" else package
+            if before in ("class", "record", "enum", "interface"):
+                top, file = word, file or word * public
+        elif depth == 1 and (before, word) == ("void", "main"):
+            main = main or top
+    return f"{(file or main or 'Main')[:99]}.java", package + (main or file or "Main")

@@ -1,0 +1,56 @@
+"""pass@k, its interval and its table."""
+import math
+import random
+
+import pytest
+
+from evaluate import pass_at_k, scores, table, wilson
+
+
+def test_pass_at_k_is_the_chance_of_a_pass_among_k():
+    assert pass_at_k(5, 0, 3) == 0 and pass_at_k(5, 3, 3) == 1 and pass_at_k(1, 1, 1) == 1
+    rng, draws = random.Random(0), 20_000
+    seen = sum(any(x < 3 for x in rng.sample(range(10), 4)) for _ in range(draws)) / draws
+    assert abs(pass_at_k(10, 3, 4) - seen) < 0.015
+
+
+def test_wilson():
+    low, high = wilson(0.5, 100)
+    assert abs(low - 0.4038) < 1e-4 and abs(high - 0.5962) < 1e-4              # Wilson 1927, as in every table of it
+    low, high = wilson(1.0, 20)
+    assert 0.8 < low < 0.9 and math.isclose(high, 1.0)
+
+
+def row(source, target, verdicts):
+    return {"id": "x", "source_language": source, "target_language": target, "completions": [], "verdicts": verdicts,
+            "n": sum(v != "JE" for v in verdicts), "passed": verdicts.count("AC")}
+
+
+def test_scores_leave_judge_errors_out():
+    rows = [row("python", "php", ["AC", "WA"]), row("cpp", "php", ["JE", "AC"]), row("cpp", "bash", ["JE", "JE"])]
+    got = scores(rows)
+    assert got["all", "php"] == (0.75, 2) and got["python", "php"] == (0.5, 1) and ("all", "bash") not in got
+    assert scores(rows, k=2) == {k: (1.0, 1) for k in (("python", "php"), ("all", "php"), ("python", "all"), ("all", "all"))}
+    text = table({"before": rows, "after": rows})
+    assert "any -> php" in text and "judge errors, left out: {'before': 3, 'after': 3}" in text
+
+
+def test_command_line(tmp_path):
+    import json
+    import subprocess
+    import sys
+
+    from conftest import ROOT
+    problems = [json.loads(line) for line in open(ROOT / "toy" / "heldout.jsonl")]
+    problems = [p for p in problems if p["target_language"] == "bash"][:4]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(p) + "\n" for p in problems))
+    command = [sys.executable, ROOT / "evaluate.py", "--model", ROOT / "toy" / "model", "--problems", tmp_path / "p.jsonl", "--samples", "3",
+               "--temperature", "1", "--k", "2", "--max-new-tokens", "128", "--out", tmp_path / "e.jsonl"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0 and "any -> bash" in result.stdout and "pass@2" in result.stdout, result.stderr
+    rows = [json.loads(line) for line in open(tmp_path / "e.jsonl")]
+    assert [r["id"] for r in rows] == [p["id"] for p in problems] and all(len(r["verdicts"]) == 3 for r in rows)
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 2 and "exists; give another name" in again.stderr
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run([*command[:-2], "--k", "9"], check=True, capture_output=True)

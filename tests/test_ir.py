@@ -1,0 +1,304 @@
+"""ir.py: winners are equivalent, losers are not, and nothing but the row, the seed and clang decides which is which."""
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import ir
+import sandbox
+from conftest import ROOT
+
+try:
+    ir.clang()
+    sandbox.probe()
+except (RuntimeError, OSError) as e:
+    pytest.skip(f"needs clang and the sandbox: {e}", allow_module_level=True)
+
+LOOP = """int f(int a, int b) {
+    int s = 0;
+    for (int i = 1; i <= b; i++) {
+        if (a % 3 > i) {
+            s = s + i * 2;
+        } else {
+            s = s - a;
+        }
+    }
+    return s;
+}
+"""
+DIGITS = "int g(int n) {\n    int s = 0;\n    while (n > 0) {\n        s = s + n % 10;\n        n = n / 10;\n    }\n    return s;\n}\n"
+SWITCH = """static const short T[4] = {3, -1, 4, 1};
+short f(unsigned char k, long x) {
+    int returned = 0;
+    switch (k % 6) { case 0: returned = x % 7; break; case 1: case 2: returned = T[k & 3]; break; default: returned = -k; }
+    return returned;
+}
+"""
+ARRAY = """_Bool f(unsigned n) {
+    int t[8];
+    for (int i = 0; i < 8; i++) t[i] = n >> i;
+    for (int i = 0; i < 8; i++) if (t[i] == i * 5) return 1;
+    return 0;
+}
+"""
+ABS = "long f(unsigned x, int y) {\n    return (long)x + (y < 0 ? -(long)y : y);\n}\n"
+SOURCES = {"loop": LOOP, "digits": DIGITS, "switch": SWITCH, "array": ARRAY, "abs": ABS}
+
+
+def build(id, source, levels=("O3", "Oz"), losers=2, mode="verified", seed=0):
+    return ir.build_group({"id": id, "source": source}, list(levels), losers, mode, seed)
+
+
+def outcomes(source, texts, seed="fresh"):
+    """[differs, crashed, endless, unstable] of each text against the source."""
+    return ir.compare(ir.winners(source, [ir.ORACLE])[ir.ORACLE], texts, source, random.Random(seed))
+
+
+def assembles(texts):
+    with tempfile.TemporaryDirectory() as box:                 # not tmp_path: its parents are closed to the box's uid
+        return ir.assemble(texts, box, "echo *.o").stdout.decode().split() == ["all.o"]
+
+
+def test_prompt_and_response():
+    assert ir.ir_prompt("int f;\n") == "Compile this C program to LLVM IR.\n```c\nint f;\n```"
+    assert ir.ir_response("define\n") == "```llvm\ndefine\n```"
+
+
+def test_normalised_text_assembles_and_is_short():
+    texts = [text for source in SOURCES.values() for text in ir.winners(source, ir.LEVELS).values()]
+    assert assembles(texts)
+    for text in texts:
+        for noise in ("; ", "!", "#0", "source_filename", "target ", "noundef", "declare", "local_unnamed_addr", "lifetime"):
+            assert noise not in text
+    assert "%returned" in ir.winners(SWITCH, ["O0"])["O0"]     # a variable may be called like an attribute
+    oz = ir.winners("unsigned char f(unsigned char x, int y) { return x < 9 && y > 0 ? x + y : y; }", ["Oz"])["Oz"]
+    assert "zeroext" in oz and "nsw" in ir.winners(LOOP, ["O1"])["O1"]  # what carries meaning stays
+
+
+def test_strings_are_left_alone():
+    line = '@s = private unnamed_addr constant [20 x i8] c"a ; b, !x !1 #0 tail\\00", align 1'
+    assert ir.normalise(line) == '@s = private constant [20 x i8] c"a ; b, !x !1 #0 tail\\00", align 1\n'
+
+
+@pytest.mark.parametrize("line, short", [
+    ("  store <4 x i32> %a, ptr %p, align 4, !tbaa !5", "  store <4 x i32> %a, ptr %p, align 4"),  # less than natural
+    ("  %t = alloca [8 x i32], align 16", "  %t = alloca [8 x i32], align 16"),
+    ("  %0 = load i64, ptr %p, align 8", "  %0 = load i64, ptr %p"), ("  %0 = load i64, ptr %p, align 4", "  %0 = load i64, ptr %p, align 4"),
+    ("define dso_local range(i32 0, 2) i32 @f(i8 noundef signext %a) local_unnamed_addr #0 {", "define i32 @f(i8 signext %a) {"),
+    ("  %c = tail call i32 @llvm.abs.i32(i32 %a, i1 true), !range !2 ; why", "  %c = call i32 @llvm.abs.i32(i32 %a, i1 true)"),
+    ("  %c = trunc nuw nsw i64 %a to i32", "  %c = trunc nuw nsw i64 %a to i32"),
+])
+def test_normalise_by_line(line, short):
+    assert ir.normalise(line) == short + "\n"
+
+
+def test_canonical_sees_through_names_only():
+    text = ir.winners(LOOP, ["Oz"])["Oz"]
+    assert ir.canonical(text.replace("%rem", "%other").replace("for.body", "body")) == ir.canonical(text)
+    assert ir.canonical(text.replace("i32 0, %a", "i32 1, %a")) != ir.canonical(text)
+
+
+@pytest.fixture(scope="module")
+def groups():
+    made = {id: build(id, source) for id, source in SOURCES.items()}
+    assert {id: reason for id, (_, reason, _) in made.items()} == dict.fromkeys(SOURCES, "")
+    return {id: group for id, (group, _, _) in made.items()}
+
+
+def test_winners_agree_and_losers_differ_on_fresh_inputs(groups):
+    for id, group in groups.items():
+        assert len(group["winners"]) == len(group["losers"]) == 2
+        inputs, told = outcomes(group["source"], group["winners"] + group["losers"])
+        assert inputs >= 64
+        assert told[:2] == [[0, 0, 0, 0]] * 2
+        for loser, outcome in zip(group["meta"]["losers"], told[2:]):
+            assert any(outcome[:3]), (id, loser)
+            assert loser["class"] == "differs" and loser["was"] != loser["now"]
+
+
+def test_a_group_has_what_the_trainer_reads(groups, tmp_path):
+    group = groups["loop"]
+    assert set(group) == {"id", "language", "source", "winners", "losers", "meta"} and group["language"] == "c"
+    assert group["meta"]["levels"] == ["O3", "Oz"] and "clang" in group["meta"]["clang"]
+    assert len({ir.canonical(text) for text in group["winners"] + group["losers"]}) == 4
+    line = group["meta"]["losers"][0]
+    assert group["winners"][group["meta"]["levels"].index(line["level"])].split("\n")[line["line"] - 1].strip() == line["was"]
+
+
+def test_equivalent_mutant_is_rejected(monkeypatch):
+    """i <= b and i < b + 1 are the same where the source is defined; a commuted sum is the same everywhere."""
+    text = ir.winners("int f(int a, int b) { return a * 3 + b; }", ["O1"])["O1"]
+    commuted = text.replace("%mul, %b", "%b, %mul")
+    flag = text.replace("mul nsw", "mul")
+    assert len({text, commuted, flag}) == 3
+    made = [{"ir": t, "operator": "predicate", "level": "O1", "line": 1, "was": "", "now": ""} for t in (commuted, flag)]
+    monkeypatch.setattr(ir, "mutants", lambda *_: made)
+    assert build("x", "int f(int a, int b) { return a * 3 + b; }")[:2] == (None, "no mutant behaves differently")
+
+
+def test_winners_that_disagree_are_rejected(monkeypatch):
+    right = ir.winners
+    monkeypatch.setattr(ir, "winners", lambda source, levels: {
+        level: text.replace("mul nsw i32 %a, 3", "mul nsw i32 %a, 4") if level == "Oz" else text
+        for level, text in right(source, levels).items()})
+    assert build("x", "int f(int a, int b) { return a * 3 + b; }")[1].startswith("winners disagree: Oz")
+
+
+def test_each_operator_makes_text_that_assembles():
+    texts, made = {level: ir.winners(LOOP, [level])[level] for level in ("O0", "Oz")}, []
+    for operator in ir.OPERATORS:
+        some = ir.mutants(texts, [operator], 6, random.Random(0))
+        assert some and all(mutant["operator"] == operator.__name__ for mutant in some)
+        made += some
+    assert assembles([mutant["ir"] for mutant in made])
+
+
+@pytest.mark.parametrize("operator, line, expected", [
+    (ir.predicate, "  %c = icmp slt i32 %a, 3", {"  %c = icmp sle i32 %a, 3", "  %c = icmp sgt i32 %a, 3", "  %c = icmp sge i32 %a, 3"}),
+    (ir.swap_operands, "  %c = sub nsw i32 0, %a", {"  %c = sub nsw i32 %a, 0"}),
+    (ir.swap_operands, "  %c = add nsw i32 0, %a", set()),
+    (ir.constant, "  %c = phi i32 [ 7, %b.1 ], [ %d12, %e ]", {"  %c = phi i32 [ 8, %b.1 ], [ %d12, %e ]", "  %c = phi i32 [ 6, %b.1 ], [ %d12, %e ]"}),
+    (ir.constant, "  %c = getelementptr [4 x i32], ptr @t, i64 0, i64 1", set()),
+    (ir.constant, "  store <4 x i16> %c, ptr %d, align 8", set()),
+    (ir.opcode, "  %c = add nuw nsw <4 x i32> %a, %b", {"  %c = sub nuw nsw <4 x i32> %a, %b"}),
+    (ir.opcode, "  %c = or disjoint i32 %a, %b", {"  %c = and i32 %a, %b"}),
+    (ir.opcode, "  %c = call i32 @llvm.smax.i32(i32 %b, i32 0)", {"  %c = call i32 @llvm.smin.i32(i32 %b, i32 0)"}),
+    (ir.drop_instruction, "  ret i32 %a", set()),
+    (ir.swap_branch, "  br i1 %c, label %x, label %y", {"  br i1 %c, label %y, label %x"}),
+])
+def test_operators_by_line(operator, line, expected):
+    assert set(operator(line)) == expected
+
+
+def test_undefined_inputs_do_not_decide():
+    """Texts that differ from the source only where it is undefined are equivalent to it."""
+    cases = [("int f(int a) { return a / (a - 3); }", "define i32 @f(i32 %a) {\n  %b = sub i32 %a, 3\n  %c = icmp eq i32 %b, 0\n"
+              "  %d = select i1 %c, i32 1, i32 %b\n  %e = sdiv i32 %a, %d\n  ret i32 %e\n}\n"),                # division by 0
+             ("int f(int a) { return a + 1 > a; }", "define i32 @f(i32 %a) {\n  ret i32 1\n}\n"),              # overflow
+             ("int f(int a) { int x; if (a > 5) x = a; return x; }", "define i32 @f(i32 %a) {\n  ret i32 %a\n}\n"),
+             ("int f(int a) { int t[9]; if (a > 5) t[a & 7] = a; return t[a & 7]; }", "define i32 @f(i32 %a) {\n  ret i32 %a\n}\n"),
+             ("int f(int a) { if (a > 5) return 1; }", "define i32 @f(i32 %a) {\n  ret i32 1\n}\n"),           # no value
+             ("int f(int a) { while (a != 4 && a != 5) a = a ^ 8; return 7; }",                                # no end
+              "define i32 @f(i32 %a) {\n  ret i32 7\n}\n")]
+    for source, text in cases[:-1]:
+        inputs, told = outcomes(source, [text])
+        assert told == [[0, 0, 0, 0]] and inputs >= ir.MIN_INPUTS, source
+    with pytest.raises(ir.Rejected, match="hardly ever defined and ending"):
+        outcomes(*[cases[-1][0], [cases[-1][1]]])
+
+
+def test_crashing_and_endless_texts_are_told_apart():
+    texts = ["define i32 @f(i32 %a) {\n  %b = sdiv i32 %a, 0\n  ret i32 %b\n}\n",
+             "define i32 @f(i32 %a) {\n  br label %x\nx:\n  br label %x\n}\n",
+             "define i32 @f(i32 %a) {\n  %b = call i32 @f(i32 %a)\n  %c = add i32 %b, 1\n  ret i32 %c\n}\n",
+             "define i32 @f(i32 %a) {\n  %p = alloca i32\n  %b = load i32, ptr %p\n  ret i32 %b\n}\n",
+             "define i32 @f(i32 %a) {\n  ret i32 %b\n}\n", "define i32 @f(i32 %a) {\n  ret i32 %a\n}\n"]
+    inputs, (crash, endless, recursion, unwritten, invalid, right) = outcomes("int f(int a) { return a; }", texts)
+    assert crash == [0, inputs, 0, 0] and endless == [0, 0, 8, 0] and any(recursion[1:3]) and recursion[0] == 0
+    assert unwritten == [0, 0, 0, inputs] and invalid is None and right == [0, 0, 0, 0]
+
+
+def test_drop_mode():
+    source = "unsigned f(int x, unsigned char y) {\n    return (x < 0 ? -x : x) + y;\n}\n"
+    group, reason, stats = build("abs", source, mode="drop")
+    assert not reason and len(group["losers"]) == 2
+    for loser, told in zip(group["losers"], group["meta"]["losers"]):
+        winner = group["winners"][group["meta"]["levels"].index(told["level"])].split("\n")
+        assert winner[told["line"] - 1].strip() == told["was"]
+        assert winner[:told["line"] - 1] + winner[told["line"]:] == loser.split("\n")
+        assert told["class"] in ("does-not-assemble", "unverified")
+    kinds = {loser["class"] for seed in range(4) for loser in build("abs", source, mode="drop", seed=seed)[0]["meta"]["losers"]}
+    assert "does-not-assemble" in kinds
+
+
+def test_too_few_winners_are_topped_up():
+    group, _, _ = build("x", "int f(int a, int b) { return a * 7 - b; }")
+    assert group["meta"]["levels"] == ["O3", "O0"]
+
+
+BAD = {
+    "return type double": "double f(double x) { return x; }", "parameter type int *": "int f(int n, int *p) { return *p + n; }",
+    "parameter type int [3]": "int f(int p[3]) { return p[0]; }", "parameter type struct P": "struct P { int x, y; }; int f(struct P p) { return p.x; }",
+    "return type void": "void f(int a) { }", "whole program, it defines main": "int main(void) { return 0; }",
+    "no clear entry: f, g": "int f(int a) { return a; } int g(int a) { return -a; }", "no function": "int x;",
+    "does not compile: source.c:1:26: error": "int f(int a) { return a +; }", "calls rand": "#include <stdlib.h>\nint f(int a) { return rand() + a; }",
+    "global variable n": "int n; int f(int a) { return n += a; }", "inline asm": 'int f(int a) { __asm__("nop"); return a; }',
+    "hardly ever defined and ending": "int f(int a) { volatile int x = 1; while (x) ; return a; }", "not UTF-8": "int f(int a) { return a; } // \udcff", "no mutant": "int f(int a) { return a; } // " + "9" * 5000,
+    "over 64 KB": "// " + "x" * 70000, "does not compile": "#define A B B\n#define B C C\n" + "int f(int a) { return " + "(" * 5000 + "a;}",
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_bad_sources_are_named(reason):
+    group, told, _ = build("x", BAD[reason])
+    assert group is None and told.startswith(reason)
+
+
+def command(*arguments):
+    return subprocess.run([sys.executable, str(ROOT / "ir.py"), *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_command_is_the_same_for_any_workers_order_and_interruption(tmp_path):
+    rows = [{"id": id, "source": source} for id, source in [*SOURCES.items(), ("bad", "int x;")]]
+    source, outs = tmp_path / "s.jsonl", [tmp_path / f"g{k}.jsonl" for k in range(3)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    one = command("--source", source, "--out", outs[0], "--workers", 1)
+    assert one.returncode == 0, one.stderr
+    assert "6 sources read, 5 groups" in one.stdout and "rejected, no function: 1 (bad)" in one.stdout
+    assert [json.loads(line)["id"] for line in outs[0].open()] == list(SOURCES)
+    assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob("*.tmp"))
+
+    # cut short: two finished rows, one half-written line; another number of workers goes on
+    settings = ["O3", "Oz"], 2, "verified", 0
+    partial = [json.dumps([ir.fingerprint(row, *settings), *ir.build_group(row, *settings)]) for row in rows[-1:] + rows[2:3]]
+    Path(f"{outs[1]}.partial").write_text("\n".join(partial) + "\n" + partial[0][:40])
+    two = command("--source", source, "--out", outs[1], "--workers", 3)
+    assert "| 4/4 " in two.stderr.split("\r")[-1] and outs[1].read_bytes() == outs[0].read_bytes()
+    assert two.stdout.split("\n")[2:] == one.stdout.split("\n")[2:]
+
+    # a finished file is kept and completed; other settings are not taken for the same
+    outs[2].write_text("".join(outs[0].read_text().splitlines(keepends=True)[1:3]))
+    source.write_text("".join(json.dumps(row) + "\n" for row in reversed(rows[:4])))
+    three = command("--source", source, "--out", outs[2])
+    assert "| 2/2 " in three.stderr.split("\r")[-1]
+    assert outs[2].read_text().splitlines() == outs[0].read_text().splitlines()[:4][::-1]
+    assert "| 4/4 " in command("--source", source, "--out", outs[2], "--seed", 1, "--loser", "drop").stderr.split("\r")[-1]
+
+
+def test_folder_and_file(tmp_path):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "digits.c").write_text(DIGITS)
+    (tmp_path / "latin1.c").write_bytes(b"int f(int a) { return a; } // \xe9\n")
+    assert [row["id"] for row in ir.read_sources(tmp_path)] == ["c/digits", "latin1"]
+    assert ir.read_sources(tmp_path / "c" / "digits.c") == [{"id": "digits", "source": DIGITS}]
+    with pytest.raises(ir.Rejected, match="not UTF-8"):
+        ir.winners(ir.read_sources(tmp_path)[1]["source"], ["O1"])
+
+
+def test_bad_input_is_an_error_that_names_the_place(tmp_path):
+    source, out = tmp_path / "s.jsonl", tmp_path / "g.jsonl"
+    for text, told in [('{"id": "a"}\n', ':1: "source"'), ('{"id": "a", "source": "x"}\n{"id": "a", "source": "x"}\n', ':2: "id"'), ("{\n", ":1: ")]:
+        source.write_text(text)
+        done = command("--source", source, "--out", out)
+        assert done.returncode == 1 and f"{source}{told}" in done.stderr and "Traceback" not in done.stderr
+    assert "no C source there" in command("--source", tmp_path / "none", "--out", out).stderr
+    assert "O7" in command("--source", source, "--out", out, "--levels", "O3,O7").stderr
+    assert not out.exists()
+    source.write_text(json.dumps({"id": "a", "source": DIGITS}))
+    out.write_text(json.dumps({"id": "other", "meta": {}}))
+    assert "'other' is not in --source" in command("--source", source, "--out", out).stderr
+    assert json.loads(out.read_text())["id"] == "other"
+
+
+def test_missing_clang_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(ir.os.path, "exists", lambda path: False)
+    ir.clang.cache_clear()
+    try:
+        with pytest.raises(RuntimeError, match="apt-get install clang-19"):
+            ir.clang()
+    finally:
+        ir.clang.cache_clear()

@@ -1,0 +1,63 @@
+"""What the README claims about the code is true."""
+import ast
+import re
+from dataclasses import fields
+
+from conftest import ROOT
+from train import EMBEDDED, Config
+
+README = (ROOT / "README.md").read_text()
+SOURCES = sorted([*ROOT.glob("*.py"), *ROOT.glob("kernels/*.py")])
+
+
+def table_under(heading):
+    section = README.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")][2:]
+
+
+def test_every_equation_is_where_the_table_says():
+    rows = table_under("Equations")
+    assert [int(n) for row in rows for n in re.findall(r"\((\d+)\)", row[0])] == list(range(1, 11))
+    for row in rows:
+        for place in re.findall(r"`([\w/]+\.py):(\w+)`", row[2]):
+            text = (ROOT / place[0]).read_text()
+            node = next((n for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == place[1]), None)
+            assert node, f"{place[0]} has no {place[1]}"
+            body = ast.get_source_segment(text, node) + text.splitlines()[node.end_lineno - 1]
+            numbers = re.findall(r"\((\d+)\)", row[0])
+            assert any(re.search(rf"Eq\. \(?{n}\b", body) for n in numbers), f"{place[0]}:{place[1]} does not say Eq. {numbers}"
+
+
+def test_every_flag_is_in_the_table_with_its_default():
+    rows = {row[0].strip("`"): row for row in table_under("Flags")}
+    assert set(rows) == {"--" + f.name.replace("_", "-") for f in fields(Config)}
+    assert len(rows) <= 30
+    for f in fields(Config):
+        _, default, embedded, _ = rows["--" + f.name.replace("_", "-")]
+        shown = {"": "", False: "off"}.get(f.default, f"{f.default:g}" if isinstance(f.default, float) else str(f.default))
+        assert default == ("cores" if f.name == "judge_workers" else shown), f.name
+        value = EMBEDDED.get(f.name, "")
+        assert embedded == (f"{value:g}" if isinstance(value, float) else str(value)), f.name
+
+
+def test_every_metric_is_in_the_table():
+    text = (ROOT / "train.py").read_text()
+    half = re.findall(r'"(\w+)": ', text.split("def off_policy_half")[1].split("# ------")[0])
+    step = re.findall(r'"(\w+)": ', text.split('row = {"step"')[1].split("return row")[0])
+    times = re.findall(r'times\["(\w+)"\]', text)
+    rows = {name for row in table_under("Metrics") for name in re.findall(r"`(\w+)`", row[0])}
+    assert rows == {"step", *half, *step, *times}
+
+
+def test_line_budgets():
+    lines = {p: len(p.read_text().splitlines()) for p in SOURCES}
+    assert all(n <= 400 for n in lines.values()), lines
+    assert sum(lines.values()) <= 4000, sum(lines.values())
+
+
+def test_no_forbidden_imports():
+    for path in SOURCES + sorted(ROOT.glob("toy/*.py")):
+        names = {n.name.split(".")[0] for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import) for n in node.names}
+        names |= {node.module.split(".")[0] for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and node.module}
+        assert not names & {"transformers", "vllm", "trl", "flash_attn"}, path
+        assert path.name == "train.py" or "train" not in names, f"{path} imports train.py"

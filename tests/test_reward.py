@@ -1,0 +1,445 @@
+"""Every language, every verdict, every cheat; faults of the judge are JE and never 0."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import languages
+import reward
+import sandbox
+from conftest import ROOT
+from languages import LANGUAGES, java_names
+from reward import JudgePool, Verdict, canaries, extract_code, judge, translation_prompt
+from sandbox import SandboxError
+from test_sandbox import alive, gone
+
+MISSING = {name: mend for name, language in LANGUAGES.items() if (mend := languages.missing(language))}
+if not Path(sandbox.BWRAP).exists():
+    MISSING = dict.fromkeys(LANGUAGES, "bubblewrap is not installed")
+SUMS = [{"stdin": "1\n2\n", "stdout": "3\n"}, {"stdin": "20\n22\n", "stdout": "42\n"}]
+
+
+@pytest.fixture(autouse=True)
+def skip_without_tool(request):
+    name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("language") or "python"
+    if name in MISSING and os.environ.get("CI") != "true":
+        pytest.skip(MISSING[name])
+
+
+def problem(language="python", tests=SUMS, **fields):
+    return {"id": "p", "source_language": "java", "target_language": language, "source": "x\n", "tests": tests, **fields}
+
+
+def block(language, code):
+    return f"Here it is:\n```{language}\n{code}\n```\nDone."
+
+
+def verdict(language, code, tests=SUMS):
+    return judge(problem(language, tests), block(language, code))
+
+
+def prints(text):
+    return [{"stdin": "", "stdout": text}]
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Tight limits in this process, so that time-outs are quick."""
+    for name, language in LANGUAGES.items():
+        monkeypatch.setitem(LANGUAGES, name, replace(
+            language, limits=replace(language.limits, cpu_s=0.7, wall_s=3),
+            compile_limits=replace(language.compile_limits, cpu_s=2, wall_s=15)))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with JudgePool(2) as pool:
+        yield pool
+
+
+# ---------------------------------------------------------------------------------------------- the text
+
+def test_prompt_to_the_letter():
+    asked = {**problem("cpp"), "source": "class A {}\n\n"}
+    assert translation_prompt(asked) == ("Translate this Java program to C++. Reply with one ```cpp block.\n"
+                                         "```java\nclass A {}\n```")
+    assert translation_prompt({**asked, "declaration": "int f()"}).endswith("\n```\nSignature: int f()")
+
+
+@pytest.mark.parametrize("text, code", [
+    ("```python\na\n```", "a\n"),
+    ("so:\n```py\na\n\x0c\n b\n```\nthere", "a\n\x0c\n b\n"),
+    ("```Python\r\na\r\n```\r\n", "a\r\n"),
+    ("```python\nprint('```')\n```", "print('```')\n"),
+    ("", None), ("a", None), ("```\na\n```", None), ("```python\na", None), ("```python\n\n```", None),
+    ("```java\na\n```", None), ("```python\na\n```\n```python\nb\n```", None), ("```python\na\n```\n```", None),
+    ("```python\n```python\na\n```", None), ("```python a```", None), ("```python\na\n```x", None),
+    ("```python\n" + "a" * 5_000_000 + "\n```", None),
+], ids=lambda value: repr(value)[:30])
+def test_extract_code(text, code):
+    assert extract_code(text, "python") == code
+    if code is None:
+        assert judge(problem(), text) == Verdict("NC", 0.0)
+
+
+@pytest.mark.parametrize("source, names", [
+    ("class B {} class C { static void main(String[] a) { String s = \"}}{\"; } }", ("C.java", "C")),
+    ("/* class Z { */ public final class D { public class E {} } class M { public static void main() {} }", ("D.java", "M")),
+    ("package x.y; public class A { class B {} public static void main(String... a) {} }", ("A.java", "x.y.A")),
+    ("", ("Main.java", "Main")), ("class " + "a" * 500 + "{}", ("Main.java", "Main")),
+])
+def test_java_names(source, names):
+    assert java_names(source) == names
+
+
+def test_java_names_are_linear():
+    began = time.monotonic()
+    for part in ("/*", '"\\"', '"""', "public ", "{", "class "):
+        java_names(part * (60_000 // len(part)))
+    assert time.monotonic() - began < 2
+
+
+# ---------------------------------------------------------------------------------------------- programs
+
+SYNTAX_ERROR = {"python": "print(", "cpp": "int main( {", "java": "class A {", "php": "<?php echo (;", "bash": "if",
+                "javascript": "let ="}
+CRASH = {"python": "1 / 0", "cpp": "#include <cstdlib>\nint main() { abort(); }",
+         "java": "class A { static int f(int n) { return f(n + 1) + 1; } public static void main(String[] a) { f(0); } }",
+         "php": "<?php throw new Exception();", "bash": "echo 3; exit 3", "javascript": "null.x"}
+LOOP = {"python": "while True: pass", "cpp": "int main() { for (volatile int i = 0;; i++); }",
+        "java": "class A { public static void main(String[] a) { for (;;); } }", "php": "<?php while (true);",
+        "bash": "while :; do :; done", "javascript": "for (;;);"}
+HUNGER = {"python": "a = []\nwhile True: a.append(bytes(1 << 22))",
+          "cpp": "#include <vector>\nint main() { std::vector<char> v; for (;;) v.resize(v.size() + (8 << 20), 1); }",
+          "java": "class A { public static void main(String[] a) { var l = new java.util.ArrayList<int[]>(); "
+                  "for (;;) l.add(new int[1 << 20]); } }",
+          "php": "<?php $a = []; while (true) $a[] = str_repeat('x', 1 << 20);",
+          "javascript": "const a = []; for (;;) a.push(new Array(1e6).fill(1.5));"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language(language, short):
+    row = LANGUAGES[language]
+    good = verdict(language, row.canary)
+    assert (good.status, good.reward, good.detail) == ("AC", 1.0, "") and 0 < good.cpu_s < 8 and good.wall_s > 0
+    for code, status in ((row.canary.replace(" + ", " - "), "WA"), (CRASH[language], "RE"), (LOOP[language], "TLE"),
+                         (SYNTAX_ERROR[language], "CE" if row.compile else "RE")):
+        bad = verdict(language, code)
+        assert (bad.status, bad.reward) == (status, 0.0) and bad.detail.isascii(), code
+
+
+@pytest.mark.parametrize("language, code", [*HUNGER.items(), (
+    "javascript", "const a = []; for (;;) a.push(Buffer.alloc(1 << 22, 1));")], ids=lambda value: value[:10])  # not in V8's heap
+def test_memory(language, code):
+    assert verdict(language, code).status == "MLE"
+
+
+@pytest.mark.parametrize("language, code, expected", [
+    ("java", "class A { public static void main(String[] a) { for (;;) new Thread(() -> { try { Thread.sleep(99999); } "
+             "catch (Exception e) {} }).start(); } }", {"RE", "TLE", "MLE"}),
+    ("bash", "f() { f | f & }; f; wait", {"WA", "RE", "TLE"}),
+    ("php", "echo 3;", {"WA"}),                                 # no <?php: prints its own source
+    ("python", "import time\nprint(3, flush=True)\ntime.sleep(99)", {"TLE"}),
+    ("python", "print(3)\nraise SystemExit(3)", {"RE"}),
+    ("python", "import os; os._exit(0)", {"WA"}),
+    ("python", "exit(0)", {"WA"}),
+    ("python", "print('PASSED')", {"WA"}), ("python", "print(3)", {"WA"}), ("python", "print(3, 42)", {"WA"}),
+    ("python", "import atexit\natexit.register(print, 'PASSED')\nprint(3)", {"WA"}),
+    ("python", "class Y(str):\n def __eq__(self, o): return True\nprint(Y())", {"WA"}),
+    ("python", "print(open('/w/../expected').read())", {"RE"}),
+    ("python", "import glob, json\nprint(glob.glob('/w/*'), glob.glob('/tmp/*'), end='')", {"WA"}),
+    ("python", "print(int(input()) + int(input()), end=' \\r\\n \\n\\n')", {"AC"}),
+    ("python", "print('\\0\\x1b[31m\\xff3')", {"WA"}),
+    ("python", "\ufeffprint(int(input()) + int(input()))", {"AC"}),
+    ("python", "print(1\0)", {"RE"}), ("python", "'\ud800'\nprint(3)", {"WA"}),
+    ("cpp", "#include </dev/zero>\nint main() {}", {"CE"}),
+    ("cpp", "#include </dev/random>\nint main() {}", {"CE"}),
+    ("cpp", "#include </etc/passwd>\nint main() {}", {"CE"}),
+    ("cpp", "template <int n> struct A { static const int v = A<n - 1>::v + A<n - 2>::v; A<n * 2> *p; };\n"
+            "int main() { return A<99999>::v; }", {"CE"}),
+    ("cpp", "constexpr long f(long n) { long s = 0; for (long i = 0; i < n; i++) s += i; return s; }\n"
+            "int main() { constexpr long x = f(1L << 40); return x; }", {"CE"}),
+    ("cpp", "#define A(x) x x x x x x x x\n#define B(x) A(A(A(A(x))))\nint main() { B(B(B(1;))) }", {"CE"}),
+    ("cpp", "int a[1 << 28] = {1}; int main() { return a[0]; }", {"CE"}),
+    ("cpp", "#include <cstdio>\nstatic char a[1 << 30]; int main() { a[0] = 1; puts(a); }", {"RE", "MLE"}),
+    ("java", "class A { int x = " + "(" * 9000 + "1" + ")" * 9000 + "; }", {"CE"}),
+], ids=lambda value: value[:40] if isinstance(value, str) else "")
+def test_hostile_programs(language, code, expected, short):
+    result = verdict(language, code)
+    assert result.status in expected and result.reward == (1.0 if expected == {"AC"} else 0.0), result
+    assert result.detail.isascii() and result.detail.isprintable()
+    json.dumps(result.detail)
+
+
+@pytest.mark.parametrize("printed, wanted, status", [
+    ("a  \nb\n\n\n", "a\nb", "AC"), ("a\r\nb", "a\nb\n", "AC"), ("", "\n", "AC"),
+    (" a", "a", "WA"), ("a\n\nb", "a\nb", "WA"), ("YES", "yes", "WA"), ("1.0", "1", "WA"), ("a b", "a  b", "WA"),
+])
+def test_comparison(printed, wanted, status):
+    assert verdict("python", f"import sys; sys.stdout.write({printed!r})", prints(wanted)).status == status
+
+
+def test_later_tests_count_and_the_first_failure_stops():
+    tests = [*SUMS, {"stdin": "1\n1\n", "stdout": "3\n"}, {"stdin": "", "stdout": "never reached"}]
+    result = verdict("python", LANGUAGES["python"].canary, tests)
+    assert result.status == "WA" and result.detail == "test 3: '2\\n', expected '3\\n'"
+
+
+# ---------------------------------------------------------------------------------------------- faults are not failures
+
+@pytest.mark.parametrize("bwrap", ["/usr/bin/false", "/nonexistent"])
+def test_a_broken_sandbox_is_je(bwrap, monkeypatch):
+    monkeypatch.setattr(sandbox, "BWRAP", bwrap)
+    result = verdict("python", "print(3)")
+    assert (result.status, result.reward) == ("JE", None)
+
+
+def test_a_missing_tool_is_je_and_names_the_mend(monkeypatch):
+    monkeypatch.setitem(LANGUAGES, "php", replace(LANGUAGES["php"], run="/usr/bin/no-php {file}"))
+    result = verdict("php", "<?php")
+    assert (result.status, result.reward) == ("JE", None) and "apt-get install php-cli" in result.detail
+    assert "php" in languages.found()[1]
+
+
+def test_a_full_disk_is_je(monkeypatch):
+    if os.geteuid():
+        pytest.skip("needs root to mount a small file system")
+    folder = Path("/tmp/oorl-test-full")
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], check=True)
+    try:
+        (folder / "f").write_bytes(bytes(60 << 10))
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        for language in ("python", "cpp"):
+            assert verdict(language, LANGUAGES[language].canary + "\n#" + "x" * 9000).status == "JE"
+            assert verdict(language, LANGUAGES[language].canary).status in ("JE", "AC")
+    finally:
+        subprocess.run(["umount", folder], check=True)
+        folder.rmdir()
+
+
+def test_judge_never_raises():
+    for broken in ({}, {"target_language": "cobol", "tests": []}, problem(tests=[{}]), problem(tests=prints("\ud800"))):
+        result = judge(broken, block("python", "print(3)"))
+        assert (result.status, result.reward) == ("JE", None)
+
+
+@pytest.mark.parametrize("first, calls", [
+    (sandbox.Result("TLE", 137, b"", b"", cpu_s=0.1, wall_s=10, queued_s=8), 3),       # starved of a CPU: once more
+    (sandbox.Result("TLE", 137, b"", b"", cpu_s=0.1, wall_s=10, queued_s=0.1), 1),     # asleep
+    (sandbox.Result("TLE", 137, b"", b"", cpu_s=9, wall_s=10, queued_s=8), 1),
+    (SandboxError("out of luck"), 3),
+])
+def test_doubt_is_asked_once_more(first, calls, monkeypatch):
+    answers, real = [first], sandbox.run
+
+    def run(*args, **how):
+        asked.append(args)
+        if answers:
+            if isinstance(answers[0], Exception):
+                raise answers.pop()
+            return answers.pop()
+        return real(*args, **how)
+    asked = []
+    monkeypatch.setattr(sandbox, "run", run)
+    assert verdict("python", LANGUAGES["python"].canary).status == ("AC" if calls == 3 else "TLE")
+    assert len(asked) == calls
+
+
+# ---------------------------------------------------------------------------------------------- the pool
+
+SLEEP = block("python", "import time; time.sleep(1); print(int(input()) + int(input()))")
+ONE = [{"stdin": "1\n2\n", "stdout": "3\n"}]
+
+
+def workers_of(pool):
+    return [worker.pid for worker in pool._processes.values()]
+
+
+def test_pool_judges_equal_programs_once(pool):
+    text = block("python", LANGUAGES["python"].canary)
+    first = pool.submit(problem(), text)
+    assert pool.submit(problem(), "Other words. " + text) is first and first.result().reward == 1.0
+    assert pool.submit(problem(tests=prints("x")), text) is not first
+    assert pool.submit(problem("bash"), block("bash", LANGUAGES["python"].canary)).result().status == "RE"
+    assert pool.submit(problem(), "no code").result() == Verdict("NC", 0.0)
+
+
+def test_pool_agrees_with_judge(pool):
+    codes = [LANGUAGES["python"].canary, "print(3)", "1 / 0", "print(", "print('\ud800\0')"] * 3
+    futures = [pool.submit(problem(), block("python", code + f"\n#{i}")) for i, code in enumerate(codes)]
+    assert [f.result().status for f in futures] == ["AC", "WA", "RE", "RE", "RE"] * 3
+
+
+def test_a_killed_worker_costs_no_verdict(pool):
+    retries = pool.retries
+    future = pool.submit(problem(tests=ONE), SLEEP)
+    time.sleep(0.5)
+    for pid in workers_of(pool):
+        os.kill(pid, signal.SIGKILL)
+    assert future.result(30).status == "AC" and pool.retries > retries
+    assert pool.submit(problem(tests=ONE), block("python", "print(3) # after")).result(30).status == "AC"
+
+
+def test_a_worker_that_always_dies_is_je():
+    with JudgePool(1) as pool:
+        stop = threading.Event()
+
+        def killer():
+            while not stop.wait(0.05):
+                for pid in workers_of(pool):
+                    os.kill(pid, signal.SIGKILL)
+        thread = threading.Thread(target=killer)
+        thread.start()
+        verdict = pool.submit(problem(tests=ONE), SLEEP).result(30)
+        stop.set()
+        thread.join()
+        assert (verdict.status, verdict.reward) == ("JE", None) and "died" in verdict.detail
+        assert pool.submit(problem(tests=ONE), SLEEP).result(30).status == "AC"     # JE is not remembered
+
+
+def test_ctrl_c_is_not_for_workers(pool):
+    future = pool.submit(problem(tests=ONE), SLEEP + " ")
+    time.sleep(0.3)
+    for pid in workers_of(pool):
+        os.kill(pid, signal.SIGINT)
+    assert future.result(30).status == "AC" and pool.submit(problem(), "").result().status == "NC"
+
+
+def test_a_doubt_is_settled_alone(pool, monkeypatch):
+    running, most = [], []
+    real = pool._ask
+
+    def ask(request):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return real(request)
+    monkeypatch.setattr(pool, "_ask", ask)
+    with pool._turn(pool.workers):
+        future = pool.submit(problem(tests=ONE), block("python", "print(3) # alone"))
+        time.sleep(0.3)
+        assert not most and not future.done()
+    assert future.result(30).status == "AC"
+
+
+def test_close_is_prompt_and_leaves_nothing():
+    pool = JudgePool(2)
+    mark = str(60000 + os.getpid())
+    futures = [pool.submit(problem("bash", tests=ONE), block("bash", f"setsid sleep {mark} & sleep {mark} #{i}")) for i in range(5)]
+    time.sleep(0.7)
+    pids, folder = workers_of(pool), pool._folder.name
+    assert len(pids) == 2
+    began = time.monotonic()
+    pool.close()
+    assert time.monotonic() - began < 2
+    assert {future.result(1).status for future in futures} == {"JE"}
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids) and not Path(folder).exists()
+    assert gone(f"sleep\0{mark}")
+
+
+def test_a_killed_trainer_leaves_nothing():
+    mark = str(70000 + os.getpid())
+    asked = [(problem("bash", tests=ONE), block("bash", f"trap : TERM; sleep {mark} #{i}")) for i in range(2)]
+    folder = tempfile.mkdtemp()                              # what a killed trainer leaves there is not the next one's
+    os.chmod(folder, 0o755)
+    trainer = subprocess.Popen([sys.executable, "-c", "import json, reward, sys\npool = reward.JudgePool(2)\n"
+                                "[pool.submit(*one) for one in json.load(sys.stdin)][0].result()"],
+                               cwd=ROOT, stdin=subprocess.PIPE, env={**os.environ, "TMPDIR": folder})
+    trainer.stdin.write(json.dumps(asked).encode())
+    trainer.stdin.close()
+    while len(alive(f"sleep\0{mark}")) < 2:
+        time.sleep(0.05)
+    workers = [pid for task in Path(f"/proc/{trainer.pid}/task").iterdir() for pid in (task / "children").read_text().split()]
+    assert len(workers) == 2
+    trainer.kill()
+    trainer.wait()
+    assert gone(f"sleep\0{mark}")
+    assert not {pid for pid in alive("reward.py\0--worker")} & set(workers)
+    shutil.rmtree(folder)
+
+
+def test_canaries(pool, monkeypatch):
+    canaries(pool, ["python", "bash"])
+    monkeypatch.setitem(LANGUAGES, "bash", replace(LANGUAGES["bash"], canary="echo 1"))
+    with pytest.raises(SandboxError, match="Bash program that must be AC is WA"):
+        canaries(pool, ["python", "bash"])
+
+
+def test_workers_import_no_torch():
+    code = "import reward, data, sys; assert not {'torch', 'numpy'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# ---------------------------------------------------------------------------------------------- the command
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def score(folder, *more):
+    command = [sys.executable, str(ROOT / "reward.py"), "--problems", "P", "--completions", "C", "--out", "V", "--workers", "2"]
+    return subprocess.run([*command, *more], cwd=folder, capture_output=True, text=True)
+
+
+@pytest.fixture
+def files(tmp_path):
+    problems = [problem("python", id="a"), problem("bash", id="b")]
+    texts = [("a", block("python", LANGUAGES["python"].canary)), ("b", block("bash", "echo 3")), ("a", "none"), ("a", "none")]
+    (tmp_path / "P").write_text("".join(json.dumps(row) + "\n" for row in problems))
+    (tmp_path / "C").write_text("".join(json.dumps({"id": i, "completion": text}) + "\n" for i, text in texts))
+    return tmp_path
+
+
+def test_command_scores_and_continues(files):
+    done = score(files)
+    assert done.returncode == 0, done.stderr
+    assert "sandbox: bwrap" in done.stdout and "median_s" in done.stdout
+    first = rows(files / "V")
+    assert [(row["id"], row["verdict"], row["reward"]) for row in first] == [("a", "AC", 1.0), ("b", "WA", 0.0), ("a", "NC", 0.0), ("a", "NC", 0.0)]
+    assert {"detail", "cpu_s", "wall_s"} <= first[0].keys() and sorted(p.name for p in files.iterdir()) == ["C", "P", "V"]
+
+    first[0]["detail"] = "kept"                              # what is there is kept, a JE or a missing row is judged
+    first[1].update(verdict="JE", reward=None)
+    (files / "V").write_text("".join(json.dumps(row) + "\n" for row in first[:2]))
+    assert score(files).returncode == 0
+    again = rows(files / "V")
+    assert [row["verdict"] for row in again] == ["AC", "WA", "NC", "NC"] and again[0]["detail"] == "kept"
+
+
+@pytest.mark.parametrize("line, message", [
+    ('{"id": "a"}', r'C:5: "completion" is missing'), ('{"id": "zz", "completion": ""}', r'C:5: "id" \'zz\' is in no row of P'),
+    ("{", r"C:5: not a JSON row"), ('{"id": "a", "completion": 3}', r'C:5: "completion" is a int'),
+])
+def test_command_names_the_bad_row(files, line, message):
+    with open(files / "C", "a") as f:
+        f.write(line + "\n")
+    done = score(files)
+    assert done.returncode == 1 and not (files / "V").exists()
+    assert message.replace("\\'", "'") in done.stderr and "Traceback" not in done.stderr
+
+
+def test_command_without_a_sandbox_says_what_to_install(files):
+    (files / "bin").mkdir()
+    (files / "bin/bwrap").write_text("#!/bin/sh\nexit 1\n")
+    (files / "bin/bwrap").chmod(0o755)
+    done = subprocess.run([sys.executable, str(ROOT / "reward.py"), "--probe"], capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{files}/bin:{os.environ['PATH']}"})
+    assert done.returncode == 1 and "apt-get install bubblewrap" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_exit_code_3_tells_of_judge_errors(monkeypatch, capsys):
+    row = {"verdict": "JE", "reward": None, "wall_s": 0.1}
+    monkeypatch.setattr(reward, "score", lambda *_: [("python", row), ("python", {**row, "verdict": "AC"})])
+    monkeypatch.setattr(sys, "argv", ["reward.py", "--problems", "P", "--completions", "C", "--out", "V"])
+    assert reward.main() == 3 and "python" in capsys.readouterr().out
