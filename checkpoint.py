@@ -67,10 +67,10 @@ def append_rows(path, rows):
 
 
 def cut_rows(path, step):
-    """Drops the rows of `step` and later ones: they are about to be made again."""
+    """Drops the rows of `step` and later ones, which are about to be made again, and a row that a full disk cut short."""
     path = Path(path)
     if path.exists():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] < step]
+        lines = [line for line in path.read_text().split("\n")[:-1] if json.loads(line)["step"] < step]
         write_atomically(path, "".join(line + "\n" for line in lines))
 
 

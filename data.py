@@ -90,7 +90,8 @@ def read_groups(path) -> list[dict]:
 # ---------------------------------------------------------------------------------------------- tokenizers
 
 class Tokenizer:
-    """encode(str) -> ids without specials, decode(ids) -> str without specials, eos_ids, chat_prompt(str) -> ids.
+    """encode(str) -> ids without specials, decode(ids) -> str without specials, chat_prompt(str) -> ids; eos_ids: any of
+    them ends a sample; end_id: the one that ends an answer we write.
 
     Reads `tokenizer.model` (SentencePiece) or `tokenizer.json` (byte-level BPE of Qwen, Llama 3, DeepSeek)."""
 
@@ -114,6 +115,8 @@ class Tokenizer:
             raise FileNotFoundError(f"{directory}: no tokenizer.json and no tokenizer.model; "
                                     "copy the model's tokenizer beside its weights")
         self.eos_ids = _eos_ids(directory)
+        turn = self._special("<|im_end|>")                   # Qwen3's other EOS ends a document, not an answer
+        self.end_id = turn if turn in self.eos_ids else min(self.eos_ids)
 
     def chat_prompt(self, text: str) -> list[int]:
         """One user turn, ready for the answer: ChatML where the vocabulary has it (with the empty think block where

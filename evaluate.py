@@ -89,9 +89,8 @@ def table(columns: dict, k=1) -> str:
     return "\n".join(lines)
 
 
-def runnable(problems, what="problems"):
-    """The problems whose target language can be judged here; says what is left out and what to install."""
-    _, missing = found()
+def runnable(problems, missing, what="problems"):
+    """The problems whose target language can be judged here; says what is left out. missing: name -> what to install."""
     for language, mend in missing.items():
         if count := sum(p["target_language"] == language for p in problems):
             print(f"{count} of {len(problems)} {what} left out: {language} is missing ({mend})")
@@ -119,7 +118,7 @@ def main():
     if args.out and Path(args.out).exists():
         parser.error(f"--out {args.out} exists; give another name or remove it")
     try:
-        problems = runnable(read_problems(args.problems))
+        problems = runnable(read_problems(args.problems), found()[1])
         tokenizer = load_tokenizer(args.model)
         model = load_model(args.model, "cuda" if torch.cuda.is_available() else "cpu")
     except (ValueError, FileNotFoundError) as e:

@@ -105,16 +105,12 @@ def _run_tests(language, code, tests, box) -> tuple[Verdict, bool]:
                 raise SandboxError(f"the disk of {box} is full; free {DISK_BYTES >> 20} MiB or set TMPDIR")
             # Given a CPU it might have ended in time: no fault of the program.
             starved = result.status == "TLE" and result.cpu_s <= limits.cpu_s and result.queued_s > limits.wall_s / 4
-            detail = f"{step}: {result.status}, exit code {result.returncode}, {_brief(result.stderr[-300:])}"
+            detail = f"{step}: {result.status}, exit code {result.returncode}, {result.stderr[-300:]!r}"
             return _verdict("CE" if compiles else result.status, detail, cpu_s, wall_s), starved
         if not compiles and _trimmed(result.stdout) != _trimmed(expected):
-            detail = f"{step}: {_brief(result.stdout[:100])}, expected {_brief(expected[:100])}"
+            detail = f"{step}: {result.stdout[:100]!r}, expected {expected[:100]!r}"  # no escape codes in the log
             return _verdict("WA", detail, cpu_s, wall_s), False
     return _verdict("AC", "", cpu_s, wall_s), False
-
-
-def _brief(text: bytes) -> str:
-    return ascii(text.decode(errors="replace"))  # escape codes stay out of logs and terminals
 
 
 def _trimmed(text: bytes) -> list[bytes]:
@@ -122,10 +118,10 @@ def _trimmed(text: bytes) -> list[bytes]:
 
 
 class JudgePool:
-    """Judges many answers at a time: each of its threads feeds one worker process, `python reward.py --worker`.
+    """Judges many answers at a time: each of its threads feeds a worker process. Use it in a `with`, or close() it.
 
     Equal programs with equal tests are judged once. A worker that dies is replaced. What is in doubt is asked for once
-    more, with no other box of this pool beside it; `retries` counts that. Use it in a `with`, or close() it."""
+    more, with no other box of this pool beside it; `retries` counts that."""
 
     def __init__(self, workers: int = os.cpu_count()):
         self.workers, self.retries, self._closed = workers, 0, False
@@ -133,6 +129,7 @@ class JudgePool:
         os.chmod(self._folder.name, 0o711)  # slot uids pass through; the boxes in it are 0700
         self._futures, self._processes = {}, {}  # by digest; by thread
         self._lock, self._turnstile, self._permits = threading.Lock(), threading.Lock(), threading.Semaphore(workers)
+        self._command = [*_namespace(), sys.executable, __file__, "--worker"]
         self._threads = ThreadPoolExecutor(workers)
 
     def submit(self, problem: dict, completion: str) -> "Future[Verdict]":
@@ -142,7 +139,8 @@ class JudgePool:
         with self._lock:
             future = self._futures.get(key)
             if not future or future.cancelled() or (future.done() and future.result().status == "JE"):
-                request = json.dumps([problem, completion]).encode() + b"\n"
+                asked = {"target_language": problem["target_language"], "tests": problem["tests"]}
+                request = json.dumps([asked, completion]).encode() + b"\n"
                 future = self._futures[key] = self._threads.submit(self._serve, request)
             if len(self._futures) > REMEMBERED:
                 del self._futures[next(iter(self._futures))]
@@ -155,6 +153,8 @@ class JudgePool:
             for worker in self._processes.values():
                 worker.kill()
         self._threads.shutdown()
+        for worker in self._processes.values():
+            worker.communicate()  # closes its pipes and waits
         self._folder.cleanup()
 
     def __enter__(self):
@@ -190,7 +190,7 @@ class JudgePool:
                     return _verdict("JE", "the pool was closed"), False
                 if thread not in self._processes:
                     self._processes[thread] = subprocess.Popen(
-                        [sys.executable, __file__, "--worker"], env={**os.environ, "TMPDIR": self._folder.name},
+                        self._command, env={**os.environ, "TMPDIR": self._folder.name}, start_new_session=True,
                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
                 worker = self._processes[thread]
             worker.stdin.write(request)
@@ -210,15 +210,23 @@ def _digest(value) -> str:
     return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()
 
 
+def _namespace() -> list[str]:
+    """Makes a worker process 1 of a namespace, where that is allowed: when it dies, with the thread that started it or
+    alone, the kernel kills its boxes, even one that bwrap is still building and that would not notice."""
+    tied = ["/usr/bin/setpriv", "--pdeathsig=KILL"]
+    own_user = ["--user", "--map-current-user"] if os.geteuid() else []
+    inside = [*tied, "/usr/bin/unshare", *own_user, "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return tied if subprocess.run([*inside, "/usr/bin/true"], capture_output=True).returncode else inside
+
+
 def _work() -> None:
     """A worker: [problem, completion] a line in, [verdict, in doubt] a line out, until its input ends."""
-    sandbox.LIBC.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: in the middle of a program too
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the trainer's; SIG_IGN would be inherited by programs
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(1))  # a judge that hangs dies of it, which the pool sees
     for line in sys.stdin.buffer:
         problem, completion = json.loads(line)
         language = LANGUAGES[problem["target_language"]]
-        bound_s = 60 + language.compile_limits.wall_s + len(problem["tests"]) * language.limits.wall_s
-        signal.alarm(int(bound_s))  # a judge that hangs dies of it, which the pool sees
+        signal.alarm(int(60 + language.compile_limits.wall_s + len(problem["tests"]) * language.limits.wall_s))
         verdict, in_doubt = _judge(problem, completion)
         signal.alarm(0)
         print(json.dumps([astuple(verdict), in_doubt]), flush=True)
@@ -226,13 +234,13 @@ def _work() -> None:
 
 def canaries(pool: JudgePool, languages) -> None:
     """Judge a known-good and a known-bad program of each language; SandboxError if one gets a wrong verdict."""
-    a, b = (random.SystemRandom().randrange(1, 10**6) for _ in range(2))  # new each time, or the pool would remember
-    asked = []
-    for name in languages:
-        problem = {"target_language": name, "tests": [{"stdin": f"{a}\n{b}\n", "stdout": f"{a + b}\n"}]}
-        for code, status in ((LANGUAGES[name].canary, "AC"), (LANGUAGES[name].canary.replace(" + ", " - "), "WA")):
-            asked.append((name, status, pool.submit(problem, f"```{name}\n{code}\n```")))
-    for name, status, future in asked:
+    a, b = random.SystemRandom().sample(range(1, 10**6), 2)  # new each time, or the pool would remember the verdicts
+    tests = [{"stdin": f"{a}\n{b}\n", "stdout": f"{a + b}\n"}]
+    programs = [(name, "AC", LANGUAGES[name].canary) for name in languages]
+    programs += [(name, "WA", code.replace(" + ", " - ")) for name, _, code in programs]
+    futures = [pool.submit({"target_language": name, "tests": tests}, f"```{name}\n{code}\n```")
+               for name, _, code in programs]
+    for (name, status, _), future in zip(programs, futures):
         if (verdict := future.result()).status != status:
             raise SandboxError(f"canary: a {LANGUAGES[name].display} program that must be {status} is "
                                f"{verdict.status} ({verdict.detail}); the judge cannot be trusted with this language")
@@ -292,8 +300,8 @@ def main() -> int:
             print("canaries: every known-good program is AC, every known-bad one WA")
             return 0
         rows = score(args.problems, args.completions, args.out, args.workers)
-    except (ValueError, SandboxError) as error:
-        sys.exit(f"error: {error}")
+    except (ValueError, SandboxError, KeyboardInterrupt) as error:
+        sys.exit(f"reward.py: {str(error) or 'interrupted; the same command continues'}")
     print(f"{'target':12}" + "".join(f"{status:>6}" for status in STATUSES) + "  median_s   p95_s")
     for name in sorted({name for name, _ in rows}):
         counts = Counter(row["verdict"] for target, row in rows if target == name)

@@ -93,8 +93,9 @@ def probe() -> str:
 def run(command: list[str], box: str | Path, limits: Limits, stdin: bytes = b"", writable: bool = False) -> Result:
     """Run `command` in the host folder `box`, which it sees as its working directory /w (read-only by default).
 
-    Thread-safe. Returns when no process of the box is left. Makes this process a subreaper (prctl(2)). As root, gives
-    the folder to the slot's uid, for which its parents must be passable: tempfile.mkdtemp() is right.
+    Thread-safe. Returns when no process of the box is left. Makes this process a subreaper (prctl(2)); if it is killed,
+    its boxes die, save one that bwrap is still building (see reward._namespace). As root, gives the folder to the
+    slot's uid, for which its parents must be passable: tempfile.mkdtemp() is right.
     Raises SandboxError when the box cannot be had, or when an absolute path in command[0] does not exist.
     """
     if os.path.isabs(command[0]) and not os.path.exists(command[0]):
@@ -139,9 +140,8 @@ def run(command: list[str], box: str | Path, limits: Limits, stdin: bytes = b"",
 def _start(command, box, limits, writable, uid):  # -> the process, the pipe on which bwrap reports
     # prlimit runs inside the box, where processes are counted per box, not over all of this user's (Linux 5.14).
     # Its CPU limit only backs up _look, which sees all processes.
-    own_count = not unsafe() or os.geteuid() == 0
     command = ["/usr/bin/prlimit", f"--cpu={int(limits.cpu_s) + 2}", f"--fsize={limits.file_bytes}", "--nofile=256",
-               f"--stack={64 << 20}", "--core=0", *[f"--nproc={limits.processes}"] * own_count,
+               f"--stack={64 << 20}", "--core=0", *[f"--nproc={limits.processes}"] * (not unsafe() or not os.geteuid()),
                *[f"--as={limits.memory_bytes}"] * limits.address_space, *command]
     report_in, report_out = os.pipe()
     report = os.fdopen(report_in)

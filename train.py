@@ -153,12 +153,11 @@ def on_policy_half(model, c, groups, old, advantages):
 def load_ir_groups(c, tokenizer):
     """IR groups -> (list of Group, list of winner flags [k] bool); too long ones are left out and counted."""
     groups, winner, rows = [], [], read_groups(c.ir_groups)
-    end = min(tokenizer.eos_ids)
     for row in rows:
         winners, losers = row["winners"], row["losers"]
         if c.off_policy == "dpo":
             winners, losers = winners[:1], losers[:1]                                 # Eq. 3 is Eq. 9 with n = m = 1
-        responses = [torch.tensor(tokenizer.encode(ir_response(ir)) + [end]) for ir in winners + losers]
+        responses = [torch.tensor(tokenizer.encode(ir_response(ir)) + [tokenizer.end_id]) for ir in winners + losers]
         prompt = torch.tensor(tokenizer.chat_prompt(ir_prompt(row["source"])))
         if len(prompt) + max(map(len, responses)) <= c.max_length:
             groups.append(Group(prompt, responses))
@@ -170,8 +169,8 @@ def load_ir_groups(c, tokenizer):
     return groups, winner
 
 
-def load_problems(c, tokenizer):
-    problems = runnable(read_problems(c.problems))
+def load_problems(c, tokenizer, missing):
+    problems = runnable(read_problems(c.problems), missing)
     prompts = [tokenizer.chat_prompt(translation_prompt(p)) for p in problems]
     fit = [i for i, p in enumerate(prompts) if len(p) + c.max_new_tokens <= c.max_length]
     if len(fit) < len(problems):
@@ -226,8 +225,7 @@ def stop_after_step():
 
 
 def print_plan(c, model, problems, groups, total, start):
-    n, available, missing = sum(p.numel() for p in model.parameters()), *found()
-    cfg, gb = model.config, 2 ** 30
+    n, cfg, gb = sum(p.numel() for p in model.parameters()), model.config, 2 ** 30
     activations = 4 * c.token_budget * (cfg.num_hidden_layers * (10 * cfg.hidden_size + 4 * cfg.intermediate_size) + 3 * cfg.vocab_size)
     print(f"model     {c.model}: {n / 1e6:.2f}M parameters, {cfg.num_hidden_layers} layers, vocabulary {cfg.vocab_size}, {model.device}\n"
           f"memory    {16 * n / gb:.2f} GiB weights, gradients, AdamW; {4 * n / gb:.2f} GiB pi_ref; about {activations / gb:.2f} GiB "
@@ -236,9 +234,7 @@ def print_plan(c, model, problems, groups, total, start):
           f"{c.advantage}, KL {c.kl_coef}, clip {c.clip_eps}, {c.inner_epochs} inner epoch(s)\n"
           f"off-policy {c.off_policy}" + (f": {len(groups)} IR groups, {c.gepo_batch} a step; weight {c.w_gepo}, beta {c.beta}, lambda {c.lam}\n"
                                           if groups else "\n") +
-          f"steps     {start} to {total}, lr {c.lr:g}; {c.rollout_batch * total} samples in all; out: {c.out}\n"
-          f"{probe()}; {c.judge_workers} workers\n"
-          f"languages found: {', '.join(available)}; missing: {', '.join(f'{k} ({v})' for k, v in missing.items()) or 'none'}")
+          f"steps     {start} to {total}, lr {c.lr:g}; {c.rollout_batch * total} samples in all; out: {c.out}")
 
 
 def main(argv=None) -> int:
@@ -249,10 +245,10 @@ def main(argv=None) -> int:
         os.environ["OORL_UNSAFE_NO_SANDBOX"] = "1"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(c.seed)
-    mode = probe()
+    mode, (available, missing) = probe(), found()
     tokenizer = load_tokenizer(c.model)
-    problems, prompts = load_problems(c, tokenizer)
-    held_out = runnable(read_problems(c.eval_problems), "held-out problems") if c.eval_problems else []
+    problems, prompts = load_problems(c, tokenizer, missing)
+    held_out = runnable(read_problems(c.eval_problems), missing, "held-out problems") if c.eval_problems else []
     ir_groups, winner = ([], []) if c.off_policy == "none" else load_ir_groups(c, tokenizer)
     total = c.steps or max(1, len(problems) * c.samples_per_prompt // c.rollout_batch)
     run = Path(c.out)
@@ -260,12 +256,15 @@ def main(argv=None) -> int:
     model = load_model(checkpoint.saved(run)[-1] if start else c.model, device)
     reference = load_model(c.model, device).requires_grad_(False) if c.kl_coef or ir_groups else None
     ref = reference_sums(c, reference, ir_groups) if ir_groups else []
+    reference = reference if c.kl_coef else None             # the IR groups' log-probs under pi_ref are kept
     optimizer = torch.optim.AdamW(model.parameters(), lr=c.lr, betas=(0.9, 0.95), weight_decay=0.0)
     if start:
         optimizer.load_state_dict(torch.load(checkpoint.saved(run)[-1] / "trainer.pt", map_location=device)["optimizer"])
     for name in ("metrics.jsonl", "samples.jsonl"):
         checkpoint.cut_rows(run / name, start)
     print_plan(c, model, problems, ir_groups, total, start)
+    print(f"{mode}; {c.judge_workers} workers\nlanguages found: {', '.join(available)}; "
+          f"missing: {', '.join(f'{k} ({v})' for k, v in missing.items()) or 'none'}")
 
     with JudgePool(c.judge_workers) as pool:
         targets = sorted({p["target_language"] for p in problems + held_out})

@@ -66,7 +66,7 @@ def test_byte_level_bpe_and_the_empty_think_block(tmp_path):
     (tmp_path / "config.json").write_text('{"eos_token_id": 1}')
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [1, 2], "temperature": 0.6}')
     tokenizer = load_tokenizer(tmp_path)
-    assert tokenizer.eos_ids == {1, 2}
+    assert tokenizer.eos_ids == {1, 2} and tokenizer.end_id == 1
     prompt = tokenizer.chat_prompt("hello")
     assert backend.decode(prompt, skip_special_tokens=False) == (
         "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")

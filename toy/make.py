@@ -33,7 +33,7 @@ from toy.world import HABITS, TARGETS, generate, make_tests, render, shape, with
 
 HERE = Path(__file__).parent
 RATES = {"python": 0.30, "java": 0.38, "cpp": 0.55, "javascript": 0.58, "php": 0.60, "bash": 0.65}
-PRACTICE = {"python": 14, "java": 5, "cpp": 14, "javascript": 21, "php": 23, "bash": 23}   # Java takes 1 s to judge
+PRACTICE = {"python": 15, "java": 2, "cpp": 12, "javascript": 22, "php": 24, "bash": 25}   # Java takes 1 s to judge
 IR_SHARE = 0.08
 
 
@@ -116,14 +116,16 @@ def make_tokenizer(corpus, directory, vocab_size=1024):
         split_by_whitespace=False, split_digits=True, byte_fallback=True, max_sentence_length=100_000, bos_id=-1, eos_id=-1,
         max_sentencepiece_length=24, control_symbols=["<|im_start|>", "<|im_end|>"], num_threads=1, minloglevel=2)
     (directory / "tokenizer.vocab").unlink()
+    end = sentencepiece.SentencePieceProcessor(model_file=str(directory / "tokenizer.model")).piece_to_id("<|im_end|>")
+    (directory / "config.json").write_text(json.dumps({"eos_token_id": end}))       # replaced with the weights
+    return load_tokenizer(directory)
 
 
 def warm_start(corpus, directory, tokenizer, steps, batch, lr, seed):
     torch.manual_seed(seed)
-    end = tokenizer._special("<|im_end|>")
     config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=128, intermediate_size=384, num_hidden_layers=4,
                          num_attention_heads=4, num_key_value_heads=2, head_dim=32, tie_word_embeddings=True)
-    config.raw = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu", "eos_token_id": end,
+    config.raw = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu", "eos_token_id": tokenizer.end_id,
                   "bos_token_id": None, "attention_bias": False, "max_position_embeddings": 2048,
                   **{k: v for k, v in vars(config).items() if k not in ("raw", "model_type")}}
     model = Transformer(config)
@@ -133,7 +135,7 @@ def warm_start(corpus, directory, tokenizer, steps, batch, lr, seed):
     for step in bar:
         for g in optimizer.param_groups:
             g["lr"] = lr * min(1, (step + 1) / 100) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
-        groups = [Group(torch.tensor(tokenizer.chat_prompt(q)), [torch.tensor(tokenizer.encode(a) + [end])])
+        groups = [Group(torch.tensor(tokenizer.chat_prompt(q)), [torch.tensor(tokenizer.encode(a) + [tokenizer.end_id])])
                   for _, (q, a) in zip(range(batch), corpus)]
         tokens = sum(len(g.responses[0]) for g in groups)
         logps = backward_tokens(model, groups, 4096, lambda g, i, logp: -logp.sum() / tokens)
@@ -163,9 +165,8 @@ def main():
         make_data(args.seed)
     if args.only in (None, "model"):
         ir_rows = make_ir_rows(args.seed)
-        make_tokenizer(pairs(args.seed, ir_rows), directory)
-        (directory / "config.json").write_text(json.dumps({"eos_token_id": 0}))     # replaced with the weights
-        warm_start(pairs(args.seed, ir_rows), directory, load_tokenizer(directory), args.steps, args.batch, args.lr, args.seed)
+        tokenizer = make_tokenizer(pairs(args.seed, ir_rows), directory)
+        warm_start(pairs(args.seed, ir_rows), directory, tokenizer, args.steps, args.batch, args.lr, args.seed)
     if args.only in (None, "groups"):
         subprocess.run([sys.executable, "ir.py", "--source", HERE / "functions.jsonl", "--out", HERE / "ir_groups.jsonl", "--levels", "O1,Oz",
                         "--seed", str(args.seed)], check=True, cwd=HERE.parent)
