@@ -31,10 +31,12 @@ def open_run(run, config: dict, free) -> int:
     """Makes the folder, or checks that it holds a run with the same config (keys in `free` aside). -> steps done."""
     run, done = Path(run), saved(run)
     path = run / "config.json"
-    if path.exists() and any(run.glob("*.jsonl")):
-        before = json.loads(path.read_text())
-        changed = [f"--{k.replace('_', '-')} was {before.get(k)!r}, is {v!r}" for k, v in config.items()
-                   if k not in free and before.get(k) != v]
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if before and "ir_groups" not in before:
+        raise ValueError(f"{path} is not of a run of train.py; give a folder of its own as --out")
+    if before and (done or any(run.glob("*.jsonl"))):
+        changed = [f"--{k.replace('_', '-')} was {before.get(k)!r}, is {v!r}" if k != "inputs" else "the files it reads have changed"
+                   for k, v in config.items() if k not in free and before.get(k) != v]
         if changed:
             raise ValueError(f"{run} holds a run with other settings: {'; '.join(changed)}. Continue it with its own, "
                              "or give another --out")
@@ -61,7 +63,7 @@ def kept(path, make):
 
 
 def append_rows(path, rows):
-    """Appends JSON rows in one system call: a killed run leaves whole rows only."""
+    """Appends JSON rows in one write, not piece by piece: a killed run leaves whole rows."""
     with open(path, "ab", buffering=0) as f:
         f.write("".join(json.dumps(row) + "\n" for row in rows).encode())
 
@@ -74,7 +76,7 @@ def cut_rows(path, step):
         write_atomically(path, "".join(line + "\n" for line in lines))
 
 
-def save(run, step, model, optimizer, tokenizer_from, keep=2):
+def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
     """Writes run/step-NNNNNN (step = optimiser steps done); the last `keep` stay. -> its path."""
     final = Path(run) / f"step-{step:06d}"
     if final.exists():
@@ -85,10 +87,10 @@ def save(run, step, model, optimizer, tokenizer_from, keep=2):
     for name in CARRIED:
         if (Path(tokenizer_from) / name).exists():
             shutil.copy(Path(tokenizer_from) / name, temporary / name)
-    torch.save({"step": step, "optimizer": optimizer.state_dict()}, temporary / "trainer.pt")
+    torch.save({"config": config, "optimizer": optimizer.state_dict()}, temporary / "trainer.pt")
     os.replace(temporary, final)
     for old in saved(run)[:-keep]:
-        shutil.rmtree(old)
+        shutil.rmtree(old.rename(old.with_name(old.name + ".tmp")))                  # never half a step-NNNNNN
     return final
 
 

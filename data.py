@@ -30,6 +30,10 @@ def read_jsonl(path, required: dict[str, type]) -> list[tuple[int, dict]]:
             row = json.loads(line)
         except ValueError as e:                      # UnicodeDecodeError is one too
             raise ValueError(f"{path}:{number}: not a JSON row ({e}); write one JSON object a line, UTF-8") from None
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as e:
+            raise ValueError(f"{path}:{number}: holds half of a surrogate pair ({e.object[e.start]!a}); no program has one") from None
         if not isinstance(row, dict):
             raise ValueError(f"{path}:{number}: the row is a {type(row).__name__}; it must be a JSON object")
         for field, kind in required.items():
@@ -79,6 +83,8 @@ def read_groups(path) -> list[dict]:
     """The IR groups of a file, checked; n >= 1 winners, m >= 1 losers. Raises ValueError (file:line, field, mend)."""
     rows = read_jsonl(path, {"id": str, "language": str, "source": str, "winners": list, "losers": list})
     for number, row in rows:
+        if row["language"] != "c" or not row["source"].strip():
+            raise ValueError(f'{path}:{number}: "language" must be "c" and "source" a C function')
         for field in ("winners", "losers"):
             if not row[field] or not all(isinstance(ir, str) and ir.strip() for ir in row[field]):
                 raise ValueError(f'{path}:{number}: "{field}" must be a list of at least one non-empty IR text')
@@ -97,9 +103,12 @@ class Tokenizer:
 
     def __init__(self, directory):
         directory = Path(directory)
+        if not directory.is_dir():
+            raise FileNotFoundError(f"{directory} does not exist; give the directory of a Hugging Face checkpoint")
         if (directory / "tokenizer.json").exists():
             from tokenizers import Tokenizer as Backend
             backend = Backend.from_file(str(directory / "tokenizer.json"))
+            backend.encode_special_tokens = True             # a program that spells <|im_end|> does not end a turn
             self.encode = lambda text: backend.encode(text, add_special_tokens=False).ids
             self.decode = lambda ids: backend.decode(list(ids), skip_special_tokens=True)
             self._special = backend.token_to_id
@@ -114,16 +123,19 @@ class Tokenizer:
         else:
             raise FileNotFoundError(f"{directory}: no tokenizer.json and no tokenizer.model; "
                                     "copy the model's tokenizer beside its weights")
-        self.eos_ids = _eos_ids(directory)
+        config = json.loads((directory / "config.json").read_text())
+        if self.vocab_size > config.get("vocab_size", self.vocab_size):
+            raise ValueError(f"{directory}: the tokenizer has {self.vocab_size} ids, config.json only {config['vocab_size']}")
+        self._bos, self.eos_ids = config.get("bos_token_id"), _eos_ids(directory)
         turn = self._special("<|im_end|>")                   # Qwen3's other EOS ends a document, not an answer
         self.end_id = turn if turn in self.eos_ids else min(self.eos_ids)
 
     def chat_prompt(self, text: str) -> list[int]:
         """One user turn, ready for the answer: ChatML where the vocabulary has it (with the empty think block where
-        it knows <think>: Qwen3's non-thinking mode, the paper's), otherwise the plain text and a blank line."""
+        it knows <think>: Qwen3's non-thinking mode, the paper's), otherwise BOS, the plain text and a blank line."""
         start, end = self._special("<|im_start|>"), self._special("<|im_end|>")
         if start is None or end is None:
-            return self.encode(text + "\n\n")
+            return ([] if self._bos is None else [self._bos]) + self.encode(text + "\n\n")
         ids = [start, *self.encode("user\n" + text), end, *self.encode("\n"), start, *self.encode("assistant\n")]
         if self._special("<think>") is not None:
             ids += [self._special("<think>"), *self.encode("\n\n"), self._special("</think>"), *self.encode("\n\n")]

@@ -21,6 +21,7 @@ from languages import LANGUAGES, found
 from model import load_model
 from reward import JudgePool, canaries, translation_prompt
 from rollout import generate
+from sandbox import SandboxError, probe
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -70,18 +71,18 @@ def scores(rows, k=1) -> dict:
 def table(columns: dict, k=1) -> str:
     """A table, a row per target language, of runs over the same problems. columns: title -> rows of evaluate()."""
     per = {title: scores(rows, k) for title, rows in columns.items()}
-    cells = list(per.values())[0]
+    cells = {cell: max(of.get(cell, (0, 0))[1] for of in per.values()) for of in per.values() for cell in of}
     lines = [f"{'pass@' + str(k):<24}{'problems':>9}  " + "".join(f"{title:>24}" for title in per)]
     order = [(s, t) for t in (*LANGUAGES, "all") for s in (*LANGUAGES, "all") if (s, t) in cells]
     for source, target in order:
         if source != "all" and (target == "all" or sum(t == target for _, t in cells) < 3):
             continue                                                       # one source only: the "all" row says it
         name = f"{'any' if source == 'all' else source} -> {'any' if target == 'all' else target}"
-        line = f"{name:<24}{cells[source, target][1]:>9}  "
+        line = f"{name:<24}{cells[source, target]:>9}  "
         for values in per.values():
-            p, n = values[source, target]
-            low, high = wilson(p, n)
-            line += f"{100 * p:>10.1f} % [{100 * low:4.1f}, {100 * high:4.1f}]"
+            p, n = values.get((source, target), (0.0, 0))
+            low, high = wilson(p, n) if n else (0.0, 0.0)
+            line += f"{100 * p:>10.1f} % [{100 * low:4.1f}, {100 * high:4.1f}]" if n else f"{'-':>24}"
         lines.append(line)
     errors = {title: sum(len(r["verdicts"]) - r["n"] for r in rows) for title, rows in columns.items()}
     if any(errors.values()):
@@ -111,21 +112,27 @@ def main():
     parser.add_argument("--max-new-tokens", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--unsafe-no-sandbox", action="store_true", help="run programs WITHOUT isolation")
     parser.add_argument("--out", help="one row a problem; refused when it exists")
     args = parser.parse_args()
-    if args.k > args.samples:
-        parser.error(f"--k {args.k} needs --samples of at least {args.k}")
-    if args.out and Path(args.out).exists():
-        parser.error(f"--out {args.out} exists; give another name or remove it")
+    if not 1 <= args.k <= args.samples or args.max_new_tokens < 1 or args.workers < 1 or not 0 <= args.temperature < math.inf:
+        parser.error("need 1 <= --k <= --samples, --max-new-tokens and --workers of at least 1, --temperature of at least 0")
+    if args.samples > 1 and not args.temperature:
+        parser.error(f"--samples {args.samples} at --temperature 0 are {args.samples} times the same; give a temperature")
+    if args.out and (Path(args.out).exists() or not Path(args.out).absolute().parent.is_dir()):
+        parser.error(f"--out {args.out} exists, or its folder does not; give another name")
+    if args.unsafe_no_sandbox:
+        os.environ["OORL_UNSAFE_NO_SANDBOX"] = "1"
     try:
+        print(probe())
         problems = runnable(read_problems(args.problems), found()[1])
         tokenizer = load_tokenizer(args.model)
         model = load_model(args.model, "cuda" if torch.cuda.is_available() else "cpu")
-    except (ValueError, FileNotFoundError) as e:
-        parser.exit(2, f"{e}\n")
-    with JudgePool(args.workers) as pool:
-        canaries(pool, sorted({p["target_language"] for p in problems}))
-        rows = evaluate(model, tokenizer, problems, pool, args.samples, args.temperature, args.max_new_tokens, args.seed)
+        with JudgePool(args.workers) as pool:
+            canaries(pool, sorted({p["target_language"] for p in problems}))
+            rows = evaluate(model, tokenizer, problems, pool, args.samples, args.temperature, args.max_new_tokens, args.seed)
+    except (ValueError, FileNotFoundError, SandboxError) as e:
+        parser.exit(2, f"evaluate.py: {e}\n")
     if args.out:
         append_rows(args.out, rows)
     print(table({Path(args.model).name: rows}, args.k))

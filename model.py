@@ -47,9 +47,12 @@ class ModelConfig:
         path = Path(directory) / "config.json"
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; give the directory of a Hugging Face checkpoint")
-        raw = json.loads(path.read_text())
-        if raw.get("model_type") not in FAMILIES:
-            raise ValueError(f'{path}: "model_type" {raw.get("model_type")!r} is unknown; known are {", ".join(FAMILIES)}')
+        try:
+            raw = json.loads(path.read_text())
+        except ValueError as e:
+            raise ValueError(f"{path}: not JSON ({e}); copy it again") from None
+        if not isinstance(raw, dict) or raw.get("model_type") not in FAMILIES:
+            raise ValueError(f'{path}: "model_type" {raw.get("model_type") if isinstance(raw, dict) else None!r} is unknown; known are {", ".join(FAMILIES)}')
         # transformers 5 writes rope_parameters, older ones rope_theta and rope_scaling {"type" or "rope_type"}
         rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
         kind = rope.get("rope_type", rope.get("type", "default"))
@@ -165,7 +168,7 @@ class Transformer(nn.Module):
         x = self.model.norm(x if rows is None else x[rows])
         if targets is not None:
             return linear_logprob(x, self.lm_head.weight, targets, temperature)
-        return F.linear(x, self.lm_head.weight).float()
+        return F.linear(x.float(), self.lm_head.weight.float())                      # bf16 logits would cost nats
 
     def logits(self, tokens):
         """tokens [B, S] int64 -> logits [B, S, V] float32, plain causal."""
@@ -213,7 +216,8 @@ class KVCache:
 
     def select(self, rows):
         """Keeps (or repeats) the sequences `rows` [B'] int64."""
-        self.layers = [[t[rows] for t in pair] for pair in self.layers]
+        for pair in self.layers:                                                     # one layer is held twice, not all
+            pair[:] = [t[rows] for t in pair]
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -267,5 +271,5 @@ def save_model(model: Transformer, directory) -> None:
     state = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
     save_file(state, directory / "model.safetensors.tmp", metadata={"format": "pt"})
     os.replace(directory / "model.safetensors.tmp", directory / "model.safetensors")
-    (directory / "config.json.tmp").write_text(json.dumps({**raw, "torch_dtype": dtype}, indent=2) + "\n")
+    (directory / "config.json.tmp").write_text(json.dumps({**raw, "torch_dtype": dtype, "dtype": dtype}, indent=2) + "\n")
     os.replace(directory / "config.json.tmp", directory / "config.json")

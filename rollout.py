@@ -11,10 +11,11 @@ from model import KVCache
 
 
 @torch.no_grad()
-def generate(model, prompts, samples, max_new_tokens, temperature, eos_ids, seed, batch_size=256, progress=None):
+def generate(model, prompts, samples, max_new_tokens, temperature, eos_ids, seed, cache_tokens=131_072, progress=None):
     """prompts: list of token lists -> list of Groups, `samples` responses each, with sampled token log-probs [R_i].
 
-    temperature 0 is greedy (log-probs are then those of temperature 1). At most batch_size sequences run at a time.
+    temperature 0 is greedy (log-probs are then those of temperature 1). As many prompts run together as have room for
+    cache_tokens keys and values, but at least one with all its samples.
     progress: called with the number of sequences just finished. Raises ValueError for an empty prompt."""
     if any(not p for p in prompts):
         raise ValueError(f"prompt {[bool(p) for p in prompts].index(False)} is empty; a prompt needs at least one token")
@@ -22,7 +23,8 @@ def generate(model, prompts, samples, max_new_tokens, temperature, eos_ids, seed
     eos = torch.tensor(sorted(eos_ids), device=model.device)
     responses, logps = {}, {}
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))               # like lengths run together
-    per_batch = max(1, batch_size // samples)
+    width = max(map(len, prompts), default=0) + max_new_tokens
+    per_batch = max(1, cache_tokens // (width * samples))
     for at in range(0, len(order), per_batch):
         ids = order[at:at + per_batch]
         _generate_batch(model, [prompts[i] for i in ids], [(i, s) for i in ids for s in range(samples)],

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -39,8 +39,7 @@ from rollout import generate
 from sandbox import SandboxError, probe
 
 
-def knob(default, text, **more):
-    return field(default=default, metadata={"help": text, **more})
+def knob(default, text, **more): return field(default=default, metadata={"help": text, **more})
 
 
 @dataclass
@@ -65,23 +64,25 @@ class Config:
     gepo_batch: int = knob(8, "IR groups a step")
     kl_coef: float = knob(0.01, "k1 KL to pi_ref in the token reward, Eq. 1; 0: no reference pass")
     clip_eps: float = knob(0.2, "PPO clip, Eq. 5")
-    inner_epochs: int = knob(1, "optimiser steps on each rollout batch")
+    inner_epochs: int = knob(1, "optimiser steps on each rollout batch, each with the same IR groups")
     lr: float = knob(5e-7, "peak of AdamW's learning rate, cosine to 0")
     warmup_ratio: float = knob(0.03, "share of the steps in which the learning rate rises")
     clip_norm: float = knob(1.0, "gradient norm above which it is scaled down")
-    temperature: float = knob(1.0, "of sampling, and of the log-probs that are differentiated")
+    temperature: float = knob(1.0, "of sampling, and of the log-probs in the on-policy half")
     max_length: int = knob(8192, "tokens of prompt and answer; longer problems and groups are left out, counted")
     max_new_tokens: int = knob(4096, "tokens of a sampled answer")
-    token_budget: int = knob(16384, "tokens of one forward and backward; bounds memory, changes no gradient")
+    token_budget: int = knob(16384, "tokens of one forward and backward (a longer response goes alone); changes no gradient")
     judge_workers: int = knob(os.cpu_count(), "programs judged at a time")
     save_every: int = knob(100, "steps between checkpoints; the last two stay")
     unsafe_no_sandbox: bool = knob(False, "run model-written programs WITHOUT isolation")
 
 
 EMBEDDED = dict(model="toy/model", problems="toy/problems.jsonl", ir_groups="toy/ir_groups.jsonl",
-                eval_problems="toy/heldout.jsonl", out="out/embedded", steps=40, lr=3e-4, rollout_batch=64,
-                max_length=640, max_new_tokens=192, token_budget=2048, save_every=10)
-PER_RUN = ("out", "judge_workers", "token_budget", "save_every")            # may change when a run is continued
+                eval_problems="toy/heldout.jsonl", out="out/embedded", steps=80, lr=3e-4, rollout_batch=64,
+                gepo_batch=4, w_gepo=1.0, gepo_logp="mean", max_length=448, max_new_tokens=192, token_budget=2048,
+                save_every=10)                               # why w_gepo and gepo_logp: dev/LOG.md, "Sum or mean"
+PATHS = ("model", "problems", "ir_groups", "eval_problems", "out")
+MAY_CHANGE = ("out", "judge_workers", "token_budget", "save_every")         # when a run is continued
 
 
 def parse_config(argv) -> Config:
@@ -94,16 +95,19 @@ def parse_config(argv) -> Config:
                             help=f"{f.metadata['help']} (default: {f.default})".replace("%", "%%"))
     if not parser.parse_args(argv).model:
         here = Path(__file__).parent
-        parser.set_defaults(**{k: str(here / v) if isinstance(v, str) else v for k, v in EMBEDDED.items()})
+        parser.set_defaults(**{k: str(here / v) if k in PATHS else v for k, v in EMBEDDED.items()})
     c = Config(**vars(parser.parse_args(argv)))
     for name in ("problems", "out", *(() if c.off_policy == "none" else ("ir_groups",))):
         if not getattr(c, name):
             parser.error(f"--{name.replace('_', '-')} is needed with --model")
+    least = dict(dict.fromkeys(("samples_per_prompt", "rollout_batch", "gepo_batch", "inner_epochs", "max_length", "max_new_tokens",
+                                "token_budget", "judge_workers", "save_every"), 1), temperature=1e-3, clip_norm=1e-9)
+    for f in fields(Config):
+        value = getattr(c, f.name)
+        if f.type in (int, float) and not least.get(f.name, 0) <= value < math.inf:
+            parser.error(f"--{f.name.replace('_', '-')} is {value}; it must be at least {least.get(f.name, 0)}")
     if c.rollout_batch % c.samples_per_prompt:
         parser.error(f"--rollout-batch {c.rollout_batch} must be a multiple of --samples-per-prompt {c.samples_per_prompt}")
-    for name in ("temperature", "lr", "rollout_batch", "samples_per_prompt", "gepo_batch", "inner_epochs", "token_budget"):
-        if getattr(c, name) <= 0 and not (name == "lr" and c.lr == 0):
-            parser.error(f"--{name.replace('_', '-')} must be positive")
     return c
 
 
@@ -127,7 +131,7 @@ def off_policy_half(model, c, groups, winner, ref):
     of = [[next(coefficients).to(model.device) for _ in group.responses] for group in groups]
     backward_tokens(model, groups, c.token_budget, lambda g, i, logp: (of[g][i] * logp).sum())
     preference, variance = preference.detach(), variance.detach()
-    rhat = torch.stack([y.sum() for y in logps]) * per_token - ref * per_token        # [R] Eq. 8
+    rhat = (torch.stack([y.sum() for y in logps]) - ref) * per_token                  # [R] Eq. 8
     mean = lambda g, w: rhat[(group == g) & (winner == w)].mean()
     margins = torch.stack([mean(g, True) - mean(g, False) for g in range(len(groups))])
     return {"gepo_loss": float((preference + c.lam * variance).mean()), "gepo_preference": float(preference.mean()),
@@ -141,7 +145,7 @@ def on_policy_half(model, c, groups, old, advantages):
     old, advantages = ([[x.to(model.device) for x in xs] for xs in of] for of in (old, advantages))
     now = backward_tokens(model, groups, c.token_budget, temperature=c.temperature, loss=lambda g, i, logp: c.w_rl / tokens
                           * gepo.clipped_policy_loss(logp, old[g][i], advantages[g][i], c.clip_eps).sum())     # Eq. 5, 10
-    flat = lambda of: torch.cat([x.cpu() for xs in of for x in xs])
+    flat = lambda of: torch.cat([x.cpu() for xs in of for x in xs])                   # back-propagated already; this is for the log
     ratio = (flat(now) - flat(old)).exp()
     loss = gepo.clipped_policy_loss(flat(now), flat(old), flat(advantages), c.clip_eps).mean()
     return {"policy_loss": float(loss), "ratio_max": float(ratio.max()), "ratio_min": float(ratio.min()),
@@ -181,10 +185,13 @@ def load_problems(c, tokenizer, missing):
     return [problems[i] for i in fit], [prompts[i] for i in fit]
 
 
+def model_files(c):
+    return [Path(c.model) / "config.json", *sorted(Path(c.model).glob("*.safetensors"))]
+
+
 def reference_sums(c, reference, groups):
     """log pi_ref of every IR, summed over its tokens: list of [k] float32. Constant, so computed once and kept."""
-    key = checkpoint.fingerprint(sorted(Path(c.model).glob("*.safetensors")),
-                                 [[g.prompt.tolist(), *(y.tolist() for y in g.responses)] for g in groups])
+    key = checkpoint.fingerprint(model_files(c), [[g.prompt.tolist(), *(y.tolist() for y in g.responses)] for g in groups])
     return checkpoint.kept(Path(c.out) / f"reference-{key}.pt", lambda: [
         torch.stack([y.sum() for y in frozen_logprobs(reference, [group], c.token_budget)[0]])
         for group in tqdm(groups, desc="pi_ref of the IR groups", unit="group")])
@@ -224,23 +231,26 @@ def stop_after_step():
             signal.signal(s, h)
 
 
-def print_plan(c, model, problems, groups, total, start):
+def print_plan(c, model, problems, groups, total, start, mode, available, missing):
     n, cfg, gb = sum(p.numel() for p in model.parameters()), model.config, 2 ** 30
     activations = 4 * c.token_budget * (cfg.num_hidden_layers * (10 * cfg.hidden_size + 4 * cfg.intermediate_size) + 3 * cfg.vocab_size)
+    cache = 8 * c.rollout_batch * c.max_length * cfg.num_hidden_layers * cfg.num_key_value_heads * cfg.head_dim
     print(f"model     {c.model}: {n / 1e6:.2f}M parameters, {cfg.num_hidden_layers} layers, vocabulary {cfg.vocab_size}, {model.device}\n"
-          f"memory    {16 * n / gb:.2f} GiB weights, gradients, AdamW; {4 * n / gb:.2f} GiB pi_ref; about {activations / gb:.2f} GiB "
-          f"activations at --token-budget {c.token_budget}\n"
+          f"memory    {16 * n / gb:.2f} GiB weights, gradients, AdamW; {4 * n / gb if c.kl_coef or groups else 0:.2f} GiB pi_ref; about "
+          f"{activations / gb:.2f} GiB activations at --token-budget {c.token_budget}; up to {cache / gb:.2f} GiB keys and values\n"
           f"on-policy {len(problems)} problems; {c.rollout_batch // c.samples_per_prompt} prompts x {c.samples_per_prompt} samples a step; "
           f"{c.advantage}, KL {c.kl_coef}, clip {c.clip_eps}, {c.inner_epochs} inner epoch(s)\n"
           f"off-policy {c.off_policy}" + (f": {len(groups)} IR groups, {c.gepo_batch} a step; weight {c.w_gepo}, beta {c.beta}, lambda {c.lam}\n"
                                           if groups else "\n") +
-          f"steps     {start} to {total}, lr {c.lr:g}; {c.rollout_batch * total} samples in all; out: {c.out}")
+          f"steps     {start} to {total}, lr {c.lr:g}; {c.rollout_batch * total} samples in all; out: {c.out}\n"
+          f"{mode}; {c.judge_workers} workers\nlanguages found: {', '.join(available)}; "
+          f"missing: {', '.join(f'{k} ({v})' for k, v in missing.items()) or 'none'}", flush=True)
 
 
 def main(argv=None) -> int:
     c = parse_config(argv)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ValueError("WORLD_SIZE is over 1: training on more than one process is not built yet; start one process")
+        raise ValueError("WORLD_SIZE is over 1: more than one process is not built yet; start one")
     if c.unsafe_no_sandbox:
         os.environ["OORL_UNSAFE_NO_SANDBOX"] = "1"
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -251,44 +261,44 @@ def main(argv=None) -> int:
     held_out = runnable(read_problems(c.eval_problems), missing, "held-out problems") if c.eval_problems else []
     ir_groups, winner = ([], []) if c.off_policy == "none" else load_ir_groups(c, tokenizer)
     total = c.steps or max(1, len(problems) * c.samples_per_prompt // c.rollout_batch)
-    run = Path(c.out)
-    start = checkpoint.open_run(run, asdict(c), PER_RUN)
+    files = [*model_files(c), *filter(None, (c.problems, c.eval_problems, ir_groups and c.ir_groups))]
+    run, config = Path(c.out), {**asdict(c), "inputs": checkpoint.fingerprint(files, [p["id"] for p in problems])}
+    start = checkpoint.open_run(run, config, MAY_CHANGE)
     model = load_model(checkpoint.saved(run)[-1] if start else c.model, device)
-    reference = load_model(c.model, device).requires_grad_(False) if c.kl_coef or ir_groups else None
-    ref = reference_sums(c, reference, ir_groups) if ir_groups else []
-    reference = reference if c.kl_coef else None             # the IR groups' log-probs under pi_ref are kept
     optimizer = torch.optim.AdamW(model.parameters(), lr=c.lr, betas=(0.9, 0.95), weight_decay=0.0)
     if start:
         optimizer.load_state_dict(torch.load(checkpoint.saved(run)[-1] / "trainer.pt", map_location=device)["optimizer"])
     for name in ("metrics.jsonl", "samples.jsonl"):
         checkpoint.cut_rows(run / name, start)
-    print_plan(c, model, problems, ir_groups, total, start)
-    print(f"{mode}; {c.judge_workers} workers\nlanguages found: {', '.join(available)}; "
-          f"missing: {', '.join(f'{k} ({v})' for k, v in missing.items()) or 'none'}")
+    print_plan(c, model, problems, ir_groups, total, start, mode, available, missing)
+    reference = load_model(c.model, device).requires_grad_(False) if c.kl_coef or ir_groups else None
+    ref = reference_sums(c, reference, ir_groups) if ir_groups else []
+    reference = reference if c.kl_coef else None             # the IR groups' log-probs under pi_ref are kept
 
     with JudgePool(c.judge_workers) as pool:
         targets = sorted({p["target_language"] for p in problems + held_out})
         canaries(pool, targets)
         score_held_out(c, "before", model if not start else reference or load_model(c.model, device), tokenizer, held_out, pool)
-        began, verdicts_seen = time.time(), Counter()
+        began, seen, stop = time.time(), Counter(), False
         with stop_after_step() as asked, tqdm(range(start, total), initial=start, total=total, unit="step") as bar:
             for step in bar:
                 row, samples = train_step(c, step, total, model, reference, optimizer, tokenizer, pool,
                                           problems, prompts, ir_groups, winner, ref)
-                verdicts_seen.update(row["verdicts"])
-                if verdicts_seen["JE"] > max(1, 0.01 * verdicts_seen.total()):
-                    raise SandboxError(f"{verdicts_seen['JE']} of {verdicts_seen.total()} verdicts are judge errors, the last: "
-                                       + next(s["detail"] for s in reversed(samples) if s["verdict"] == "JE"))
                 checkpoint.append_rows(run / "samples.jsonl", samples)
                 checkpoint.append_rows(run / "metrics.jsonl", [row])
                 bar.set_postfix(reward=f"{row['reward']:.3f}", s=f"{row['step_s']:.1f}",
                                 **({"pref": f"{row['gepo_preference']:.3f}", "var": f"{row['gepo_variance']:.3f}"} if ir_groups else {}))
-                if (step + 1) % c.save_every == 0 or step + 1 == total or asked:
+                seen.update(row["verdicts"])
+                stop, broken = bool(asked), seen["JE"] > max(1, 0.01 * seen.total())
+                if (step + 1) % c.save_every == 0 or step + 1 == total or stop or broken:
+                    checkpoint.save(run, step + 1, model, optimizer, c.model, config)
                     canaries(pool, targets)                  # a judge that has changed its mind must not go on
-                    checkpoint.save(run, step + 1, model, optimizer, c.model)
-                if asked:
+                if broken:
+                    raise SandboxError(f"{seen['JE']} of {seen.total()} verdicts are judge errors, the last: "
+                                       + [s["detail"] for s in samples if s["verdict"] == "JE"][-1])
+                if stop:
                     break
-        if asked and step + 1 < total:
+        if stop and step + 1 < total:
             print(f"stopped after step {step + 1} of {total}; the same command continues from {checkpoint.saved(run)[-1]}")
             return 130
         score_held_out(c, "after", model, tokenizer, held_out, pool)
@@ -296,8 +306,8 @@ def main(argv=None) -> int:
     if held_out:
         rows = {title: [json.loads(line) for line in open(run / f"eval-{title}.jsonl")] for title in ("before", "after")}
         print(table(rows))
-        gain = scores(rows["after"])["all", "all"][0] - scores(rows["before"])["all", "all"][0]
-        print(f"held-out greedy pass@1: {100 * gain:+.1f} points")
+        before, after = (scores(rows[title])["all", "all"][0] for title in ("before", "after"))
+        print(f"held-out greedy pass@1: {100 * (after - before):+.1f} points")
     return 0
 
 
@@ -306,13 +316,14 @@ def score_held_out(c, title, model, tokenizer, problems, pool):
     path = Path(c.out) / f"eval-{title}.jsonl"
     if problems and not path.exists():
         rows = evaluate(model, tokenizer, problems, pool, max_new_tokens=c.max_new_tokens, desc=f"held-out, {title}")
+        if (errors := sum(row["verdicts"].count("JE") for row in rows)) > 0.01 * len(rows):
+            raise SandboxError(f"{errors} of {len(rows)} held-out verdicts are judge errors; python reward.py --probe says more")
         checkpoint.write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, problems, prompts, ir_groups, winner, ref):
     """One step of OORL, Eq. 10. -> (row of metrics.jsonl, rows of samples.jsonl)"""
-    clock, times = time.perf_counter, {}
-    began = clock()
+    clock, times, began = time.perf_counter, {}, time.perf_counter()
     now = batch(step, c.rollout_batch // c.samples_per_prompt, len(prompts), c.seed)
     groups = generate(model, [prompts[i] for i in now], c.samples_per_prompt, c.max_new_tokens, c.temperature,
                       tokenizer.eos_ids, seed=c.seed * 1_000_003 + step)
@@ -352,20 +363,25 @@ def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, pro
 
     for epoch in range(c.inner_epochs):
         if epoch:
-            metrics = preference()
+            preference()                                     # again, at the new theta; the log keeps the first
         metrics |= on_policy_half(model, c, samples, old, advantages)
         optimizer.param_groups[0]["lr"] = lr = learning_rate(c, step * c.inner_epochs + epoch, total * c.inner_epochs)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), c.clip_norm)
+        if not norm.isfinite():
+            raise ValueError(f"step {step}: the gradient is {norm}, nothing was updated; lower --lr or --w-gepo and go on from "
+                             "the last checkpoint")
         optimizer.step()
         optimizer.zero_grad()
     times["policy_s"] = clock() - at
     times["step_s"] = clock() - began
 
-    tokens, by_target = sum(len(y) for group in groups for y in group.responses), {}
+    tokens, by_target = sum(len(y) for group in groups for y in group.responses), defaultdict(list)
     for i, of in zip(now, verdicts):
-        by_target.setdefault(problems[i]["target_language"], []).extend(v.reward for v in of if v.reward is not None)
+        by_target[problems[i]["target_language"]] += [v.reward for v in of if v.reward is not None]
+    if c.kl_coef:
+        metrics["kl"] = float(torch.cat(kl).mean())
     row = {"step": step, "reward": float(rewards.mean()),
-           "rewards": {k: sum(v) / len(v) for k, v in sorted(by_target.items()) if v}, **metrics, "kl": float(torch.cat(kl).mean()),
+           "rewards": {k: sum(v) / len(v) for k, v in sorted(by_target.items()) if v}, **metrics,
            "logp_gap": float((torch.cat(sampled) - torch.cat([y for of in old for y in of])).abs().max()),
            "grad_norm": float(norm), "lr": lr, "response_tokens": tokens / c.rollout_batch,
            "truncated": sum(int(y[-1]) not in tokenizer.eos_ids for group in groups for y in group.responses) / c.rollout_batch,
@@ -381,4 +397,4 @@ if __name__ == "__main__":
     except (ValueError, FileNotFoundError, SandboxError) as e:
         sys.exit(f"train.py: {e}")
     except KeyboardInterrupt:
-        sys.exit("train.py: interrupted; the last checkpoint is whole, the same command continues from it")
+        sys.exit("train.py: interrupted; the same command continues from the last checkpoint, or from the start if there is none")

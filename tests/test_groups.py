@@ -145,7 +145,7 @@ def test_greedy_is_the_argmax_of_the_full_forward(tiny):
 
 def test_sampling_follows_the_distribution(tiny):
     """4,000 first tokens against the model's own probabilities; the seed decides the draw."""
-    first = lambda seed: generate(tiny, [[7, 3]], 4000, 1, 1.0, set(), seed, batch_size=4000)[0]
+    first = lambda seed: generate(tiny, [[7, 3]], 4000, 1, 1.0, set(), seed)[0]
     group = first(1)
     p = tiny.logits(torch.tensor([[7, 3]]))[0, -1].softmax(-1)
     seen = torch.bincount(torch.cat(group.responses), minlength=61) / 4000

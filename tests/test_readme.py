@@ -34,7 +34,7 @@ def test_every_flag_is_in_the_table_with_its_default():
     assert len(rows) <= 30
     for f in fields(Config):
         _, default, embedded, _ = rows["--" + f.name.replace("_", "-")]
-        shown = {"": "", False: "off"}.get(f.default, f"{f.default:g}" if isinstance(f.default, float) else str(f.default))
+        shown = "off" if f.default is False else f"{f.default:g}" if isinstance(f.default, float) else str(f.default)
         assert default == ("cores" if f.name == "judge_workers" else shown), f.name
         value = EMBEDDED.get(f.name, "")
         assert embedded == (f"{value:g}" if isinstance(value, float) else str(value)), f.name

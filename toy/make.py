@@ -29,7 +29,7 @@ from groups import Group, backward_tokens
 from ir import ir_prompt, ir_response, winners
 from model import ModelConfig, Transformer, save_model
 from reward import translation_prompt
-from toy.world import HABITS, TARGETS, generate, make_tests, render, shape, with_habits
+from toy.world import HABITS, TARGETS, generate, make_tests, render, rewrite, shape, with_habits
 
 HERE = Path(__file__).parent
 RATES = {"python": 0.30, "java": 0.38, "cpp": 0.55, "javascript": 0.58, "php": 0.60, "bash": 0.65}
@@ -38,7 +38,8 @@ IR_SHARE = 0.08
 
 
 def heldout(program) -> bool:
-    return hashlib.sha256(shape(program).encode()).digest()[0] < 52                  # a fifth of all shapes
+    """A fifth of all shapes is never trained on, neither by the warm start nor by RL."""
+    return hashlib.sha256(shape(program).encode()).digest()[0] < 52
 
 
 def make_problem(rng, target, held):
@@ -46,7 +47,9 @@ def make_problem(rng, target, held):
     source = rng.choice([s for s in ("python", "cpp") if s != target])
     while True:
         program = generate(rng, floor=source == "python")
-        if heldout(program) == held and (tests := make_tests(program, rng)):
+        twin = program._replace(body=rewrite(program.body, lambda habit: habit == "division"))   # the other way to divide
+        held_here = heldout(program) and heldout(twin) if held else heldout(program)
+        if held_here == held and (tests := make_tests(program, rng)):
             return program, {
                 "source_language": source, "target_language": target, "source": render(program, source),
                 "tests": [{"stdin": " ".join(map(str, i)) + "\n", "stdout": f"{o}\n"} for i, o in tests]}
@@ -58,9 +61,9 @@ def write_rows(name, rows):
 
 
 def make_data(seed):
-    rng, sources = random.Random(f"data {seed}"), set()
+    sources = set()
     for name, count, held, weights in (("problems", 640, False, PRACTICE), ("heldout", 240, True, dict.fromkeys(TARGETS, 1))):
-        rows = []
+        rng, rows = random.Random(f"{name} {seed}"), []
         targets = [t for t in TARGETS for _ in range(round(count * weights[t] / sum(weights.values())))]
         rng.shuffle(targets)
         for target in targets:
@@ -70,7 +73,7 @@ def make_data(seed):
             sources.add(row["source"])
             rows.append({"id": f"toy-{name}-{len(rows):03d}", **row})
         write_rows(f"{name}.jsonl", rows)
-    functions = set()
+    rng, functions = random.Random(f"functions {seed}"), set()
     while len(functions) < 240:
         program = generate(rng, floor=rng.random() < 0.5)
         if not heldout(program) and make_tests(program, rng):
