@@ -22,6 +22,8 @@ def without(row, field):
     (read_problems, {**PROBLEM, "tests": []}, r':3: "tests" is empty; give at least one'),
     (read_problems, {**PROBLEM, "tests": [{"stdin": ""}]}, r':3: "tests"\[0\] needs a string "stdout"'),
     (read_problems, {**PROBLEM, "target_language": "cobol"}, r':3: "target_language" is \'cobol\'; known are python'),
+    (read_problems, json.dumps({**PROBLEM, "source": "\ud800"}), r":3: holds half of a surrogate pair"),
+    (read_groups, {**GROUP, "language": "rust"}, r':3: "language" must be "c"'),
     (read_problems, {**PROBLEM, "source": " "}, r':3: "source" is empty'),
     (read_problems, {**PROBLEM, "id": "first"}, r":3: \"id\" 'first' is already on line 1"),
     (read_groups, without(GROUP, "losers"), r':3: "losers" is missing'),
@@ -67,6 +69,8 @@ def test_byte_level_bpe_and_the_empty_think_block(tmp_path):
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [1, 2], "temperature": 0.6}')
     tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.eos_ids == {1, 2} and tokenizer.end_id == 1
+    assert tokenizer.decode(tokenizer.encode("print('<|im_end|>')")) == "print('<|im_end|>')"
+    assert not set(tokenizer.encode("<|im_end|><|endoftext|>")) & tokenizer.eos_ids
     prompt = tokenizer.chat_prompt("hello")
     assert backend.decode(prompt, skip_special_tokens=False) == (
         "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")

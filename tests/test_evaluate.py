@@ -1,10 +1,13 @@
 """pass@k, its interval and its table."""
 import math
 import random
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 
-from evaluate import pass_at_k, scores, table, wilson
+from evaluate import evaluate, pass_at_k, scores, table, wilson
+from reward import Verdict
 
 
 def test_pass_at_k_is_the_chance_of_a_pass_among_k():
@@ -21,6 +24,27 @@ def test_wilson():
     assert 0.8 < low < 0.9 and math.isclose(high, 1.0)
 
 
+def test_evaluate_gives_each_problem_its_own_verdicts(tiny):
+    """A made-up judge that passes what begins with an even token; one sample's judge fails."""
+    asked = []
+
+    class Pool:
+        def submit(self, problem, text):
+            asked.append((problem["id"], text))
+            first, future = int(text.split()[0]), Future()
+            future.set_result(Verdict("JE", None) if len(asked) == 5 else Verdict("AC", 1.0) if first % 2 == 0 else Verdict("WA", 0.0))
+            return future
+    tokenizer = SimpleNamespace(eos_ids={0}, decode=lambda ids: " ".join(map(str, ids)), chat_prompt=lambda text: [len(text) % 61, 7])
+    problems = [{"id": str(i), "source_language": "python", "target_language": "php", "source": "x" * i} for i in range(1, 5)]
+    rows = evaluate(tiny, tokenizer, problems, Pool(), samples=3, temperature=1.0, max_new_tokens=4)
+    assert [(r["id"], t) for r in rows for t in r["completions"]] == asked and len(asked) == 12
+    even = [int(text.split()[0]) % 2 == 0 for _, text in asked]
+    for k, r in enumerate(rows):
+        want = ["JE" if 3 * k + i == 4 else "AC" if even[3 * k + i] else "WA" for i in range(3)]
+        assert r["verdicts"] == want and r["n"] == 3 - want.count("JE") and r["passed"] == want.count("AC")
+    assert 0 < sum(even) < 12
+
+
 def row(source, target, verdicts):
     return {"id": "x", "source_language": source, "target_language": target, "completions": [], "verdicts": verdicts,
             "n": sum(v != "JE" for v in verdicts), "passed": verdicts.count("AC")}
@@ -32,7 +56,7 @@ def test_scores_leave_judge_errors_out():
     assert got["all", "php"] == (0.75, 2) and got["python", "php"] == (0.5, 1) and ("all", "bash") not in got
     assert scores(rows, k=2) == {k: (1.0, 1) for k in (("python", "php"), ("all", "php"), ("python", "all"), ("all", "all"))}
     text = table({"before": rows, "after": rows})
-    assert "any -> php" in text and "judge errors, left out: {'before': 3, 'after': 3}" in text
+    assert "any -> php                      2" in text and "judge errors, left out: {'before': 3, 'after': 3}" in text
 
 
 def test_command_line(tmp_path):
@@ -52,5 +76,8 @@ def test_command_line(tmp_path):
     assert [r["id"] for r in rows] == [p["id"] for p in problems] and all(len(r["verdicts"]) == 3 for r in rows)
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 2 and "exists; give another name" in again.stderr
-    with pytest.raises(subprocess.CalledProcessError):
-        subprocess.run([*command[:-2], "--k", "9"], check=True, capture_output=True)
+    for more, message in ((["--k", "9"], "1 <= --k <= --samples"), (["--temperature", "0"], "3 times the same"),
+                          (["--problems", str(tmp_path / "none.jsonl")], "none.jsonl: cannot be read"),
+                          (["--model", str(tmp_path)], "no tokenizer.json and no tokenizer.model")):
+        bad = subprocess.run([*command[:-2], *more], capture_output=True, text=True)
+        assert bad.returncode == 2 and message in bad.stderr and "Traceback" not in bad.stderr

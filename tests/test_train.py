@@ -65,7 +65,8 @@ def test_a_run_and_what_it_leaves(whole):
         assert row["logp_gap"] < 1e-3 and abs(row["ratio_max"] - 1) < 1e-3       # sampler and trainer agree; on-policy
         assert sum(row["verdicts"].values()) == 8 and 0 <= row["reward"] <= 1
     assert [row["step"] for row in rows(out, "samples.jsonl")] == [k for k in range(STEPS) for _ in range(8)]
-    assert not list(out.rglob("*.tmp"))
+    assert not list(out.rglob("*.tmp")) and [p.name for p in checkpoint.saved(out)] == ["step-000002", "step-000004"]
+    assert torch.load(checkpoint.saved(out)[-1] / "trainer.pt")["config"]["lr"] == 1e-3
     transformers = pytest.importorskip("transformers")
     saved = checkpoint.saved(out)[-1]
     tokens = torch.randint(0, 900, (1, 20))
@@ -89,8 +90,8 @@ def wait_for_row(process, out):
         time.sleep(0.02)
 
 
-def workers_of(out):
-    """Processes that belong to the run in folder `out`: the judge's folder is its TMPDIR."""
+def processes_of(out):
+    """Processes of the run in folder `out`, told by a variable of their environment."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -108,15 +109,15 @@ def test_stopped_and_continued_equals_uninterrupted(whole, few, tmp_path, how):
     environment = {**os.environ, "OORL_TEST": str(out)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     wait_for_row(process, out)
-    assert workers_of(out)
+    assert processes_of(out)
     process.send_signal(how)
     text, _ = process.communicate(timeout=120)
     if how == signal.SIGINT:
         assert process.returncode == 130 and "the same command continues" in text
     deadline = time.time() + 10
-    while workers_of(out) and time.time() < deadline:
+    while processes_of(out) and time.time() < deadline:
         time.sleep(0.05)
-    assert not workers_of(out)                                                   # nothing outlives the run
+    assert not processes_of(out)                                                   # nothing outlives the run
     for name in ("metrics.jsonl", "samples.jsonl"):
         assert (out / name).read_text().endswith("\n") and rows(out, name)       # whole rows only
     for saved in checkpoint.saved(out):
@@ -175,7 +176,9 @@ def test_judge_errors_stop_the_run_and_are_not_wrong_answers(few, tmp_path, monk
     (["--unknown-flag", "3"], "unrecognized arguments: --unknown-flag"),
     (["--off-policy", "kto"], "invalid choice: 'kto'"),
     (["--rollout-batch", "7"], "--rollout-batch 7 must be a multiple of --samples-per-prompt 4"),
-    (["--temperature", "0"], "--temperature must be positive"),
+    (["--temperature", "0"], "--temperature is 0.0; it must be at least 0.001"),
+    (["--samples-per-prompt", "0"], "--samples-per-prompt is 0; it must be at least 1"),
+    (["--save-every", "0"], "--save-every is 0"), (["--steps", "-1"], "--steps is -1"), (["--lr", "nan"], "--lr is nan"),
     (["--out", ""], "--out is needed with --model"),
 ])
 def test_bad_flags_are_named(few, tmp_path, capsys, more, message):
@@ -189,7 +192,8 @@ def test_bad_input_is_one_line_and_no_traceback(few, tmp_path):
         result = subprocess.run([sys.executable, ROOT / "train.py", *flags(few, tmp_path / "run", *more)], capture_output=True, text=True)
         assert result.returncode == 1 and "Traceback" not in result.stderr
         return result.stderr.strip().splitlines()[-1]
-    assert "no tokenizer" in last_line("--model", str(tmp_path / "nothing")) and not (tmp_path / "run").exists()
+    assert "nothing does not exist; give the directory" in last_line("--model", str(tmp_path / "nothing"))
+    assert not (tmp_path / "run").exists()
     (tmp_path / "bad.jsonl").write_text('{"id": "a"}\n')
     assert 'bad.jsonl:1: "source_language" is missing' in last_line("--problems", str(tmp_path / "bad.jsonl"))
     assert 'bad.jsonl:1: "language" is missing' in last_line("--ir-groups", str(tmp_path / "bad.jsonl"))
@@ -199,6 +203,27 @@ def test_bad_input_is_one_line_and_no_traceback(few, tmp_path):
 def test_changed_flags_are_refused(whole, few):
     with pytest.raises(ValueError, match=r"--lr was 0.001, is 0.5"):
         train.main(flags(few, whole[0], "--eval-problems", str(few / "heldout.jsonl"), "--lr", "0.5"))
+
+
+def test_old_checkpoints_go_and_foreign_folders_are_refused(few, tmp_path):
+    model, optimizer = load_model(ROOT / "toy" / "model"), torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    for step in range(1, 6):
+        checkpoint.save(tmp_path, step, model, optimizer, ROOT / "toy" / "model", {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000004", "step-000005"]
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
+    with pytest.raises(ValueError, match="is not of a run of train.py"):
+        train.main(flags(few, tmp_path))
+    assert (tmp_path / "config.json").read_text() == '{"model_type": "qwen3"}'
+
+
+def test_changed_files_are_refused(few, tmp_path):
+    problems, out = tmp_path / "problems.jsonl", tmp_path / "run"
+    problems.write_text((few / "problems.jsonl").read_text())
+    command = flags(few, out, "--problems", str(problems), "--steps", "1", "--off-policy", "none")
+    assert train.main(command) == 0
+    problems.write_text("".join(problems.read_text().splitlines(keepends=True)[:20]))
+    with pytest.raises(ValueError, match="the files it reads have changed"):
+        train.main(command)
 
 
 def test_batches_cover_each_epoch_once_and_depend_on_the_step_alone():
