@@ -11,6 +11,7 @@ Left out: problems with a harness, tolerances for floats, partial credit (Eq. 4 
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass
@@ -34,6 +36,7 @@ from sandbox import SandboxError
 SOURCE_BYTES = 64 << 10  # a longer program is no answer
 DISK_BYTES = 64 << 20  # free, beside the boxes: a compiler that fails for want of it is our fault
 REMEMBERED = 50_000  # verdicts
+STALE_S = 60  # age from which a pool's folder that nobody holds is of a killed one
 STATUSES = ("AC", "WA", "CE", "RE", "TLE", "MLE", "OLE", "NC", "JE")
 
 
@@ -125,7 +128,10 @@ class JudgePool:
 
     def __init__(self, workers: int = os.cpu_count()):
         self.workers, self.retries, self._closed = workers, 0, False
+        _sweep()
         self._folder = tempfile.TemporaryDirectory(prefix="oorl-judge-", ignore_cleanup_errors=True)
+        self._hold = os.open(self._folder.name, os.O_RDONLY)
+        fcntl.flock(self._hold, fcntl.LOCK_EX)  # gone with this process, however it ends
         os.chmod(self._folder.name, 0o711)  # slot uids pass through; the boxes in it are 0700
         self._futures, self._processes = {}, {}  # by digest; by thread
         self._lock, self._turnstile, self._permits = threading.Lock(), threading.Lock(), threading.Semaphore(workers)
@@ -149,6 +155,8 @@ class JudgePool:
     def close(self) -> None:
         """Kill workers and boxes; what was not judged yet is JE."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             for worker in self._processes.values():
                 worker.kill()
@@ -156,6 +164,7 @@ class JudgePool:
         for worker in self._processes.values():
             worker.communicate()  # closes its pipes and waits
         self._folder.cleanup()
+        os.close(self._hold)
 
     def __enter__(self):
         return self
@@ -204,6 +213,19 @@ class JudgePool:
                 with contextlib.suppress(OSError), worker:  # which closes its pipes and waits
                     worker.kill()
             return _verdict("JE", f"a judge worker died: {error}"), True
+
+
+def _sweep() -> None:
+    """Remove the folders that killed pools left: those that nobody holds, and that are not about to be held."""
+    for folder in Path(tempfile.gettempdir()).glob("oorl-judge-*"):
+        with contextlib.suppress(OSError):  # held, another user's, or swept by another pool
+            hold = os.open(folder, os.O_RDONLY)
+            try:
+                if time.time() - os.fstat(hold).st_mtime > STALE_S:
+                    fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(hold)
 
 
 def _digest(value) -> str:

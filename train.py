@@ -144,7 +144,7 @@ def on_policy_half(model, c, groups, old, advantages):
     tokens = sum(len(y) for group in groups for y in group.responses)                 # one denominator, before any cut
     old, advantages = ([[x.to(model.device) for x in xs] for xs in of] for of in (old, advantages))
     now = backward_tokens(model, groups, c.token_budget, temperature=c.temperature, loss=lambda g, i, logp: c.w_rl / tokens
-                          * gepo.clipped_policy_loss(logp, old[g][i], advantages[g][i], c.clip_eps).sum())     # Eq. 5, 10
+                          * gepo.clipped_policy_loss(logp, old[g][i], advantages[g][i], c.clip_eps).sum())     # Eq. 5, Eq. 10
     flat = lambda of: torch.cat([x.cpu() for xs in of for x in xs])                   # back-propagated already; this is for the log
     ratio = (flat(now) - flat(old)).exp()
     loss = gepo.clipped_policy_loss(flat(now), flat(old), flat(advantages), c.clip_eps).mean()

@@ -24,8 +24,7 @@ def test_every_equation_is_where_the_table_says():
             node = next((n for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == place[1]), None)
             assert node, f"{place[0]} has no {place[1]}"
             body = ast.get_source_segment(text, node) + text.splitlines()[node.end_lineno - 1]
-            numbers = re.findall(r"\((\d+)\)", row[0])
-            assert any(re.search(rf"Eq\. \(?{n}\b", body) for n in numbers), f"{place[0]}:{place[1]} does not say Eq. {numbers}"
+            assert re.search(rf"Eq\. \(?{row[0].strip('()')}\b", body), f"{place[0]}:{place[1]} does not say Eq. {row[0]}"
 
 
 def test_every_flag_is_in_the_table_with_its_default():
@@ -38,15 +37,6 @@ def test_every_flag_is_in_the_table_with_its_default():
         assert default == ("cores" if f.name == "judge_workers" else shown), f.name
         value = EMBEDDED.get(f.name, "")
         assert embedded == (f"{value:g}" if isinstance(value, float) else str(value)), f.name
-
-
-def test_every_metric_is_in_the_table():
-    text = (ROOT / "train.py").read_text()
-    half = re.findall(r'"(\w+)": ', text.split("def off_policy_half")[1].split("# ------")[0])
-    step = re.findall(r'"(\w+)": ', text.split('row = {"step"')[1].split("return row")[0])
-    times = re.findall(r'times\["(\w+)"\]', text)
-    rows = {name for row in table_under("Metrics") for name in re.findall(r"`(\w+)`", row[0])}
-    assert rows == {"step", *half, *step, *times}
 
 
 def test_line_budgets():

@@ -349,6 +349,18 @@ def test_close_is_prompt_and_leaves_nothing():
     assert gone(f"sleep\0{mark}")
 
 
+def test_folders_of_killed_pools_are_swept(monkeypatch, tmp_path):
+    monkeypatch.setattr(reward, "STALE_S", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))    # not among the pools of others
+    left = Path(tempfile.mkdtemp(prefix="oorl-judge-"))
+    (left / "box").mkdir()
+    with JudgePool(1) as held:
+        time.sleep(0.05)
+        JudgePool(1).close()
+        assert not left.exists() and Path(held._folder.name).exists()
+    assert not Path(held._folder.name).exists()
+
+
 @pytest.mark.parametrize("delay_s", [1.0, 0.0, 0.004, 0.008, 0.012, 0.016, 0.02])
 def test_a_killed_trainer_leaves_nothing(delay_s):
     """Killed in the middle of a program, or while bwrap builds its box."""

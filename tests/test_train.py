@@ -1,6 +1,7 @@
 """The whole loop on the embedded world, a few steps of it: what it logs, how it ends, how it goes on, what it refuses."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import train
 from conftest import ROOT
 from data import read_problems
 from model import load_model
+from test_readme import table_under
 
 STEPS, TIMES = 4, ("_s", "_per_s")
 
@@ -60,6 +62,8 @@ def test_a_run_and_what_it_leaves(whole):
     assert [row["step"] for row in metrics] == list(range(STEPS))
     first, last = metrics[0], metrics[-1]
     assert abs(first["gepo_preference"] - 0.6931) < 1e-3 and first["gepo_variance"] < 1e-6 and abs(first["gepo_margin"]) < 1e-3
+    named = {name for line in table_under("Metrics") for name in re.findall(r"`(\w+)`", line[0])}
+    assert set(first) == named                                                   # the README's table is the log's
     assert last["gepo_rhat_spread"] > 0.01 and last["gepo_preference"] != first["gepo_preference"]       # the terms move
     for row in metrics:
         assert row["logp_gap"] < 1e-3 and abs(row["ratio_max"] - 1) < 1e-3       # sampler and trainer agree; on-policy
