@@ -5,7 +5,7 @@
 PYTHON ?= python3
 RUN = .venv/bin/python
 JUDGE = bwrap:bubblewrap setpriv:util-linux python3:python3 g++:g++ php:php-cli node:nodejs javac:default-jdk-headless
-IR = clang-19:clang-19 llvm-as-19:llvm-19
+IR = clang-19:clang-19
 
 train: .venv/ready
 	@$(call need,$(JUDGE))
