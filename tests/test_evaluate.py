@@ -75,7 +75,7 @@ def test_command_line(tmp_path):
     rows = [json.loads(line) for line in open(tmp_path / "e.jsonl")]
     assert [r["id"] for r in rows] == [p["id"] for p in problems] and all(len(r["verdicts"]) == 3 for r in rows)
     again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 2 and "exists; give another name" in again.stderr
+    assert again.returncode == 2 and "exists, or its folder does not" in again.stderr
     for more, message in ((["--k", "9"], "1 <= --k <= --samples"), (["--temperature", "0"], "3 times the same"),
                           (["--problems", str(tmp_path / "none.jsonl")], "none.jsonl: cannot be read"),
                           (["--model", str(tmp_path)], "no tokenizer.json and no tokenizer.model")):

@@ -90,7 +90,7 @@ def test_two_pass_gepo_gradient_is_the_one_graph_gradient(tiny, some_groups, gep
     loss = one_graph_gepo(tiny, c, *inputs)
     (c.w_gepo * loss).backward()
     torch.testing.assert_close(got, grads(tiny), atol=1e-4, rtol=1e-4)
-    assert abs(metrics["gepo_loss"] - float(loss)) < 1e-3 * abs(float(loss))
+    assert abs(metrics["gepo_loss"] - loss.item()) < 1e-3 * abs(loss.item())
 
 
 def test_two_backwards_equal_the_summed_loss(tiny, some_groups):
