@@ -10,6 +10,7 @@ RL nothing to choose from (dev/LOG.md). Needs clang-19 and about half an hour of
 """
 import argparse
 import hashlib
+import io
 import json
 import math
 import os
@@ -113,12 +114,13 @@ def make_ir_rows(seed, count=1000):
 
 def make_tokenizer(corpus, directory, vocab_size=1024):
     texts = [t for _, (q, a) in zip(range(6000), corpus) for t in ("user\n" + q, "assistant\n" + a)]
+    trained = io.BytesIO()                                   # a file name would be written into the model
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts), model_prefix=str(directory / "tokenizer"), vocab_size=vocab_size, model_type="bpe",
+        sentence_iterator=iter(texts), model_writer=trained, vocab_size=vocab_size, model_type="bpe",
         normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False,
         split_by_whitespace=False, split_digits=True, byte_fallback=True, max_sentence_length=100_000, bos_id=-1, eos_id=-1,
         max_sentencepiece_length=24, control_symbols=["<|im_start|>", "<|im_end|>"], num_threads=1, minloglevel=2)
-    (directory / "tokenizer.vocab").unlink()
+    (directory / "tokenizer.model").write_bytes(trained.getvalue())
     end = sentencepiece.SentencePieceProcessor(model_file=str(directory / "tokenizer.model")).piece_to_id("<|im_end|>")
     (directory / "config.json").write_text(json.dumps({"eos_token_id": end}))       # replaced with the weights
     return load_tokenizer(directory)
