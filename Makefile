@@ -24,7 +24,7 @@ toy: .venv/ready
 .venv/ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install -q --disable-pip-version-check -r requirements.txt
+	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 # $(call need,PROGRAM:PACKAGE ...): the packages of the programs that are not in /usr/bin, where the sandbox sees them

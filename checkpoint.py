@@ -6,10 +6,12 @@
 A checkpoint is written under another name and renamed, so a kill at any moment leaves the previous one. Data order and
 sampling seeds are functions of the step, so weights, optimizer and step are the whole state. Left out: sharded state.
 """
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -32,17 +34,33 @@ def open_run(run, config: dict, free) -> int:
     run, done = Path(run), saved(run)
     path = run / "config.json"
     before = json.loads(path.read_text()) if path.exists() else {}
+    if not before and run.exists() and any(run.iterdir()):
+        raise ValueError(f"{run} is neither empty nor a run of train.py; give a folder of its own as --out")
     if before and "ir_groups" not in before:
         raise ValueError(f"{path} is not of a run of train.py; give a folder of its own as --out")
     if before and (done or any(run.glob("*.jsonl"))):
         changed = [f"--{k.replace('_', '-')} was {before.get(k)!r}, is {v!r}" if k != "inputs" else "the files it reads have changed"
                    for k, v in config.items() if k not in free and before.get(k) != v]
         if changed:
-            raise ValueError(f"{run} holds a run with other settings: {'; '.join(changed)}. Continue it with its own, "
-                             "or give another --out")
+            raise ValueError(f"{run} holds a run with other settings: {'; '.join(changed)}. Its rows would mean two things: "
+                             "continue it with its own settings, or give another --out")
     run.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(config, indent=2) + "\n")
     return int(done[-1].name.removeprefix("step-")) if done else 0
+
+
+@contextmanager
+def held(run):
+    """The run's folder, for this process alone; the kernel lets go of it when the process ends, however it ends."""
+    folder = os.open(run, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{run} is in use by another process; wait for it, or give another --out") from None
+        yield
+    finally:
+        os.close(folder)
 
 
 def fingerprint(files, value) -> str:

@@ -104,14 +104,14 @@ def runnable(problems, missing, what="problems"):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      allow_abbrev=False)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--problems", required=True)
-    parser.add_argument("--samples", type=int, default=1)
-    parser.add_argument("--temperature", type=float, default=0.0)
-    parser.add_argument("--k", type=int, default=1)
-    parser.add_argument("--max-new-tokens", type=int, default=1024)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--model", required=True, help="a model directory, of a run: RUN/step-NNNNNN")
+    parser.add_argument("--problems", required=True, help="problems.jsonl")
+    parser.add_argument("--samples", type=int, default=1, help="answers a problem")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
+    parser.add_argument("--k", type=int, default=1, help="of pass@k")
+    parser.add_argument("--max-new-tokens", type=int, default=1024, help="longer answers are cut (the embedded run takes 192)")
+    parser.add_argument("--seed", type=int, default=0, help="of sampling")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="programs judged at a time")
     parser.add_argument("--unsafe-no-sandbox", action="store_true", help="run programs WITHOUT isolation")
     parser.add_argument("--out", help="one row a problem; refused when it exists")
     args = parser.parse_args()
@@ -121,6 +121,8 @@ def main():
         parser.error(f"--samples {args.samples} at --temperature 0 are {args.samples} times the same; give a temperature")
     if args.out and (Path(args.out).exists() or not Path(args.out).absolute().parent.is_dir()):
         parser.error(f"--out {args.out} exists, or its folder does not; give another name")
+    if (Path(args.model) / "metrics.jsonl").exists():
+        parser.error(f"--model {args.model} is a run; its models are {args.model}/step-NNNNNN")
     if args.unsafe_no_sandbox:
         os.environ["OORL_UNSAFE_NO_SANDBOX"] = "1"
     try:

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 def gepo_loss(winners, losers, beta, lam):
     """Eq. (9) of one group. winners [n], losers [m]: rhat, float. -> (preference, variance), two scalars.
 
-    The loss is preference + lam * variance. The terms are returned apart because they must be logged apart: rhat is a
-    sum over tokens, so the second's gradient can outweigh the first's 10 to 40 times. The paper does not say how Var is
+    The loss is preference + lam * variance. The terms are returned apart because they must be logged apart: where rhat is a
+    sum over tokens, the second's gradient can outweigh the first's 10 to 40 times. The paper does not say how Var is
     normalised: 1/n here, so n = 1 gives 0. With s = sigma(-beta * margin) the gradient of the loss in rhat is
 
         winner i:  -beta * s / n + 2 * lam * (rhat_i - mean) / n          loser j:  beta * s / m
@@ -30,7 +30,9 @@ def gepo_loss(winners, losers, beta, lam):
 
 
 def dpo_loss(winner, loser, beta):
-    """Eq. (3) of one pair: Bradley-Terry, Eq. (2), with r = beta * rhat. winner, loser: scalars, or equal shapes, unreduced."""
+    """Eq. (3) of one pair: Bradley-Terry, Eq. (2), with r = beta * rhat. winner, loser: scalars, or equal shapes, unreduced.
+
+    Written out to be read and tested: --off-policy dpo trains it as gepo_loss with n = m = 1, which is the same."""
     return -F.logsigmoid(beta * (winner - loser))                                    # Eq. 3
 
 
@@ -98,6 +100,6 @@ def advantages(rewards, groups, kl, kl_coef, how, all_reduce=None):
 
 
 def clipped_policy_loss(logp, logp_old, advantages, clip_eps):
-    """Eq. (5), per token and unreduced: logp (policy), logp_old (at sampling time), advantages of one shape."""
+    """Eq. (5), per token and unreduced: logp (policy), logp_old (under the parameters that sampled), advantages of one shape."""
     rho = torch.exp(logp - logp_old)
     return -torch.minimum(rho * advantages, rho.clamp(1 - clip_eps, 1 + clip_eps) * advantages)      # Eq. 5

@@ -264,6 +264,7 @@ def main():
     os.replace(finished, args.out)
     partial.unlink()
     report(results, time.monotonic() - began)
+    sys.exit(0 if any(group for _, group, *_ in results) else "ir.py: no source gave a group")
 
 
 def report(results, wall_s):
@@ -278,7 +279,8 @@ def report(results, wall_s):
                          "classes": [loser["class"] for loser in losers],
                          "mutants tried": [kind for *_, tried in results for kind in Counter(tried).elements()],
                          }.items():
-        print(f"{name}: " + ", ".join(f"{value} x {count}" for value, count in sorted(Counter(values).items())))
+        if values:
+            print(f"{name}: " + ", ".join(f"{value} x {count}" for value, count in sorted(Counter(values).items())))
     rejected = {}
     for id, _, reason, _ in results:
         if reason:

@@ -7,6 +7,7 @@ language (before → after), and the seconds of its steps. --png draws reward an
 """
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from data import read_jsonl
@@ -21,7 +22,7 @@ def read(run: Path, name: str) -> list[dict]:
 def table(runs) -> str:
     before, after = ({run: scores(read(run, f"eval-{when}.jsonl")) for run in runs} for when in ("before", "after"))
     targets = sorted({target for run in runs for source, target in before[run] if source == "all" and target != "all"})
-    lines = [f"| run | seed | steps | seconds | problems | before | after | gain | {' | '.join(targets)} |",
+    lines = [f"| {' | '.join(['run', 'seed', 'steps', 'seconds', 'problems', 'before', 'after', 'gain', *targets])} |",
              "|---" * (8 + len(targets)) + "|"]
     percent = lambda p: f"{100 * p:.1f} %"
     for run in runs:
@@ -33,7 +34,7 @@ def table(runs) -> str:
             cells += [n, percent(b), f"{percent(a)} [{100 * low:.1f}, {100 * high:.1f}]", f"**{100 * (a - b):+.1f}**"]
             cells += [f"{100 * before[run]['all', t][0]:.0f} → {100 * after[run]['all', t][0]:.0f}" for t in targets]
         else:
-            cells += ["not finished"]
+            cells += ["-", "-", "not scored yet" if config["eval_problems"] else "no --eval-problems", *["-"] * (1 + len(targets))]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
@@ -70,7 +71,7 @@ def main():
         try:
             draw(args.runs, args.png)
         except ImportError:
-            parser.error("--png needs matplotlib: pip install matplotlib")
+            parser.error(f"--png needs matplotlib: {sys.executable} -m pip install matplotlib")
         print(f"curves: {args.png}")
 
 

@@ -83,7 +83,7 @@ def _judge(problem: dict, completion: str) -> tuple[Verdict, bool]:
     try:
         code = extract_code(completion, problem["target_language"])
         if code is None:
-            return _verdict("NC"), False
+            return _verdict("NC", f"not exactly one closed block with the tag {problem['target_language']}"), False
         if mend := missing(LANGUAGES[problem["target_language"]]):
             return _verdict("JE", mend), False
         with tempfile.TemporaryDirectory(prefix="oorl-box-", ignore_cleanup_errors=True) as box:
@@ -108,7 +108,8 @@ def _run_tests(language, code, tests, box) -> tuple[Verdict, bool]:
                 raise SandboxError(f"the disk of {box} is full; free {DISK_BYTES >> 20} MiB or set TMPDIR")
             # Given a CPU it might have ended in time: no fault of the program.
             starved = result.status == "TLE" and result.cpu_s <= limits.cpu_s and result.queued_s > limits.wall_s / 4
-            detail = f"{step}: {result.status}, exit code {result.returncode}, {result.stderr[-300:]!r}"
+            text = result.stderr[:300] if compiles else result.stderr[-300:]  # compilers begin with the first error
+            detail = f"{step}: {result.status}, exit code {result.returncode}, {text!r}"
             return _verdict("CE" if compiles else result.status, detail, cpu_s, wall_s), starved
         if not compiles and _trimmed(result.stdout) != _trimmed(expected):
             detail = f"{step}: {result.stdout[:100]!r}, expected {expected[:100]!r}"  # no escape codes in the log
@@ -322,7 +323,7 @@ def main() -> int:
             print("canaries: every known-good program is AC, every known-bad one WA")
             return 0
         rows = score(args.problems, args.completions, args.out, args.workers)
-    except (ValueError, SandboxError, KeyboardInterrupt) as error:
+    except (ValueError, OSError, SandboxError, KeyboardInterrupt) as error:
         sys.exit(f"reward.py: {str(error) or 'interrupted; the same command continues'}")
     print(f"{'target':12}" + "".join(f"{status:>6}" for status in STATUSES) + "  median_s   p95_s")
     for name in sorted({name for name, _ in rows}):

@@ -1,10 +1,10 @@
 """OORL: on-policy reinforcement learning and off-policy group preference in one optimiser step (arXiv 2505.12723).
 
-    python train.py                                                      the embedded world: two cores, ten minutes
+    python train.py                                                      the embedded world: two cores, seven minutes
     python train.py --model DIR --problems P.jsonl --ir-groups G.jsonl --out RUN [--steps N ...]
     python train.py --help                                               every knob; defaults are the paper's
 
-One step, top to bottom in main(): sample translations of a few problems, hand them to the judge, back-propagate GEPO on
+One step, top to bottom in train_step(): sample translations of a few problems, hand them to the judge, back-propagate GEPO on
 IR groups while the judge works, turn its verdicts into advantages, back-propagate the policy loss into the same .grad,
 one AdamW step. A --out that holds an unfinished run is continued. Ctrl-C ends after the step, with a checkpoint.
 Left out: more than one process (FSDP), mixed precision, asynchronous sampling. Not a framework: copy and change it.
@@ -131,7 +131,7 @@ def off_policy_half(model, c, groups, winner, ref):
     of = [[next(coefficients).to(model.device) for _ in group.responses] for group in groups]
     backward_tokens(model, groups, c.token_budget, lambda g, i, logp: (of[g][i] * logp).sum())
     preference, variance = preference.detach(), variance.detach()
-    rhat = (torch.stack([y.sum() for y in logps]) - ref) * per_token                  # [R] Eq. 8
+    rhat = (torch.stack([y.sum() for y in logps]) - ref) * per_token                  # [R] Eq. 8 (by length: --gepo-logp mean)
     mean = lambda g, w: rhat[(group == g) & (winner == w)].mean()
     margins = torch.stack([mean(g, True) - mean(g, False) for g in range(len(groups))])
     return {"gepo_loss": float((preference + c.lam * variance).mean()), "gepo_preference": float(preference.mean()),
@@ -254,13 +254,12 @@ def main(argv=None) -> int:
     if c.unsafe_no_sandbox:
         os.environ["OORL_UNSAFE_NO_SANDBOX"] = "1"
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(c.seed)
     mode, (available, missing) = probe(), found()
     tokenizer = load_tokenizer(c.model)
     problems, prompts = load_problems(c, tokenizer, missing)
     held_out = runnable(read_problems(c.eval_problems), missing, "held-out problems") if c.eval_problems else []
     ir_groups, winner = ([], []) if c.off_policy == "none" else load_ir_groups(c, tokenizer)
-    total = c.steps or max(1, len(problems) * c.samples_per_prompt // c.rollout_batch)
+    total = c.steps or -(-len(problems) * c.samples_per_prompt // c.rollout_batch)
     files = [*model_files(c), *filter(None, (c.problems, c.eval_problems, ir_groups and c.ir_groups))]
     run, config = Path(c.out), {**asdict(c), "inputs": checkpoint.fingerprint(files, [p["id"] for p in problems])}
     start = checkpoint.open_run(run, config, MAY_CHANGE)
@@ -268,14 +267,14 @@ def main(argv=None) -> int:
     optimizer = torch.optim.AdamW(model.parameters(), lr=c.lr, betas=(0.9, 0.95), weight_decay=0.0)
     if start:
         optimizer.load_state_dict(torch.load(checkpoint.saved(run)[-1] / "trainer.pt", map_location=device)["optimizer"])
-    for name in ("metrics.jsonl", "samples.jsonl"):
-        checkpoint.cut_rows(run / name, start)
     print_plan(c, model, problems, ir_groups, total, start, mode, available, missing)
     reference = load_model(c.model, device).requires_grad_(False) if c.kl_coef or ir_groups else None
     ref = reference_sums(c, reference, ir_groups) if ir_groups else []
     reference = reference if c.kl_coef else None             # the IR groups' log-probs under pi_ref are kept
 
-    with JudgePool(c.judge_workers) as pool:
+    with checkpoint.held(run), JudgePool(c.judge_workers) as pool:
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            checkpoint.cut_rows(run / name, start)
         targets = sorted({p["target_language"] for p in problems + held_out})
         canaries(pool, targets)
         score_held_out(c, "before", model if not start else reference or load_model(c.model, device), tokenizer, held_out, pool)
@@ -286,8 +285,8 @@ def main(argv=None) -> int:
                                           problems, prompts, ir_groups, winner, ref)
                 checkpoint.append_rows(run / "samples.jsonl", samples)
                 checkpoint.append_rows(run / "metrics.jsonl", [row])
-                bar.set_postfix(reward=f"{row['reward']:.3f}", s=f"{row['step_s']:.1f}",
-                                **({"pref": f"{row['gepo_preference']:.3f}", "var": f"{row['gepo_variance']:.3f}"} if ir_groups else {}))
+                bar.set_postfix_str(f"reward {row['reward']:.2f}, {row['step_s']:.1f} s" + (
+                    f", pref {row['gepo_preference']:.4f}, var {row['gepo_variance']:.1e}" if ir_groups else ""))
                 seen.update(row["verdicts"])
                 stop, broken = bool(asked), seen["JE"] > max(1, 0.01 * seen.total())
                 if (step + 1) % c.save_every == 0 or step + 1 == total or stop or broken:
@@ -302,12 +301,13 @@ def main(argv=None) -> int:
             print(f"stopped after step {step + 1} of {total}; the same command continues from {checkpoint.saved(run)[-1]}")
             return 130
         score_held_out(c, "after", model, tokenizer, held_out, pool)
-    print(f"trained {total - start} steps in {time.time() - began:.0f} s; the model is in {checkpoint.saved(run)[-1]}")
+    rewards = [row["reward"] for row in map(json.loads, open(run / "metrics.jsonl"))]
+    print((f"trained {total - start} step(s) in {time.time() - began:.0f} s" if total > start else "this run is finished already")
+          + f"; reward from {rewards[0]:.2f} to {rewards[-1]:.2f}; the model is in {checkpoint.saved(run)[-1]}")
     if held_out:
         rows = {title: [json.loads(line) for line in open(run / f"eval-{title}.jsonl")] for title in ("before", "after")}
-        print(table(rows))
         before, after = (scores(rows[title])["all", "all"][0] for title in ("before", "after"))
-        print(f"held-out greedy pass@1: {100 * (after - before):+.1f} points")
+        print(f"{table(rows)}\nheld-out greedy pass@1: {100 * (after - before):+.1f} points")
     return 0
 
 
@@ -332,14 +332,14 @@ def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, pro
     texts = [[tokenizer.decode(y.tolist()) for y in group.responses] for group in groups]
     futures = [[pool.submit(problems[i], text) for text in of] for i, of in zip(now, texts)]
 
-    def preference():                                        # needs no reward: it fills the time in which the judge runs
+    def off_policy():                                        # needs no reward: it fills the time in which the judge runs
         if not ir_groups:
             return {}
         ids = batch(step, c.gepo_batch, len(ir_groups), c.seed + 1)
         return off_policy_half(model, c, *([of[i] for i in ids] for of in (ir_groups, winner, ref)))
 
     at = clock()
-    metrics = preference()
+    metrics = off_policy()                                   # Eq. 10: w_gepo * L_GEPO into .grad
     times["gepo_s"], at = clock() - at, clock()
     old = frozen_logprobs(model, groups, c.token_budget, c.temperature)
     base = frozen_logprobs(reference, groups, c.token_budget, c.temperature) if c.kl_coef else old
@@ -363,8 +363,8 @@ def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, pro
 
     for epoch in range(c.inner_epochs):
         if epoch:
-            preference()                                     # again, at the new theta; the log keeps the first
-        metrics |= on_policy_half(model, c, samples, old, advantages)
+            off_policy()                                     # again, at the new theta; the log keeps the first
+        metrics |= on_policy_half(model, c, samples, old, advantages)                           # + w_rl * L_OnP
         optimizer.param_groups[0]["lr"] = lr = learning_rate(c, step * c.inner_epochs + epoch, total * c.inner_epochs)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), c.clip_norm)
         if not norm.isfinite():
@@ -394,7 +394,7 @@ def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, pro
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (ValueError, FileNotFoundError, SandboxError) as e:
+    except (ValueError, OSError, SandboxError) as e:
         sys.exit(f"train.py: {e}")
     except KeyboardInterrupt:
         sys.exit("train.py: interrupted; the same command continues from the last checkpoint, or from the start if there is none")

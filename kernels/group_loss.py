@@ -10,7 +10,7 @@ def gepo_group_loss_eager(logp, logp_ref, response, group, winner, beta, lam):
     logp [N] float32: token log-probs of all responses; response [N] int64: the response of each token; logp_ref [R]:
     the responses' summed reference log-probs; group [R] int64: the group of each response, 0 .. G-1; winner [R] bool.
     Raises ValueError for a group without a winner or without a loser."""
-    rhat = torch.zeros_like(logp_ref).index_add_(0, response, logp) - logp_ref       # [R] Eq. 7; its Z cancels: Eq. 8
+    rhat = torch.zeros_like(logp_ref).index_add_(0, response, logp) - logp_ref       # [R] Eq. 8: Eq. 7 less beta and Z
     terms = []
     for g in range(int(group.max()) + 1):
         winners, losers = rhat[(group == g) & winner], rhat[(group == g) & ~winner]

@@ -84,7 +84,10 @@ def test_a_finished_run_only_prints_its_table_again(whole, few, capsys):
     out, _ = whole
     before = rows(out, times=True)
     assert train.main(flags(few, out, "--eval-problems", str(few / "heldout.jsonl"))) == 0
-    assert rows(out, times=True) == before and "held-out greedy pass@1" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert rows(out, times=True) == before and "held-out greedy pass@1" in text and "finished already" in text
+    with checkpoint.held(out), pytest.raises(ValueError, match="in use by another process"):
+        train.main(flags(few, out, "--eval-problems", str(few / "heldout.jsonl")))
 
 
 def wait_for_row(process, out):
@@ -214,6 +217,8 @@ def test_old_checkpoints_go_and_foreign_folders_are_refused(few, tmp_path):
     for step in range(1, 6):
         checkpoint.save(tmp_path, step, model, optimizer, ROOT / "toy" / "model", {})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000004", "step-000005"]
+    with pytest.raises(ValueError, match="neither empty nor a run of train.py"):
+        train.main(flags(few, tmp_path / ".."))
     (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
     with pytest.raises(ValueError, match="is not of a run of train.py"):
         train.main(flags(few, tmp_path))
