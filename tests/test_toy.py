@@ -11,6 +11,7 @@ from data import load_tokenizer, read_groups, read_problems
 from ir import ir_prompt, ir_response
 from languages import LANGUAGES, missing
 from reward import judge, translation_prompt
+from toy import make
 from toy.make import heldout, make_problem
 from toy.world import HABITS, TARGETS, Program, generate, make_tests, render, rewrite, run, shape, single_mutants, with_habits
 
@@ -75,11 +76,21 @@ def test_habits_are_drawn_at_their_rate():
     assert rewrite(program.body, lambda habit: False) == program.body
 
 
-def test_shapes_split_training_from_held_out():
-    rng = random.Random(0)
-    shapes = [{shape(make_problem(rng, "php", held)[0]) for _ in range(60)} for held in (False, True)]
-    assert not shapes[0] & shapes[1]
-    assert not {p["source"] for p in PROBLEMS} & {p["source"] for p in HELD_OUT}
+def test_shipped_data_is_what_the_script_makes_and_held_out_shapes_are_new(monkeypatch):
+    made, programs = {}, {False: [], True: []}
+
+    def watched(rng, target, held):
+        programs[held].append(make_problem(rng, target, held))
+        return programs[held][-1]
+    monkeypatch.setattr(make, "write_rows", lambda name, rows: made.__setitem__(name, rows))
+    monkeypatch.setattr(make, "make_problem", watched)
+    make.make_data(0)
+    for name, rows in made.items():
+        assert rows == [json.loads(line) for line in open(ROOT / "toy" / name)], name
+    trained = {shape(program) for program, _ in programs[False]}
+    for program, _ in programs[True]:                        # nor does another way to divide make a program new
+        twin = program._replace(body=rewrite(program.body, lambda habit: habit == "division"))
+        assert not {shape(program), shape(twin)} & trained and heldout(program) and heldout(twin)
 
 
 def test_shipped_problems_have_right_tests():
