@@ -83,7 +83,7 @@ def _judge(problem: dict, completion: str) -> tuple[Verdict, bool]:
     try:
         code = extract_code(completion, problem["target_language"])
         if code is None:
-            return _verdict("NC", f"not exactly one closed block with the tag {problem['target_language']}"), False
+            return _verdict("NC", f"not one closed block with the tag {problem['target_language']}, or over 64 KB"), False
         if mend := missing(LANGUAGES[problem["target_language"]]):
             return _verdict("JE", mend), False
         with tempfile.TemporaryDirectory(prefix="oorl-box-", ignore_cleanup_errors=True) as box:
