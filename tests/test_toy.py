@@ -1,6 +1,7 @@
 """The embedded world is honest: every rendering means what the evaluator says, and the shipped files are what they claim."""
 import collections
 import json
+import os
 import random
 import subprocess
 
@@ -29,7 +30,7 @@ def programs(count, seed=0):
 
 @pytest.mark.parametrize("language", TARGETS)
 def test_every_rendering_passes_the_tests(language):
-    if mend := missing(LANGUAGES[language]):
+    if (mend := missing(LANGUAGES[language])) and os.environ.get("CI") != "true":
         pytest.skip(mend)
     for program, tests in programs(3 if language == "java" else 8, seed=language):
         text = render(program, language)
