@@ -34,7 +34,7 @@ def open_run(run, config: dict, free) -> int:
     run, done = Path(run), saved(run)
     path = run / "config.json"
     before = json.loads(path.read_text()) if path.exists() else {}
-    if not before and run.exists() and any(run.iterdir()):
+    if not before and run.exists() and any(p.suffix != ".tmp" for p in run.iterdir()):
         raise ValueError(f"{run} is neither empty nor a run of train.py; give a folder of its own as --out")
     if before and "ir_groups" not in before:
         raise ValueError(f"{path} is not of a run of train.py; give a folder of its own as --out")

@@ -48,11 +48,11 @@ class ModelConfig:
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; give the directory of a Hugging Face checkpoint")
         try:
-            raw = json.loads(path.read_text())
-        except ValueError as e:
-            raise ValueError(f"{path}: not JSON ({e}); copy it again") from None
-        if not isinstance(raw, dict) or raw.get("model_type") not in FAMILIES:
-            raise ValueError(f'{path}: "model_type" {raw.get("model_type") if isinstance(raw, dict) else None!r} is unknown; known are {", ".join(FAMILIES)}')
+            raw = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as e:
+            raise ValueError(f"{path}: not a JSON object ({e}); copy it again") from None
+        if raw.get("model_type") not in FAMILIES:
+            raise ValueError(f'{path}: "model_type" {raw.get("model_type")!r} is unknown; known are {", ".join(FAMILIES)}')
         # transformers 5 writes rope_parameters, older ones rope_theta and rope_scaling {"type" or "rope_type"}
         rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
         kind = rope.get("rope_type", rope.get("type", "default"))

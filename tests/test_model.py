@@ -88,6 +88,13 @@ def test_contradicting_config_is_named(more, message, tmp_path):
         load_model(tmp_path / "m")
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "3"])
+def test_a_config_that_is_no_json_object_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="config.json: not a JSON object"):
+        load_model(tmp_path)
+
+
 def test_truncated_and_missing_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="config.json does not exist"):
         load_model(tmp_path / "nothing")

@@ -219,6 +219,9 @@ def test_old_checkpoints_go_and_foreign_folders_are_refused(few, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000004", "step-000005"]
     with pytest.raises(ValueError, match="neither empty nor a run of train.py"):
         train.main(flags(few, tmp_path / ".."))
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / "config.json.tmp").write_text("{")                        # killed while the folder was made
+    assert checkpoint.open_run(tmp_path / "killed", {"ir_groups": ""}, ()) == 0
     (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
     with pytest.raises(ValueError, match="is not of a run of train.py"):
         train.main(flags(few, tmp_path))
