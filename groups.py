@@ -9,9 +9,12 @@ the old policy and the reference, on-policy and off-policy, is token_logprobs.
 
 Shapes: P prompt tokens, R_i tokens of response i (EOS included), T tokens of one packed forward.
 """
+import functools
+import warnings
 from dataclasses import dataclass, field
 
 import torch
+from torch.nn.attention.varlen import varlen_attn
 
 from model import sdpa
 
@@ -27,42 +30,92 @@ class Group:
 
 
 def _pack(groups, device):
-    """-> tokens [T], positions [T], rows [N] and targets [N] (row i predicts target i), and a mask per group."""
-    tokens, positions, rows, targets, masks, start = [], [], [], [], [], 0
+    """-> tokens [T], positions [T], rows [N] and targets [N]: row i predicts target i."""
+    tokens, positions, rows, targets, start = [], [], [], [], 0
     for group in groups:
-        p, size = len(group.prompt), len(group)
+        p = len(group.prompt)
         tokens += [group.prompt, *group.responses]
-        owner, at = [torch.zeros(p, dtype=torch.int64)], p
         positions.append(torch.arange(p))
-        for i, y in enumerate(group.responses, 1):
+        at = start + p
+        for y in group.responses:
             positions.append(p + torch.arange(len(y)))
-            owner.append(torch.full((len(y),), i))
-            rows.append(torch.tensor([p - 1, *range(at, at + len(y) - 1)]) + start)
+            rows.append(torch.tensor([start + p - 1, *range(at, at + len(y) - 1)]))
             targets.append(y)
             at += len(y)
-        owner = torch.cat(owner)
-        seen = (owner[None] == 0) | (owner[None] == owner[:, None])
-        masks.append((seen & torch.ones(size, size, dtype=torch.bool).tril()).to(device))
-        start += size
-    flat = lambda xs: torch.cat(xs).to(device)
-    return flat(tokens), flat(positions), flat(rows), flat(targets), masks
+        start = at
+    return [torch.cat(xs).to(device) for xs in (tokens, positions, rows, targets)]
 
 
-def token_logprobs(model, groups, temperature=1.0):
+# A packed row is 1 + k attention problems a group: the prompt over itself, each response over the prompt and itself. No
+# mask over the whole row: it would cost (P + sum R)^2 where sum R (P + R) is needed (bench/packing.py).
+
+def _attend_each(groups, device):
+    """One SDPA call a sequence: any device and dtype."""
+    sizes = [[len(group.prompt), *map(len, group.responses)] for group in groups]
+    masks = [[torch.ones(r, p + r, dtype=torch.bool, device=device).tril(p) for r in rs] for p, *rs in sizes]
+
+    def attend(layer, q, k, v):                              # q [T, H, E]
+        q, k, v = (iter(x.split(sum(sizes, []))) for x in (q, k, v))
+        out = []
+        for of in masks:
+            prompt_k, prompt_v = next(k), next(v)
+            out.append(sdpa(next(q)[None], prompt_k[None], prompt_v[None], is_causal=True)[0])
+            out += [sdpa(next(q)[None], torch.cat([prompt_k, next(k)])[None], torch.cat([prompt_v, next(v)])[None], attn_mask=mask)[0]
+                    for mask in of]
+        return torch.cat(out)
+    return attend
+
+
+def _attend_varlen(groups, device):
+    """All sequences in one FlashAttention call: CUDA, float16 and bfloat16. Keys and values are gathered by index."""
+    keys, q_sizes, k_sizes, start = [], [], [], 0
+    for group in groups:
+        prompt, at = torch.arange(start, start + len(group.prompt)), start + len(group.prompt)
+        keys.append(prompt)
+        for y in group.responses:
+            keys += [prompt, torch.arange(at, at + len(y))]
+            at += len(y)
+        q_sizes += [len(prompt), *map(len, group.responses)]
+        k_sizes += [len(prompt), *(len(prompt) + len(y) for y in group.responses)]
+        start = at
+    keys = torch.cat(keys).to(device)
+    ends = [torch.tensor([0, *sizes]).cumsum(0).to(device, torch.int32) for sizes in (q_sizes, k_sizes)]
+
+    def attend(layer, q, k, v):
+        return varlen_attn(q, k[keys], v[keys], *ends, max(q_sizes), max(k_sizes), window_size=(-1, 0),
+                           enable_gqa=q.shape[1] != k.shape[1])
+    return attend
+
+
+@functools.cache
+def _varlen_is_right(device, dtype):
+    """varlen_attn does not say how it aligns queries with longer keys, and a packed group needs bottom-right: ask it."""
+    group, g = Group(torch.zeros(3), [torch.zeros(2), torch.zeros(5)]), torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(10, heads, 64, generator=g).to(device, dtype) for heads in (4, 2, 2))
+    got, want = (attend([group], device)(0, q, k, v) for attend in (_attend_varlen, _attend_each))
+    right = torch.allclose(got, want, atol=0.03)
+    if not right:
+        warnings.warn(f"varlen_attn of torch {torch.__version__} does not align as packed groups need; one SDPA call a response instead")
+    return right
+
+
+def token_logprobs(model, groups, temperature=1.0, entropies=None):
     """log pi(token | prompt, tokens before) of every response token.
 
     groups: list of Group -> list (per group) of lists (per response) of float32 tensors [R_i], on the model's device.
+    entropies: a list that takes the entropy of every token's distribution, [N], for the log.
     All groups go through one forward: cut them first (microbatches) when memory matters."""
     if not groups:
         return []
-    tokens, positions, rows, targets, masks = _pack(groups, model.device)
-
-    def attend(layer, q, k, v):                              # q [T, H, E]; each group by itself, densely masked
-        parts = zip(*(x.split([len(group) for group in groups]) for x in (q, k, v)), masks)
-        return torch.cat([sdpa(q[None], k[None], v[None], attn_mask=mask)[0] for q, k, v, mask in parts])
-
-    logps = iter(model(tokens, positions, attend, rows, targets, temperature)
-                 .split([len(y) for group in groups for y in group.responses]))
+    device, dtype = model.device, model.lm_head.weight.dtype
+    varlen = device.type == "cuda" and dtype != torch.float32 and _varlen_is_right(device, dtype)
+    tokens, positions, rows, targets = _pack(groups, device)
+    logps = model(tokens, positions, (_attend_varlen if varlen else _attend_each)(groups, device), rows, targets, temperature,
+                  entropy=entropies is not None)
+    if entropies is not None:
+        logps, entropy = logps
+        entropies.append(entropy.cpu())
+    logps = iter(logps.split([len(y) for group in groups for y in group.responses]))
     return [[next(logps) for _ in group.responses] for group in groups]
 
 
@@ -96,11 +149,12 @@ def piece_of(groups, piece):
 
 
 @torch.no_grad()
-def frozen_logprobs(model, groups, token_budget, temperature=1.0):
+def frozen_logprobs(model, groups, token_budget, temperature=1.0, entropies=None):
     """token_logprobs without a graph, cut under the token budget; same nesting, on the CPU."""
     result = [[] for _ in groups]
     for batch in microbatches(groups, token_budget):
-        for (g, _, _), logps in zip(batch, token_logprobs(model, [piece_of(groups, p) for p in batch], temperature)):
+        for (g, _, _), logps in zip(batch, token_logprobs(model, [piece_of(groups, p) for p in batch],
+                                                        temperature, entropies)):
             result[g] += [logp.cpu() for logp in logps]
     return result
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kernels import linear_logprob
+from kernels import linear_logprob, matmul32
 
 FAMILIES = ("llama", "qwen3")
 
@@ -154,11 +154,12 @@ class Transformer(nn.Module):
                 deep = name.endswith(("o_proj.weight", "down_proj.weight"))
                 nn.init.normal_(p, std=0.02 / math.sqrt(2 * config.num_hidden_layers) if deep else 0.02)
 
-    def forward(self, tokens, positions, attend, rows=None, targets=None, temperature=1.0):
+    def forward(self, tokens, positions, attend, rows=None, targets=None, temperature=1.0, entropy=False):
         """tokens, positions int64 of one shape [...]. Without targets: logits [..., V] float32 (of `rows` only, if given).
 
-        With rows, targets int64 [N] into a flat tokens [T]: log pi(targets[i] | row rows[i]), float32 [N]. The head runs
-        in here because under FSDP only the module that owns a weight may touch it."""
+        With rows, targets int64 [N] into a flat tokens [T]: log pi(targets[i] | row rows[i]), float32 [N]
+        (entropy=True: and the entropy there, [N]). The head runs in here because under FSDP only the module that owns a
+        weight may touch it."""
         x = self.model.embed_tokens(tokens)
         half = torch.arange(0, self.config.head_dim, 2, device=tokens.device, dtype=torch.float32)
         angle = positions[..., None, None].float() * self.config.rope_theta ** (-half / self.config.head_dim)
@@ -167,8 +168,8 @@ class Transformer(nn.Module):
             x = block(x, cos, sin, attend)
         x = self.model.norm(x if rows is None else x[rows])
         if targets is not None:
-            return linear_logprob(x, self.lm_head.weight, targets, temperature)
-        return F.linear(x.float(), self.lm_head.weight.float())                      # bf16 logits would cost nats
+            return linear_logprob(x, self.lm_head.weight, targets, temperature, entropy)
+        return matmul32(x.flatten(0, -2), self.lm_head.weight.T).unflatten(0, x.shape[:-1])
 
     def logits(self, tokens):
         """tokens [B, S] int64 -> logits [B, S, V] float32, plain causal."""

@@ -120,18 +120,18 @@ def off_policy_half(model, c, groups, winner, ref):
     and its gradient there is a coefficient for each token; the second pass back-propagates member by member (exact)."""
     logps = [y for ys in frozen_logprobs(model, groups, c.token_budget) for y in ys]
     members = [(g, len(y)) for g, group in enumerate(groups) for y in group.responses]
-    group, sizes = (torch.tensor(x) for x in zip(*members))
-    winner, ref = torch.cat(winner), torch.cat(ref)                                   # [R] bool, [R] float32
-    per_token = 1 / sizes.float() if c.gepo_logp == "mean" else torch.ones(len(sizes))
-    response = torch.arange(len(sizes)).repeat_interleave(sizes)                      # [N] the response of each token
-    leaf = torch.cat(logps).requires_grad_()                                          # [N]
+    group, sizes = (torch.tensor(x).to(model.device) for x in zip(*members))
+    winner, ref = (torch.cat(x).to(model.device) for x in (winner, ref))              # [R] bool, [R] float32
+    per_token = 1 / sizes.float() if c.gepo_logp == "mean" else torch.ones_like(sizes).float()
+    response = torch.arange(len(sizes), device=model.device).repeat_interleave(sizes)  # [N] the response of each token
+    leaf = torch.cat(logps).to(model.device).requires_grad_()                         # [N]
     preference, variance = gepo_group_loss(leaf * per_token[response], ref * per_token, response, group, winner, c.beta, c.lam)
     (c.w_gepo * (preference + c.lam * variance).mean()).backward()                    # Eq. 9, weighted as in Eq. 10
     coefficients = iter(leaf.grad.split(sizes.tolist()))
-    of = [[next(coefficients).to(model.device) for _ in group.responses] for group in groups]
+    of = [[next(coefficients) for _ in group.responses] for group in groups]
     backward_tokens(model, groups, c.token_budget, lambda g, i, logp: (of[g][i] * logp).sum())
     preference, variance = preference.detach(), variance.detach()
-    rhat = (torch.stack([y.sum() for y in logps]) - ref) * per_token                  # [R] Eq. 8 (by length: --gepo-logp mean)
+    rhat = (torch.stack([y.sum() for y in logps]).to(model.device) - ref) * per_token  # [R] Eq. 8 (by length: --gepo-logp mean)
     mean = lambda g, w: rhat[(group == g) & (winner == w)].mean()
     margins = torch.stack([mean(g, True) - mean(g, False) for g in range(len(groups))])
     return {"gepo_loss": float((preference + c.lam * variance).mean()), "gepo_preference": float(preference.mean()),
@@ -233,7 +233,7 @@ def stop_after_step():
 
 def print_plan(c, model, problems, groups, total, start, mode, available, missing):
     n, cfg, gb = sum(p.numel() for p in model.parameters()), model.config, 2 ** 30
-    activations = 4 * c.token_budget * (cfg.num_hidden_layers * (10 * cfg.hidden_size + 4 * cfg.intermediate_size) + 3 * cfg.vocab_size)
+    activations = 4 * c.token_budget * (cfg.num_hidden_layers * (10 * cfg.hidden_size + 4 * cfg.intermediate_size))
     cache = 8 * c.rollout_batch * c.max_length * cfg.num_hidden_layers * cfg.num_key_value_heads * cfg.head_dim
     print(f"model     {c.model}: {n / 1e6:.2f}M parameters, {cfg.num_hidden_layers} layers, vocabulary {cfg.vocab_size}, {model.device}\n"
           f"memory    {16 * n / gb:.2f} GiB weights, gradients, AdamW; {4 * n / gb if c.kl_coef or groups else 0:.2f} GiB pi_ref; about "
@@ -323,7 +323,7 @@ def score_held_out(c, title, model, tokenizer, problems, pool):
 
 def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, problems, prompts, ir_groups, winner, ref):
     """One step of OORL, Eq. 10. -> (row of metrics.jsonl, rows of samples.jsonl)"""
-    clock, times, began = time.perf_counter, {}, time.perf_counter()
+    clock, times, entropies, began = time.perf_counter, {}, [], time.perf_counter()
     now = batch(step, c.rollout_batch // c.samples_per_prompt, len(prompts), c.seed)
     groups = generate(model, [prompts[i] for i in now], c.samples_per_prompt, c.max_new_tokens, c.temperature,
                       tokenizer.eos_ids, seed=c.seed * 1_000_003 + step)
@@ -341,7 +341,7 @@ def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, pro
     at = clock()
     metrics = off_policy()                                   # Eq. 10: w_gepo * L_GEPO into .grad
     times["gepo_s"], at = clock() - at, clock()
-    old = frozen_logprobs(model, groups, c.token_budget, c.temperature)
+    old = frozen_logprobs(model, groups, c.token_budget, c.temperature, entropies)
     base = frozen_logprobs(reference, groups, c.token_budget, c.temperature) if c.kl_coef else old
     times["logprob_s"], at = clock() - at, clock()
     verdicts = [[f.result() for f in of] for of in futures]
@@ -383,7 +383,7 @@ def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, pro
     row = {"step": step, "reward": float(rewards.mean()),
            "rewards": {k: sum(v) / len(v) for k, v in sorted(by_target.items()) if v}, **metrics,
            "logp_gap": float((torch.cat(sampled) - torch.cat([y for of in old for y in of])).abs().max()),
-           "grad_norm": float(norm), "lr": lr, "response_tokens": tokens / c.rollout_batch,
+           "entropy": float(torch.cat(entropies).mean()), "grad_norm": float(norm), "lr": lr, "response_tokens": tokens / c.rollout_batch,
            "truncated": sum(int(y[-1]) not in tokenizer.eos_ids for group in groups for y in group.responses) / c.rollout_batch,
            "verdicts": dict(Counter(v.status for of in verdicts for v in of)), **times,
            "judge_cpu_s": sum(v.cpu_s for of in verdicts for v in of), "tokens_per_s": tokens / times["step_s"]}
