@@ -36,13 +36,14 @@ def _forward_groups(logp, logp_ref, first_token, first_response, winner, rhat, s
         squares += w * from_w * (x - mean_w)
     z = beta * (mean_w - mean_l)
     e = tl.exp(-tl.abs(z))
-    log1p = tl.where(1 + e == 1, e, tl.log(1 + e) * (e / (1 + e - 1)))               # of small e, without its rounding
+    u = 1 + e                                                # log1p(e) = log(u) e / (u - 1): u's rounding cancels
+    log1p = tl.where(u == 1, e, tl.log(u) * e / tl.where(u == 1, 1.0, u - 1))
     tl.store(preference + g, tl.maximum(-z, 0.0) + log1p)    # Eq. 9, first term: -log sigma(z)
     tl.store(variance + g, squares / n)                      # Eq. 9, second term
     tl.store(stats + g, n)
     tl.store(stats + G + g, m)
     tl.store(stats + 2 * G + g, mean_w)
-    tl.store(stats + 3 * G + g, beta * tl.where(z > 0, e, 1.0) / (1 + e))
+    tl.store(stats + 3 * G + g, beta * tl.where(z > 0, e, 1.0) / u)
 
 
 @triton.jit

@@ -264,6 +264,7 @@ class _LinearLogprob(torch.autograd.Function):
                 d_hidden += matmul32(g, w)
             if need_weight:
                 d_weight[v:v + columns] = matmul32(g.T, hidden)
+            del g                                            # or the next slice would be beside it
         return d_hidden.to(hidden.dtype) if need_hidden else None, d_weight, None, None, None, None
 
 
