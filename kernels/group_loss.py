@@ -135,4 +135,5 @@ def gepo_group_loss(logp, logp_ref, response, group, winner, beta, lam):
         logp_ref, group, winner, response = logp_ref[order], group[order], winner[order], order.argsort()[response]
         order = response.argsort(stable=True)
         logp, response = logp[order], response[order]
-    return _GroupLoss.apply(logp, logp_ref, response, group, winner, float(beta), groups)
+    with torch.cuda.device_of(logp):                         # Triton launches on the current device
+        return _GroupLoss.apply(logp, logp_ref, response, group, winner, float(beta), groups)

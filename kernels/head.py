@@ -315,7 +315,8 @@ def check(hidden, weight, targets, temperature):
 
 def _run(hidden, weight, targets, temperature, entropy, backend):
     check(hidden, weight, targets, temperature)
-    logp, entropies = _LinearLogprob.apply(hidden, weight, targets, float(temperature), entropy, backend if len(targets) else "eager")
+    with torch.cuda.device_of(hidden):                       # Triton launches on the current device
+        logp, entropies = _LinearLogprob.apply(hidden, weight, targets, float(temperature), entropy, backend if len(targets) else "eager")
     return (logp, entropies) if entropy else logp
 
 
