@@ -1,6 +1,7 @@
 # make train    the embedded world, from nothing to a trained model
 # make test     the tests
-# Both set up what they need: .venv from requirements.txt, and the sandbox and the toolchains by apt-get where this user
+# make bench    the kernels and the packing against their peers, on the GPU if there is one
+# All set up what they need: .venv from requirements.txt, and the sandbox and the toolchains by apt-get where this user
 # may install; otherwise one line says what to install.
 PYTHON ?= python3
 RUN = .venv/bin/python
@@ -15,6 +16,10 @@ test: .venv/ready
 	@$(call need,$(JUDGE) $(IR))
 	$(RUN) -m pip install -q --disable-pip-version-check pytest transformers
 	$(RUN) -m pytest -q $(ARGS) tests
+
+bench: .venv/ready
+	$(RUN) bench/head.py
+	$(RUN) bench/packing.py
 
 # Everything in toy/ again from its seed: data, tokenizer, warm start (half an hour), IR groups.
 toy: .venv/ready
@@ -35,4 +40,4 @@ need = packages=; for pair in $(1); do test -x /usr/bin/$${pair%%:*} || packages
 			> /dev/null || echo "could not install $$package; what needs it is left out"; done; \
 	else echo "not installed:$$packages; as root: apt-get install$$packages"; fi
 
-.PHONY: train test toy
+.PHONY: train test bench toy
