@@ -1,25 +1,40 @@
 # make train    the embedded world, from nothing to a trained model
 # make test     the tests
-# make bench    the kernels and the packing against their peers, on the GPU if there is one
+# make bench    the kernels and the packing against their peers, on the GPU if there is one; the judge against bare processes
+# make toolchains   the compilers and interpreters of all eleven languages
 # All set up what they need: .venv from requirements.txt, and the sandbox and the toolchains by apt-get where this user
 # may install; otherwise one line says what to install.
 PYTHON ?= python3
 RUN = .venv/bin/python
 JUDGE = bwrap:bubblewrap setpriv:util-linux python3:python3 g++:g++ php:php-cli node:nodejs javac:default-jdk-headless
 IR = clang-19:clang-19
+ELEVEN = $(JUDGE) go:golang-go mcs:mono-mcs mono:mono-runtime scalac:scala ghc:ghc npm:npm
+PCH = /usr/local/include/oorl/bits/stdc++.h
 
 train: .venv/ready
 	@$(call need,$(JUDGE))
 	$(RUN) train.py $(ARGS)
 
 test: .venv/ready
-	@$(call need,$(JUDGE) $(IR))
+	@$(call need,$(IR))
+	@$(MAKE) --no-print-directory toolchains
 	$(RUN) -m pip install -q --disable-pip-version-check pytest transformers
 	$(RUN) -m pytest -q $(ARGS) tests
+
+# Debian's mono-runtime has no System.Numerics, and TypeScript comes from npm; languages.py compiles C++ with the header in PCH.
+toolchains:
+	@$(call need,$(ELEVEN))
+	@ls /usr/lib/mono/4.5/System.Numerics.dll > /dev/null 2>&1 || test "$$(id -u)" != 0 || DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends libmono-system-numerics4.0-cil libmono-system-core4.0-cil > /dev/null
+	@test -x /usr/bin/tsc || { test "$$(id -u)" = 0 && npm install --silent -g --prefix /usr typescript > /dev/null; } || \
+		echo "not installed: typescript; as root: npm install -g --prefix /usr typescript"
+	@test -f $(PCH).gch || test "$$(id -u)" != 0 || { mkdir -p $(dir $(PCH)) && echo '#include_next <bits/stdc++.h>' > $(PCH) && \
+		g++ -std=c++17 -O1 -pipe -fmax-errors=5 -w -x c++-header $(PCH) -o $(PCH).gch; }
 
 bench: .venv/ready
 	$(RUN) bench/head.py
 	$(RUN) bench/packing.py
+	$(RUN) bench/judge.py
 
 # Everything in toy/ again from its seed: data, tokenizer, warm start (half an hour), IR groups.
 toy: .venv/ready
@@ -40,4 +55,4 @@ need = packages=; for pair in $(1); do test -x /usr/bin/$${pair%%:*} || packages
 			> /dev/null || echo "could not install $$package; what needs it is left out"; done; \
 	else echo "not installed:$$packages; as root: apt-get install$$packages"; fi
 
-.PHONY: train test bench toy
+.PHONY: train test toolchains bench toy

@@ -30,7 +30,7 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import sandbox
-from languages import LANGUAGES, found, java_names, missing
+from languages import LANGUAGES, found, missing, names
 from sandbox import SandboxError
 
 SOURCE_BYTES = 64 << 10  # a longer program is no answer
@@ -93,7 +93,9 @@ def _judge(problem: dict, completion: str) -> tuple[Verdict, bool]:
 
 
 def _run_tests(language, code, tests, box) -> tuple[Verdict, bool]:
-    file, main = java_names(code) if language.name == "java" else (language.file, "")
+    file, main = names(language, code)
+    if language.beside[0]:
+        Path(box, language.beside[0]).write_text(language.beside[1])
     Path(box, file).write_bytes(code.encode(errors="replace"))  # a lone surrogate becomes "?"
     steps = [("compiler", language.compile, language.compile_limits, b"", b"")] if language.compile else []
     steps += [(f"test {number}", language.run, language.limits, test["stdin"].encode(), test["stdout"].encode())
@@ -108,7 +110,8 @@ def _run_tests(language, code, tests, box) -> tuple[Verdict, bool]:
                 raise SandboxError(f"the disk of {box} is full; free {DISK_BYTES >> 20} MiB or set TMPDIR")
             # Given a CPU it might have ended in time: no fault of the program.
             starved = result.status == "TLE" and result.cpu_s <= limits.cpu_s and result.queued_s > limits.wall_s / 4
-            text = result.stderr[:300] if compiles else result.stderr[-300:]  # compilers begin with the first error
+            said = result.stderr or result.stdout * compiles  # tsc complains on stdout
+            text = said[:300] if compiles else said[-300:]  # compilers begin with the first error
             detail = f"{step}: {result.status}, exit code {result.returncode}, {text!r}"
             return _verdict("CE" if compiles else result.status, detail, cpu_s, wall_s), starved
         if not compiles and _trimmed(result.stdout) != _trimmed(expected):

@@ -31,7 +31,8 @@ from pathlib import Path
 UNSAFE_VARIABLE = "OORL_UNSAFE_NO_SANDBOX"  # in the environment, so that worker processes inherit the choice
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}  # bwrap's too: /proc/1/environ shows it
 BWRAP = shutil.which("bwrap") or "/usr/bin/bwrap"
-READABLE = ["/usr", *(f"/etc/{name}" for name in os.listdir("/etc") if re.match("alternatives|ld.so.cache|java", name))]
+READABLE = ["/usr", *filter(os.path.exists, ["/var/lib/ghc"]),
+            *(f"/etc/{name}" for name in os.listdir("/etc") if re.match("alternatives|ld.so.cache|java|mono", name))]
 MOUNTS = [*(word for path in READABLE for word in ("--ro-bind", path, path)),
           *(word for name in ("bin", "lib", "lib64") for word in ("--symlink", f"usr/{name}", f"/{name}")),
           "--dev", "/dev", "--proc", "/proc", "--size", str(64 << 20), "--tmpfs", "/tmp", "--dir", "/w",

@@ -56,8 +56,8 @@ def short(monkeypatch):
     """Tight limits in this process, so that time-outs are quick."""
     for name, language in LANGUAGES.items():
         monkeypatch.setitem(LANGUAGES, name, replace(
-            language, limits=replace(language.limits, cpu_s=0.7, wall_s=3),
-            compile_limits=replace(language.compile_limits, cpu_s=2, wall_s=15)))
+            language, limits=replace(language.limits, cpu_s=0.9, wall_s=5),
+            compile_limits=replace(language.compile_limits, cpu_s=12 if name == "scala" else 3, wall_s=40)))
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,15 @@ def test_java_names(source, names):
     assert java_names(source) == names
 
 
+@pytest.mark.parametrize("source, main", [
+    ("object B { val x = 1 }\nobject A { def main(args: Array[String]): Unit = {} }", "A"),
+    ("class C(val x: Int) extends Object {}\nobject D extends App { println(3) }", "D"),
+    ("package x.y\nobject E extends C with App {\n}", "x.y.E"), ("// object Z extends App {\nobject F { def main(a: Array[String]) {} }", "F"),
+    ("", "Main")])
+def test_scala_main(source, main):
+    assert languages.names(LANGUAGES["scala"], source) == ("p.scala", main)
+
+
 def test_java_names_are_linear():
     began = time.monotonic()
     for part in ("/*", '"\\"', '"""', "public ", "{", "class "):
@@ -112,19 +121,33 @@ def test_java_names_are_linear():
 # ---------------------------------------------------------------------------------------------- programs
 
 SYNTAX_ERROR = {"python": "print(", "cpp": "int main( {", "java": "class A {", "php": "<?php echo (;", "bash": "if",
-                "javascript": "let ="}
+                "javascript": "let =", "typescript": "const x: string = 3;", "go": "package main\nimport \"os\"\nfunc main() {}",
+                "csharp": "class P { static void Main() { int x } }", "scala": "object A { def main(a: Array[String]): Unit = x }",
+                "haskell": "main :: IO ()\nmain = putStrLn 3"}
 CRASH = {"python": "1 / 0", "cpp": "#include <cstdlib>\nint main() { abort(); }",
          "java": "class A { static int f(int n) { return f(n + 1) + 1; } public static void main(String[] a) { f(0); } }",
-         "php": "<?php throw new Exception();", "bash": "echo 3; exit 3", "javascript": "null.x"}
+         "php": "<?php throw new Exception();", "bash": "echo 3; exit 3", "javascript": "null.x", "typescript": "declare const x: any;\nconsole.log(x.y);",
+         "go": "package main\nfunc main() { var a []int; a[3] = 1 }",
+         "csharp": "using System.Diagnostics; class P { static void Main() { Debug.Assert(false); System.Environment.Exit(3); } }",
+         "scala": "object A extends App { println(1 / (args.length)) }", "haskell": "main :: IO ()\nmain = print (head [] :: Int)"}
 LOOP = {"python": "while True: pass", "cpp": "int main() { for (volatile int i = 0;; i++); }",
         "java": "class A { public static void main(String[] a) { for (;;); } }", "php": "<?php while (true);",
-        "bash": "while :; do :; done", "javascript": "for (;;);"}
+        "bash": "while :; do :; done", "javascript": "for (;;);", "typescript": "for (;;);", "go": "package main\nfunc main() { for {} }",
+        "csharp": "class P { static void Main() { for (;;); } }",
+        "scala": "object A { def main(a: Array[String]): Unit = while (true) {} }",
+        "haskell": "main :: IO ()\nmain = print (length [1 :: Integer ..])"}
 HUNGER = {"python": "a = []\nwhile True: a.append(bytes(1 << 22))",
           "cpp": "#include <vector>\nint main() { std::vector<char> v; for (;;) v.resize(v.size() + (8 << 20), 1); }",
           "java": "class A { public static void main(String[] a) { var l = new java.util.ArrayList<int[]>(); "
                   "for (;;) l.add(new int[1 << 20]); } }",
           "php": "<?php $a = []; while (true) $a[] = str_repeat('x', 1 << 20);",
-          "javascript": "const a = []; for (;;) a.push(new Array(1e6).fill(1.5));"}
+          "javascript": "const a = []; for (;;) a.push(new Array(1e6).fill(1.5));",
+          "typescript": "const a: number[][] = []; for (;;) a.push(new Array(1e6).fill(1.5));",
+          "go": "package main\nvar a [][]byte\nfunc main() { for { b := make([]byte, 1 << 22); for i := range b { b[i] = 1 }; a = append(a, b) } }",
+          "csharp": "class P { static void Main() { var a = new System.Collections.Generic.List<long[]>(); "
+                    "for (;;) { var b = new long[1 << 19]; for (int i = 0; i < b.Length; i++) b[i] = i; a.Add(b); } } }",
+          "scala": "object A { def main(a: Array[String]): Unit = { var l = List[Array[Int]](); while (true) l = new Array[Int](1 << 20) :: l } }",
+          "haskell": "main :: IO ()\nmain = let a = [1 .. 10 ^ (9 :: Int)] :: [Integer] in print (sum a + product (take 3 a) + last a)"}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -136,6 +159,42 @@ def test_every_language(language, short):
                          (SYNTAX_ERROR[language], "CE" if row.compile else "RE")):
         bad = verdict(language, code)
         assert (bad.status, bad.reward) == (status, 0.0) and bad.detail.isascii(), code
+
+
+IDIOMS = [  # what programs of each language are wont to use, beside what the canaries do
+    ("cpp", "#include <bits/stdc++.h>\nusing namespace std;\nint main() { map<string, int> m; string s; while (cin >> s) m[s] += stoi(s); "
+            "cout << accumulate(m.begin(), m.end(), 0, [](int a, auto& p) { return a + p.second; }) << endl; }"),
+    ("java", "import java.util.*; import java.util.stream.*;\npublic class Solution { public static void main(String[] args) {\n"
+             "Scanner in = new Scanner(System.in); System.out.println(IntStream.range(0, 2).map(i -> in.nextInt()).sum()); } }"),
+    ("typescript", "import * as readline from 'readline';\nimport fs from 'fs';\ninterface P { x: number }\nconst ps: P[] = [];\n"
+                   "const rl = readline.createInterface({ input: process.stdin });\nrl.on('line', (line: string) => ps.push({ x: Number(line) }));\n"
+                   "rl.on('close', () => console.log(ps.reduce((a, p) => a + p.x, 0)));"),
+    ("typescript", "declare const require: any;\ndeclare var process: any;\nconst fs = require('fs');\nfunction add(a, b) { return a + b; }\n"
+                   "const name = fs.readFileSync(0, 'utf8').trim().split('\\n').map(Number);\nconsole.log(add(name[0], name[1]));"),
+    ("go", "package main\nimport (\n\"bufio\"\n\"fmt\"\n\"os\"\n\"sort\"\n\"strconv\"\n\"strings\"\n)\nfunc main() {\nin := bufio.NewScanner(os.Stdin)\n"
+           "var a []int\nfor in.Scan() { x, _ := strconv.Atoi(strings.TrimSpace(in.Text())); a = append(a, x) }\nsort.Ints(a)\nc := make(chan int)\n"
+           "go func() { c <- a[0] + a[1] }()\nfmt.Println(<-c)\n}"),
+    ("csharp", "using System;\nusing System.Collections.Generic;\nusing System.Linq;\nusing System.Numerics;\nusing System.Text;\npublic class Program {\n"
+               "public static void Main(string[] args) {\nvar xs = new List<int>(); string line;\n"
+               "while ((line = Console.ReadLine()) != null) xs.Add(int.Parse(line));\nvar d = new Dictionary<string, BigInteger> { [\"s\"] = xs.Sum() };\n"
+               "Console.WriteLine($\"{d[\"s\"]}\"); } }"),
+    ("scala", "import scala.collection.mutable\nimport scala.io.StdIn\n\ncase class P(x: Int)\n\nobject Solution extends App {\n"
+              "  val xs = mutable.ArrayBuffer[P]()\n  for (_ <- 1 to 2) xs += P(StdIn.readLine().trim.toInt)\n"
+              "  println(xs.map { case P(x) => x }.sum)\n}"),
+    ("haskell", "module Main where\nimport qualified Data.Map.Strict as M\nimport Data.List (foldl')\nimport Control.Monad\nimport Text.Printf\n\n"
+                "main :: IO ()\nmain = do\n  xs <- map read . lines <$> getContents\n  let m = M.fromListWith (+) [(even x || odd x, x) | x <- xs]\n"
+                "  forM_ (M.elems m) $ \\s -> printf \"%d\\n\" (foldl' (+) 0 [s :: Int])"),
+    ("php", "<?php\ndeclare(strict_types=1);\nfunction add(int ...$xs): int { return array_sum($xs); }\n"
+            "echo add(...array_map('intval', explode(\"\\n\", trim(stream_get_contents(STDIN))))) . PHP_EOL;"),
+    ("javascript", "const readline = require('readline');\nconst xs = [];\nreadline.createInterface({ input: process.stdin })\n"
+                   "  .on('line', l => xs.push(BigInt(l))).on('close', () => console.log(String(xs.reduce((a, b) => a + b, 0n))));"),
+]
+
+
+@pytest.mark.parametrize("language, code", IDIOMS, ids=lambda value: value[:10])
+def test_idioms(language, code):
+    result = verdict(language, code)
+    assert result.status == "AC", result.detail
 
 
 @pytest.mark.parametrize("language, code", [*HUNGER.items(), (
