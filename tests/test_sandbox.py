@@ -47,7 +47,7 @@ def alive(mark):
     return found
 
 
-def gone(mark, seconds=3.0):
+def gone(mark, seconds=15.0):
     end = time.monotonic() + seconds
     while alive(mark) and time.monotonic() < end:
         time.sleep(0.02)
