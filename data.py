@@ -1,6 +1,7 @@
 """What the trainer reads: tokenizers with their chat prompt, and the two JSONL formats.
 
-    problems.jsonl    {"id", "source_language", "target_language", "source", "tests": [{"stdin", "stdout"}, ...]}
+    problems.jsonl    {"id", "source_language", "target_language", "source", "tests": [{"stdin", "stdout"}, ...]};
+                      for evaluation only "harness" instead of "tests", or rows of MultiPL-E: see harness.py
     ir_groups.jsonl   {"id", "language": "c", "source", "winners": [ir, ...], "losers": [ir, ...], "meta": {...}}
 
 Every row is checked before any work starts; a bad one is named by file, line and field, with the mend. This file
@@ -9,6 +10,7 @@ imports no torch, so that the judge's workers start quickly. Left out: tokenizer
 import json
 from pathlib import Path
 
+from harness import MULTIPL_E, is_harness, is_multipl_e, normal
 from languages import LANGUAGES
 
 
@@ -36,14 +38,17 @@ def read_jsonl(path, required: dict[str, type]) -> list[tuple[int, dict]]:
             raise ValueError(f"{path}:{number}: holds half of a surrogate pair ({e.object[e.start]!a}); no program has one") from None
         if not isinstance(row, dict):
             raise ValueError(f"{path}:{number}: the row is a {type(row).__name__}; it must be a JSON object")
-        for field, kind in required.items():
-            if field not in row:
-                raise ValueError(f'{path}:{number}: "{field}" is missing; add it ({kind.__name__})')
-            if not isinstance(row[field], kind):
-                raise ValueError(f'{path}:{number}: "{field}" is a {type(row[field]).__name__}; '
-                                 f"it must be a {kind.__name__}")
+        _require(f"{path}:{number}", row, required)
         rows.append((number, row))
     return rows
+
+
+def _require(where, row, required):
+    for field, kind in required.items():
+        if field not in row:
+            raise ValueError(f'{where}: "{field}" is missing; add it ({kind.__name__})')
+        if not isinstance(row[field], kind):
+            raise ValueError(f'{where}: "{field}" is a {type(row[field]).__name__}; it must be a {kind.__name__}')
 
 
 def _unique_ids(path, rows):
@@ -51,24 +56,28 @@ def _unique_ids(path, rows):
     for number, row in rows:
         if row["id"] in first:
             raise ValueError(f'{path}:{number}: "id" {row["id"]!r} is already on line {first[row["id"]]}; '
-                             "ids must be unique")
+                             "ids must be unique" + '; give "id" beside "name"' * ("name" in row))
         first[row["id"]] = number
     return [row for _, row in rows]
 
 
-def read_problems(path) -> list[dict]:
-    """The translation problems of a file, checked. Raises ValueError (file:line, field, mend)."""
-    rows = read_jsonl(path, {"id": str, "source_language": str, "target_language": str, "source": str, "tests": list})
+def read_problems(path, harness=False) -> list[dict]:
+    """The problems of a file, checked; harness: also those that harness.py runs. Raises ValueError (file:line, field, mend)."""
+    rows = [(number, normal(row) if _check_harness(f"{path}:{number}", row, harness) else row) for number, row in read_jsonl(path, {})]
     for number, row in rows:
         where = f"{path}:{number}"
+        if is_multipl_e(row):
+            continue
+        tests = {"harness": str} if "harness" in row else {"tests": list}
+        _require(where, row, {"id": str, "source_language": str, "target_language": str, "source": str, **tests})
         for field in ("source_language", "target_language"):
             if row[field] not in LANGUAGES:
                 raise ValueError(f'{where}: "{field}" is {row[field]!r}; known are {", ".join(LANGUAGES)}')
         if not row["source"].strip():
             raise ValueError(f'{where}: "source" is empty; give the program to translate')
-        if not row["tests"]:
+        if row.get("tests") == []:
             raise ValueError(f'{where}: "tests" is empty; give at least one {{"stdin", "stdout"}}')
-        for k, test in enumerate(row["tests"]):
+        for k, test in enumerate(row.get("tests", [])):
             for field in ("stdin", "stdout"):
                 if not isinstance(test, dict) or not isinstance(test.get(field), str):
                     raise ValueError(f'{where}: "tests"[{k}] needs a string "{field}"')
@@ -77,6 +86,29 @@ def read_problems(path) -> list[dict]:
     if not rows:
         raise ValueError(f"{path}: holds no problem; give at least one row")
     return _unique_ids(path, rows)
+
+
+def _check_harness(where, row, allowed):
+    """Whether it is a harness problem; ValueError if it is a bad one, or none is allowed."""
+    if not is_harness(row):
+        return False
+    if not allowed:
+        field = "harness" if "harness" in row else "tests"
+        raise ValueError(f'{where}: "{field}" is code to append; training problems are stdin -> stdout, give "tests": '
+                         '[{"stdin", "stdout"}, ...]. evaluate.py and reward.py read this row')
+    if "harness" in row:
+        if "tests" in row or "prompt" in row:
+            raise ValueError(f'{where}: "harness" and "{"tests" if "tests" in row else "prompt"}" are both given; keep one')
+        if not isinstance(row["harness"], str) or not row["harness"].strip():
+            raise ValueError(f'{where}: "harness" must be a string, the code to append to the solution')
+        return True
+    _require(where, row, {**MULTIPL_E, **{field: str for field in ("id", "source_language", "target_language") if field in row}})
+    for field in ("name", "language", "prompt", "tests"):
+        if not row[field].strip():
+            raise ValueError(f'{where}: "{field}" is empty; a MultiPL-E row has {", ".join(MULTIPL_E)}')
+    if not all(isinstance(stop, str) and stop for stop in row["stop_tokens"]):
+        raise ValueError(f'{where}: "stop_tokens" must be a list of strings, none of them empty')
+    return True
 
 
 def read_groups(path) -> list[dict]:
@@ -135,11 +167,15 @@ class Tokenizer:
         it knows <think>: Qwen3's non-thinking mode, the paper's), otherwise BOS, the plain text and a blank line."""
         start, end = self._special("<|im_start|>"), self._special("<|im_end|>")
         if start is None or end is None:
-            return ([] if self._bos is None else [self._bos]) + self.encode(text + "\n\n")
+            return self.plain_prompt(text + "\n\n")
         ids = [start, *self.encode("user\n" + text), end, *self.encode("\n"), start, *self.encode("assistant\n")]
         if self._special("<think>") is not None:
             ids += [self._special("<think>"), *self.encode("\n\n"), self._special("</think>"), *self.encode("\n\n")]
         return ids
+
+    def plain_prompt(self, text: str) -> list[int]:
+        """Text to be continued as it is: BOS, if there is one, and the text."""
+        return ([] if self._bos is None else [self._bos]) + self.encode(text)
 
 
 def _eos_ids(directory: Path) -> set[int]:

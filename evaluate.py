@@ -1,10 +1,12 @@
-"""pass@k of a model on translation problems, per source and target language, with 95 % intervals.
+"""pass@k of a model on translation problems and MultiPL-E, per source and target language, with 95 % intervals.
 
     python evaluate.py --model DIR --problems P.jsonl [--samples 1] [--temperature 0] [--k 1] [--out EVAL.jsonl]
+                       [--form chat|completion]
 
 pass@k is the unbiased estimator of Chen et al. (arXiv 2107.03374): 1 - C(n - c, k) / C(n, k) for c passes in n samples.
 The interval is Wilson's, over problems. Judge errors are left out of the numbers and counted; so are problems of a
-language whose tools are missing.
+language whose tools are missing. Harness problems (harness.py) count by the official rule; the guarded one and the gap
+stand below the table. A MultiPL-E row has "prompt" for its source language.
 """
 import argparse
 import math
@@ -17,9 +19,10 @@ from tqdm import tqdm
 
 from checkpoint import append_rows
 from data import load_tokenizer, read_problems
+from harness import FORMS, is_harness, is_multipl_e, unknown
 from languages import LANGUAGES, found
 from model import load_model
-from reward import JudgePool, canaries, translation_prompt
+from reward import JudgePool, canaries, question
 from rollout import generate
 from sandbox import SandboxError, probe
 
@@ -35,24 +38,29 @@ def wilson(p: float, n: int, z: float = 1.96) -> tuple[float, float]:
     return (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
 
 
-def evaluate(model, tokenizer, problems, pool, samples=1, temperature=0.0, max_new_tokens=1024, seed=0, desc="evaluate"):
+def evaluate(model, tokenizer, problems, pool, samples=1, temperature=0.0, max_new_tokens=1024, seed=0, desc="evaluate",
+             form="chat"):
     """Samples and judges. -> rows {"id", "source_language", "target_language", "completions", "verdicts", "n", "passed"}
-    in the order of `problems`; n counts verdicts other than JE."""
-    prompts = [tokenizer.chat_prompt(translation_prompt(p)) for p in problems]
+    in the order of `problems`; n counts verdicts other than JE. Harness problems have "guarded" beside "verdicts"."""
+    # Without the last line break, which the model's tokens mostly hold together with the indent that follows.
+    prompts = [tokenizer.plain_prompt(p["prompt"].rstrip()) if form == "completion" and is_multipl_e(p) else
+               tokenizer.chat_prompt(question(p)) for p in problems]
     with tqdm(total=len(problems) * samples, desc=desc + ": sampling", unit="sample") as bar:
         groups = generate(model, prompts, samples, max_new_tokens, temperature, tokenizer.eos_ids, seed, progress=bar.update)
     texts = [[tokenizer.decode(y.tolist()) for y in group.responses] for group in groups]
-    futures = [[pool.submit(p, text) for text in of] for p, of in zip(problems, texts)]
+    futures = [[pool.submit(p, text, *[form] * is_multipl_e(p)) for text in of] for p, of in zip(problems, texts)]
     rows = []
     with tqdm(total=len(problems) * samples, desc=desc + ": judging", unit="program") as bar:
         for problem, of, text in zip(problems, futures, texts):
-            verdicts = []
+            verdicts, guarded = [], []
             for future in of:
                 verdicts.append(future.result().status)
+                guarded.append(future.result().guarded)
                 bar.update()
             rows.append({"id": problem["id"], "source_language": problem["source_language"],
                          "target_language": problem["target_language"], "completions": text, "verdicts": verdicts,
-                         "n": sum(v != "JE" for v in verdicts), "passed": verdicts.count("AC")})
+                         "n": sum(v != "JE" for v in verdicts), "passed": verdicts.count("AC"),
+                         **({"guarded": guarded} if is_harness(problem) else {})})
     return rows
 
 
@@ -73,7 +81,7 @@ def table(columns: dict, k=1) -> str:
     per = {title: scores(rows, k) for title, rows in columns.items()}
     cells = {cell: max(of.get(cell, (0, 0))[1] for of in per.values()) for of in per.values() for cell in of}
     lines = [f"{'pass@' + str(k):<24}{'problems':>9}  " + "".join(f"{title:>24}" for title in per)]
-    order = [(s, t) for t in (*LANGUAGES, "all") for s in (*LANGUAGES, "all") if (s, t) in cells]
+    order = [(s, t) for t in (*LANGUAGES, "all") for s in (*LANGUAGES, "prompt", "all") if (s, t) in cells]
     for source, target in order:
         if source != "all" and (target == "all" or sum(t == target for _, t in cells) < 3):
             continue                                                       # one source only: the "all" row says it
@@ -87,11 +95,24 @@ def table(columns: dict, k=1) -> str:
     errors = {title: sum(len(r["verdicts"]) - r["n"] for r in rows) for title, rows in columns.items()}
     if any(errors.values()):
         lines.append(f"judge errors, left out: {errors}")
+    lines += [f"{title}: {gap(rows, k)}" for title, rows in columns.items() if any("guarded" in row for row in rows)]
     return "\n".join(lines)
+
+
+def gap(rows, k=1) -> str:
+    """pass@k by the official and by the guarded rule, over the harness problems that have a guard and k verdicts."""
+    judged = [row for row in rows if "guarded" in row and row["n"] >= k]
+    both = [row for row in judged if any(g is not None for g in row["guarded"])]
+    official = [pass_at_k(row["n"], row["passed"], k) for row in both]
+    guarded = [pass_at_k(row["n"], row["guarded"].count(True), k) for row in both]
+    mean = lambda values: 100 * sum(values) / max(1, len(values))
+    return (f"harness problems: official {mean(official):.1f} %, guarded {mean(guarded):.1f} %, gap {mean(official) - mean(guarded):.1f} points "
+            f"over {len(both)}; {len(judged) - len(both)} take no guard")
 
 
 def runnable(problems, missing, what="problems"):
     """The problems whose target language can be judged here; says what is left out. missing: name -> what to install."""
+    missing = missing | unknown(problems)
     for language, mend in missing.items():
         if count := sum(p["target_language"] == language for p in problems):
             print(f"{count} of {len(problems)} {what} left out: {language} is missing ({mend})")
@@ -108,6 +129,7 @@ def main():
     parser.add_argument("--problems", required=True, help="problems.jsonl")
     parser.add_argument("--samples", type=int, default=1, help="answers a problem")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
+    parser.add_argument("--form", choices=FORMS, default="chat", help="of answers to MultiPL-E: a block, or the prompt continued")
     parser.add_argument("--k", type=int, default=1, help="of pass@k")
     parser.add_argument("--max-new-tokens", type=int, default=1024, help="longer answers are cut (the embedded run takes 192)")
     parser.add_argument("--seed", type=int, default=0, help="of sampling")
@@ -127,12 +149,13 @@ def main():
         os.environ["OORL_UNSAFE_NO_SANDBOX"] = "1"
     try:
         print(probe())
-        problems = runnable(read_problems(args.problems), found()[1])
+        problems = runnable(read_problems(args.problems, harness=True), found()[1])
         tokenizer = load_tokenizer(args.model)
         model = load_model(args.model, "cuda" if torch.cuda.is_available() else "cpu")
         with JudgePool(args.workers) as pool:
             canaries(pool, sorted({p["target_language"] for p in problems}))
-            rows = evaluate(model, tokenizer, problems, pool, args.samples, args.temperature, args.max_new_tokens, args.seed)
+            rows = evaluate(model, tokenizer, problems, pool, args.samples, args.temperature, args.max_new_tokens, args.seed,
+                            form=args.form)
     except (ValueError, FileNotFoundError, SandboxError) as e:
         parser.exit(2, f"evaluate.py: {e}\n")
     if args.out:

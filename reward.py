@@ -1,12 +1,13 @@
 """The rule reward, Eq. 4: a prompt, the program in its answer, and whether that program passes its tests.
 
-    python reward.py --problems P.jsonl --completions C.jsonl --out V.jsonl [--workers N]      score a file
+    python reward.py --problems P.jsonl --completions C.jsonl --out V.jsonl [--workers N] [--form chat|completion]
     python reward.py --probe                         print the sandbox, the tools' versions and what the canaries say
 
 AC; WA CE RE TLE MLE OLE as in any judge; NC (no code): the answer is not one fenced block of the target language;
 JE (judge error): our fault, so the reward is None and never 0. Expected outputs never enter the box, exit code 0 is no
 pass, outputs are compared as bytes save for white space at the ends of lines and of the whole. Workers import no torch.
-Left out: problems with a harness, tolerances for floats, partial credit (Eq. 4 has none).
+Harness problems (evaluation only, see harness.py): verdict and reward are by the official rule, "guarded" by the other.
+Left out: tolerances for floats, partial credit (Eq. 4 has none).
 """
 
 import argparse
@@ -17,6 +18,7 @@ import json
 import os
 import random
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -26,15 +28,17 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 
+import harness
 import sandbox
 from languages import LANGUAGES, found, missing, names
 from sandbox import SandboxError
 
 SOURCE_BYTES = 64 << 10  # a longer program is no answer
 DISK_BYTES = 64 << 20  # free, beside the boxes: a compiler that fails for want of it is our fault
+BOX = {"prefix": "oorl-box-", "ignore_cleanup_errors": True}
 REMEMBERED = 50_000  # verdicts
 STALE_S = 60  # age from which a pool's folder that nobody holds is of a killed one
 STATUSES = ("AC", "WA", "CE", "RE", "TLE", "MLE", "OLE", "NC", "JE")
@@ -47,6 +51,7 @@ class Verdict:
     detail: str = ""
     cpu_s: float = 0.0
     wall_s: float = 0.0
+    guarded: bool | None = None  # a harness problem: passes by the guarded rule too; None if it has no guard
 
 
 def _verdict(status, detail="", cpu_s=0.0, wall_s=0.0) -> Verdict:
@@ -70,30 +75,71 @@ def extract_code(completion: str, language: str) -> str | None:
     return code if code.strip() and len(code.encode(errors="replace")) <= SOURCE_BYTES else None
 
 
-def judge(problem: dict, completion: str) -> Verdict:
+def question(problem: dict) -> str:
+    """What a chat model is asked."""
+    return harness.chat_question(problem) if harness.is_multipl_e(problem) else translation_prompt(problem)
+
+
+def _answer(problem, completion, form) -> str | None:
+    """The code in an answer; None: there is none. Completion form is that of rows with a prompt to continue."""
+    if form == "chat" or not harness.is_multipl_e(problem):
+        return extract_code(completion, problem["target_language"])
+    return harness.continuation(problem, completion, SOURCE_BYTES)
+
+
+def judge(problem: dict, completion: str, form: str = "chat") -> Verdict:
     """The verdict on one answer, in this process: compiles once, one new process a test, stops at the first failure.
 
     Never raises. A verdict in doubt (a fault of the sandbox, a wall time-out of a program that waited for a CPU) is
     asked for once more, and that one stands; JudgePool sees to it that it then runs alone."""
-    verdict, in_doubt = _judge(problem, completion)
-    return _judge(problem, completion)[0] if in_doubt else verdict
+    verdict, in_doubt = _judge(problem, completion, form)
+    return _judge(problem, completion, form)[0] if in_doubt else verdict
 
 
-def _judge(problem: dict, completion: str) -> tuple[Verdict, bool]:
+def _judge(problem: dict, completion: str, form: str) -> tuple[Verdict, bool]:
     try:
-        code = extract_code(completion, problem["target_language"])
+        problem = harness.normal(problem)
+        has_harness, name = harness.is_harness(problem), problem["target_language"]
+        code = _answer(problem, completion, form)
         if code is None:
-            return _verdict("NC", f"not one closed block with the tag {problem['target_language']}, or over 64 KB"), False
-        if mend := missing(LANGUAGES[problem["target_language"]]):
+            verdict = _verdict("NC", f"not one closed block with the tag {name}, or over 64 KB")
+            return replace(verdict, guarded=False if has_harness and harness.guarded(problem) else None), False
+        language = harness.HARNESSES[name].language if has_harness else LANGUAGES[name]
+        if mend := missing(language):
             return _verdict("JE", mend), False
-        with tempfile.TemporaryDirectory(prefix="oorl-box-", ignore_cleanup_errors=True) as box:
-            return _run_tests(LANGUAGES[problem["target_language"]], code, problem["tests"], box)
+        if has_harness:
+            return _run_harness(problem, code, form)
+        with tempfile.TemporaryDirectory(**BOX) as box:
+            return _run_tests(language, names(language, code), code, problem["tests"], box)
     except Exception as error:  # whatever is wrong with the judge must not become a reward; the detail is logged
         return _verdict("JE", f"{type(error).__name__}: {error}"), True
 
 
-def _run_tests(language, code, tests, box) -> tuple[Verdict, bool]:
-    file, main = names(language, code)
+def _run_harness(problem, code, form) -> tuple[Verdict, bool]:
+    """By the official rule; an answer that passes is run once more, in a box of its own, by the guarded one."""
+    row = harness.HARNESSES[problem["target_language"]]
+
+    def run(guard, token):
+        whole = harness.program(problem, code, form, guard)
+        with tempfile.TemporaryDirectory(**BOX) as box:
+            return _run_tests(row.language, harness.file_and_main(row.language, problem, whole), whole,
+                              [{"stdin": token, "stdout": ""}], box, lambda result, _: harness.status(row, result, token.strip().encode()))
+    verdict, in_doubt = run(False, "")
+    if harness.guarded(problem) is None:
+        return verdict, in_doubt
+    if verdict.status != "AC":
+        return replace(verdict, guarded=None if verdict.status == "JE" else False), in_doubt
+    second, in_doubt = run(True, secrets.token_hex(16) + "\n")
+    detail = second.detail and f"guarded: {second.detail}"
+    return replace(verdict, guarded=second.status == "AC", detail=detail, cpu_s=verdict.cpu_s + second.cpu_s), in_doubt
+
+
+def _compared(result, expected) -> str:
+    return "WA" if result.status == "OK" and _trimmed(result.stdout) != _trimmed(expected) else result.status
+
+
+def _run_tests(language, file_and_main, code, tests, box, status_of=_compared) -> tuple[Verdict, bool]:
+    file, main = file_and_main
     if language.beside[0]:
         Path(box, language.beside[0]).write_text(language.beside[1])
     Path(box, file).write_bytes(code.encode(errors="replace"))  # a lone surrogate becomes "?"
@@ -105,6 +151,7 @@ def _run_tests(language, code, tests, box) -> tuple[Verdict, bool]:
         compiles = step == "compiler"
         result = sandbox.run(command.format(file=file, main=main).split(), box, limits, stdin, writable=compiles)
         cpu_s, wall_s = cpu_s + result.cpu_s, wall_s + result.wall_s
+        status = result.status if compiles else status_of(result, expected)
         if result.status != "OK":
             if compiles and shutil.disk_usage(box).free < DISK_BYTES:
                 raise SandboxError(f"the disk of {box} is full; free {DISK_BYTES >> 20} MiB or set TMPDIR")
@@ -113,10 +160,10 @@ def _run_tests(language, code, tests, box) -> tuple[Verdict, bool]:
             said = result.stderr or result.stdout * compiles  # tsc complains on stdout
             text = said[:300] if compiles else said[-300:]  # compilers begin with the first error
             detail = f"{step}: {result.status}, exit code {result.returncode}, {text!r}"
-            return _verdict("CE" if compiles else result.status, detail, cpu_s, wall_s), starved
-        if not compiles and _trimmed(result.stdout) != _trimmed(expected):
+            return _verdict("CE" if compiles else status, detail, cpu_s, wall_s), starved
+        if status != "OK":
             detail = f"{step}: {result.stdout[:100]!r}, expected {expected[:100]!r}"  # no escape codes in the log
-            return _verdict("WA", detail, cpu_s, wall_s), False
+            return _verdict(status, detail, cpu_s, wall_s), False
     return _verdict("AC", "", cpu_s, wall_s), False
 
 
@@ -142,15 +189,15 @@ class JudgePool:
         self._command = [*_namespace(), sys.executable, __file__, "--worker"]
         self._threads = ThreadPoolExecutor(workers)
 
-    def submit(self, problem: dict, completion: str) -> "Future[Verdict]":
-        """The verdict to come; equal programs share one future."""
-        code = extract_code(completion, problem["target_language"])
-        key = _digest([problem["target_language"], code, problem["tests"]])
+    def submit(self, problem: dict, completion: str, form: str = "chat") -> "Future[Verdict]":
+        """The verdict to come; equal programs share one future. form: of answers to MultiPL-E, "chat" or "completion"."""
+        problem = harness.normal(problem)
+        asked = {field: problem[field] for field in ("target_language", "tests", *harness.FIELDS) if field in problem}
+        key = _digest([asked, form, _answer(problem, completion, form)])
         with self._lock:
             future = self._futures.get(key)
             if not future or future.cancelled() or (future.done() and future.result().status == "JE"):
-                asked = {"target_language": problem["target_language"], "tests": problem["tests"]}
-                request = json.dumps([asked, completion]).encode() + b"\n"
+                request = json.dumps([asked, completion, form]).encode() + b"\n"
                 future = self._futures[key] = self._threads.submit(self._serve, request)
             if len(self._futures) > REMEMBERED:
                 del self._futures[next(iter(self._futures))]
@@ -246,14 +293,15 @@ def _namespace() -> list[str]:
 
 
 def _work() -> None:
-    """A worker: [problem, completion] a line in, [verdict, in doubt] a line out, until its input ends."""
+    """A worker: [problem, completion, form] a line in, [verdict, in doubt] a line out, until its input ends."""
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the trainer's; SIG_IGN would be inherited by programs
     signal.signal(signal.SIGALRM, lambda *_: os._exit(1))  # a judge that hangs dies of it, which the pool sees
     for line in sys.stdin.buffer:
-        problem, completion = json.loads(line)
+        problem, completion, form = json.loads(line)
         language = LANGUAGES[problem["target_language"]]
-        signal.alarm(int(60 + language.compile_limits.wall_s + len(problem["tests"]) * language.limits.wall_s))
-        verdict, in_doubt = _judge(problem, completion)
+        compiles, runs = (2, 2) if harness.is_harness(problem) else (1, len(problem["tests"]))
+        signal.alarm(int(60 + compiles * language.compile_limits.wall_s + runs * language.limits.wall_s))
+        verdict, in_doubt = _judge(problem, completion, form)
         signal.alarm(0)
         print(json.dumps([astuple(verdict), in_doubt]), flush=True)
 
@@ -272,27 +320,33 @@ def canaries(pool: JudgePool, languages) -> None:
                                f"{verdict.status} ({verdict.detail}); the judge cannot be trusted with this language")
 
 
-def score(problems_path, completions_path, out: Path, workers: int) -> list[tuple[str, dict]]:
+def score(problems_path, completions_path, out: Path, workers: int, form: str = "chat") -> list[tuple[str, dict]]:
     """(target language, verdict row) of every completion. Rows are added to `out` as they come, which is how a run
     that was cut off is continued, and put into the order of the completions at the end."""
     from tqdm import tqdm
     from data import read_jsonl, read_problems
 
-    problems = {problem["id"]: problem for problem in read_problems(problems_path)}
+    problems = {problem["id"]: problem for problem in read_problems(problems_path, harness=True)}
+    unknown = harness.unknown(problems.values())
     completions = read_jsonl(completions_path, {"id": str, "completion": str})
     for line, row in completions:
         if row["id"] not in problems:
             raise ValueError(f'{completions_path}:{line}: "id" {row["id"]!r} is in no row of {problems_path}; add one')
     completions = [row for _, row in completions]
-    keys = [_digest([problems[row["id"]], row["completion"]]) for row in completions]
+    keys = [_digest([problems[row["id"]], row["completion"], *[form] * (form != "chat")]) for row in completions]
     known = read_jsonl(out, {"key": str, "verdict": str}) if out.exists() else []
     done = {row["key"]: row for _, row in known if row["verdict"] != "JE"}
+    for key, row in zip(keys, completions):
+        if why := unknown.get(problems[row["id"]]["target_language"]):
+            done[key] = {"id": row["id"], "verdict": "JE", "reward": None, "detail": why, "wall_s": 0.0, "key": key}
     with JudgePool(workers) as pool, open(out, "a") as file:
-        canaries(pool, {problems[row["id"]]["target_language"] for row in completions} - found()[1].keys())
+        canaries(pool, {problems[row["id"]]["target_language"] for row in completions} - found()[1].keys() - unknown.keys())
         todo = {key: row for key, row in zip(keys, completions) if key not in done}
-        futures = [pool.submit(problems[row["id"]], row["completion"]) for row in todo.values()]
+        futures = [pool.submit(problems[row["id"]], row["completion"], form) for row in todo.values()]
         for key, future in zip(todo, tqdm(futures, unit="program")):
             verdict = asdict(future.result())
+            if not harness.is_harness(problems[todo[key]["id"]]):
+                del verdict["guarded"]
             done[key] = {"id": todo[key]["id"], "verdict": verdict.pop("status"), **verdict, "key": key}
             print(json.dumps(done[key]), file=file, flush=True)
         print(f"{pool.retries} verdicts were in doubt and asked for again")
@@ -309,6 +363,7 @@ def main() -> int:
     parser.add_argument("--completions", type=Path)
     parser.add_argument("--out", type=Path, help="the verdicts; a run that was cut off is continued")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="programs judged at a time")
+    parser.add_argument("--form", choices=harness.FORMS, default="chat", help="of the answers to MultiPL-E rows")
     parser.add_argument("--probe", action="store_true", help="say what this machine can judge")
     parser.add_argument("--unsafe-no-sandbox", action="store_true", help="run programs WITHOUT isolation")
     args = parser.parse_args()
@@ -325,7 +380,7 @@ def main() -> int:
                 canaries(pool, versions)
             print("canaries: every known-good program is AC, every known-bad one WA")
             return 0
-        rows = score(args.problems, args.completions, args.out, args.workers)
+        rows = score(args.problems, args.completions, args.out, args.workers, args.form)
     except (ValueError, OSError, SandboxError, KeyboardInterrupt) as error:
         sys.exit(f"reward.py: {str(error) or 'interrupted; the same command continues'}")
     print(f"{'target':12}" + "".join(f"{status:>6}" for status in STATUSES) + "  median_s   p95_s")
@@ -334,6 +389,8 @@ def main() -> int:
         seconds = sorted(row["wall_s"] for target, row in rows if target == name)
         print(f"{name:12}" + "".join(f"{counts[status]:6}" for status in STATUSES)
               + f"{seconds[len(seconds) // 2]:10.3f}{seconds[int(len(seconds) * 0.95)]:8.3f}")
+        if told := harness.told([row for target, row in rows if target == name]):
+            print(f"{'':12}{told}")
     return 3 if any(row["verdict"] == "JE" for _, row in rows) else 0
 
 
