@@ -123,7 +123,7 @@ def _run_harness(problem, code, form) -> tuple[Verdict, bool]:
         whole = harness.program(problem, code, form, guard)
         with tempfile.TemporaryDirectory(**BOX) as box:
             return _run_tests(row.language, harness.file_and_main(row.language, problem, whole), whole,
-                              [{"stdin": token, "stdout": ""}], box, lambda result, _: harness.status(row, result, token.strip().encode()))
+                              [{"stdin": token, "stdout": token}], box, lambda result, wanted: harness.status(row, result, wanted.strip()))
     verdict, in_doubt = run(False, "")
     if harness.guarded(problem) is None:
         return verdict, in_doubt

@@ -28,6 +28,12 @@ def skip_without_tool(request):
         pytest.skip(MISSING[name])
 
 
+@pytest.fixture(scope="module")
+def pool():
+    with JudgePool(2) as pool:
+        yield pool
+
+
 # HumanEval_53_add as MultiPL-E's translators render it: (its language, prompt, stop tokens, head of the tests, an assertion, tail).
 # In every row the second assertion is add(5, 7) == 12, so an answer that always says 5 passes the first one only.
 CS_IMPORTS = "".join(f"using System{name};\n" for name in ("", ".Numerics", ".Diagnostics", ".Collections.Generic", ".Linq", ".Text", ".Security.Cryptography"))
@@ -117,13 +123,14 @@ CHAT = {  # other ways to answer
 
 
 @pytest.mark.parametrize("language", HARNESSES)
-def test_right_and_wrong_in_both_forms(language):
-    problem = row(language)
-    for form, right, bad in (("completion", body(language) + AFTER[language], wrong(body(language)) + AFTER[language]),
-                             ("chat", block(language, whole(language)), block(language, wrong(whole(language))))):
-        good = judge(problem, right, form)
-        assert (good.status, good.reward, good.guarded, good.detail) == ("AC", 1.0, True, ""), (form, good)
-        verdict = judge(problem, bad, form)
+def test_right_and_wrong_in_both_forms(language, pool):
+    forms = {"completion": body(language) + AFTER[language], "chat": block(language, whole(language))}
+    good = {form: pool.submit(row(language), text, form) for form, text in forms.items()}
+    bad = {form: pool.submit(row(language), wrong(text), form) for form, text in forms.items()}
+    for form in forms:
+        verdict = good[form].result()
+        assert (verdict.status, verdict.reward, verdict.guarded, verdict.detail) == ("AC", 1.0, True, ""), (form, verdict)
+        verdict = bad[form].result()
         assert (verdict.status, verdict.reward, verdict.guarded) == ("WA", 0.0, False), (form, verdict)
 
 
@@ -283,13 +290,12 @@ def test_rows_are_read_as_they_are(tmp_path, capsys):
     assert "3 of 14 problems left out: rb is missing (not one of python, cpp" in capsys.readouterr().out
 
 
-def test_the_pool_agrees_and_knows_the_forms():
-    with JudgePool(2) as pool:
-        problem, ordinary = row("python"), {"target_language": "python", "tests": [{"stdin": "", "stdout": "3"}]}
-        cheat = block("python", CHEATS[0][1])
-        futures = [pool.submit(problem, block("python", whole("python"))), pool.submit(problem, body("python"), "completion"),
-                   pool.submit(problem, body("python")), pool.submit(problem, cheat), pool.submit(ordinary, block("python", "print(3)"))]
-        got = [(f.result().status, f.result().guarded) for f in futures]
+def test_the_pool_agrees_and_knows_the_forms(pool):
+    problem, ordinary = row("python"), {"target_language": "python", "tests": [{"stdin": "", "stdout": "3"}]}
+    cheat = block("python", CHEATS[0][1])
+    futures = [pool.submit(problem, block("python", whole("python"))), pool.submit(problem, body("python"), "completion"),
+               pool.submit(problem, body("python")), pool.submit(problem, cheat), pool.submit(ordinary, block("python", "print(3)"))]
+    got = [(f.result().status, f.result().guarded) for f in futures]
     assert got == [("AC", True), ("AC", True), ("NC", False), ("AC", False), ("AC", None)]
 
 
