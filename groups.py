@@ -93,7 +93,7 @@ def _varlen_is_right(device, dtype):
     """varlen_attn does not say how it aligns queries with longer keys, and a packed group needs bottom-right: ask it."""
     group, g = Group(torch.zeros(3), [torch.zeros(2), torch.zeros(5)]), torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(10, heads, 64, generator=g).to(device, dtype) for heads in (4, 2, 2))
-    known = {"window_size", "enable_gqa"} <= inspect.signature(varlen_attn).parameters.keys()           # not before torch 2.12
+    known = (device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 0)) and {"window_size", "enable_gqa"} <= inspect.signature(varlen_attn).parameters.keys()
     if known and torch.allclose(_attend_varlen([group], device)(0, q, k, v), _attend_each([group], device)(0, q, k, v), atol=0.03):
         return True
     warnings.warn(f"varlen_attn of torch {torch.__version__} does not fit packed groups; one SDPA call a response instead")
@@ -109,7 +109,7 @@ def token_logprobs(model, groups, temperature=1.0, entropies=None):
     if not groups:
         return []
     device, dtype = model.device, model.lm_head.weight.dtype
-    varlen = device.type == "cuda" and dtype != torch.float32 and _varlen_is_right(device, dtype)
+    varlen = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and _varlen_is_right(device, dtype)
     tokens, positions, rows, targets = _pack(groups, device)
     logps = model(tokens, positions, (_attend_varlen if varlen else _attend_each)(groups, device), rows, targets, temperature,
                   entropy=entropies is not None)

@@ -18,22 +18,25 @@ def _forward_groups(logp, logp_ref, first_token, first_response, winner, rhat, s
     """One program a group. first_token [R + 1] and first_response [G + 1]: where each begins. -> rhat [R], preference [G],
     variance [G], and stats [4, G] for backward: n, m, mean of the winners, beta * sigma(-beta * margin)."""
     g = tl.program_id(0)
-    n, mean_w, squares, m, mean_l = 0.0, 0.0, 0.0, 0.0, 0.0
-    for r in range(tl.load(first_response + g), tl.load(first_response + g + 1)):
+    n, mean_w, squares, m, mean_l, shift = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    begin = tl.load(first_response + g)
+    for r in range(begin, tl.load(first_response + g + 1)):
         start, end = tl.load(first_token + r), tl.load(first_token + r + 1)
         total = tl.zeros((BLOCK,), tl.float32)
         for at in range(start, end, BLOCK):
             token = at + tl.arange(0, BLOCK)
             total += tl.load(logp + token, mask=token < end, other=0.0)
         x = tl.sum(total, 0) - tl.load(logp_ref + r)         # Eq. 8
+        shift = tl.where((r == begin) & (x > -1e30), x, shift)
+        x -= shift                                           # only differences count, and small numbers round less
         tl.store(rhat + r, x)
-        w = tl.load(winner + r).to(tl.float32)
-        n += w
-        m += 1 - w
+        wins = tl.load(winner + r) != 0
+        n += tl.where(wins, 1.0, 0.0)
+        m += tl.where(wins, 0.0, 1.0)
         from_w, from_l = x - mean_w, x - mean_l
-        mean_w += w * from_w / tl.maximum(n, 1.0)
-        mean_l += (1 - w) * from_l / tl.maximum(m, 1.0)
-        squares += w * from_w * (x - mean_w)
+        mean_w += tl.where(wins, from_w / tl.maximum(n, 1.0), 0.0)
+        mean_l += tl.where(wins, 0.0, from_l / tl.maximum(m, 1.0))
+        squares += tl.where(wins, from_w * (x - mean_w), 0.0)
     z = beta * (mean_w - mean_l)
     e = tl.exp(-tl.abs(z))
     u = 1 + e                                                # log1p(e) = log(u) e / (u - 1): u's rounding cancels
@@ -73,8 +76,9 @@ class _GroupLoss(torch.autograd.Function):
         return preference, variance
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, d_preference, d_variance):
+        if torch.is_grad_enabled():                          # with create_graph=True; else they would silently be wrong
+            raise RuntimeError("gepo_group_loss has no second derivatives")
         response, group, winner, rhat, stats = ctx.saved_tensors
         d_logp = rhat.new_empty(len(response))
         _backward_tokens[triton.cdiv(len(response), BLOCK),](d_preference.contiguous(), d_variance.contiguous(), response, group, winner,
@@ -82,10 +86,16 @@ class _GroupLoss(torch.autograd.Function):
         return d_logp, *[None] * 6
 
 
-def check(logp, logp_ref, response, group, winner):
+def check(logp, logp_ref, response, group, winner, beta):
     """Raises TypeError or ValueError that names the argument, or the group, and the mend. -> G."""
     sizes = {"logp": "[N]", "logp_ref": "[R]", "response": "[N]", "group": "[R]", "winner": "[R]"}
-    for name, x in zip(sizes, (logp, logp_ref, response, group, winner)):
+    given = dict(zip(sizes, (logp, logp_ref, response, group, winner)))
+    for name, x in given.items():
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"{name} is a {type(x).__name__}; it must be a tensor")
+    if not isinstance(beta, (int, float)) or not -float("inf") < beta < float("inf"):
+        raise ValueError(f"beta is {beta!r}; it must be a finite number")
+    for name, x in given.items():
         wanted = {"response": torch.int64, "group": torch.int64, "winner": torch.bool}.get(name, logp.dtype)
         if hasattr(x, "to_local"):
             raise TypeError(f"{name} is a DTensor, whose storage a kernel cannot read; call {name}.full_tensor()")
@@ -112,7 +122,7 @@ def check(logp, logp_ref, response, group, winner):
 
 def gepo_group_loss_eager(logp, logp_ref, response, group, winner, beta, lam):
     """gepo_group_loss in torch alone, on any device and also in float64."""
-    groups = check(logp, logp_ref, response, group, winner)
+    groups = check(logp, logp_ref, response, group, winner, beta)
     rhat = torch.zeros_like(logp_ref).index_add_(0, response, logp) - logp_ref       # [R] Eq. 8: Eq. 7 less beta and Z
     terms = [torch.stack(gepo_loss(rhat[(group == g) & winner], rhat[(group == g) & ~winner], beta, lam)) for g in range(groups)]
     preference, variance = torch.stack(terms).unbind(1)
@@ -127,9 +137,10 @@ def gepo_group_loss(logp, logp_ref, response, group, winner, beta, lam):
     Any order; tokens and responses of one owner are summed in the order they come in. Triton on CUDA and under
     TRITON_INTERPRET=1, else eager. Raises TypeError or ValueError that names the argument, or the group that has no
     winner or no loser."""
+    groups = check(logp, logp_ref, response, group, winner, beta)
+    logp_ref = logp_ref.detach()
     if logp.dtype == torch.float64 or not (logp.is_cuda or triton.knobs.runtime.interpret):
         return gepo_group_loss_eager(logp, logp_ref, response, group, winner, beta, lam)
-    groups = check(logp, logp_ref, response, group, winner)
     if (group.diff() < 0).any() or (response.diff() < 0).any():                      # into the order that the kernel walks
         order = group.argsort(stable=True)
         logp_ref, group, winner, response = logp_ref[order], group[order], winner[order], order.argsort()[response]

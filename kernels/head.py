@@ -56,7 +56,7 @@ def _forward_tile(hidden, weight, targets, tile_lse, tile_mean, logit, T, V, D, 
     """tile_lse [tiles, T]: log-sum-exp over each tile's columns; tile_mean: mean of z under the tile's softmax; logit [T]."""
     rows, cols, tile, z = _logits_tile(hidden, weight, T, V, D, scale, BLOCK_T, BLOCK_V, BLOCK_D, EVEN_D)
     here, out = rows < T, tile.to(tl.int64) * T + rows
-    z = tl.where((cols < V)[None, :], z, -1e30)              # V is rarely a multiple of BLOCK_V; -inf * 0 would be NaN below
+    z = tl.where((cols < V)[None, :], z, -3e38)              # V is rarely a multiple of BLOCK_V; -inf * 0 would be NaN below
     target = tl.load(targets + rows, mask=here, other=-1)
     picked = tl.sum(tl.where(cols[None, :] == target[:, None], z, 0.0), 1)
     tl.store(logit + rows, picked, mask=here & (target // BLOCK_V == tile))          # one tile has it: one writer
@@ -102,12 +102,12 @@ def _launch_tiles(kernel, hidden, weight, *args, **more):
 def _forward_fused(hidden, weight, targets, temperature, entropy):
     (T, D), V = hidden.shape, len(weight)
     tiles = triton.cdiv(V, _tile_config(hidden.dtype, _major(hidden))["BLOCK_V"])
-    tile_lse = torch.empty(tiles, T, device=hidden.device)
+    tile_lse = torch.empty(tiles, T, device=hidden.device, dtype=torch.float32)
     tile_mean = torch.empty_like(tile_lse) if entropy else tile_lse
-    logit = torch.empty(T, device=hidden.device)
+    logit = torch.empty(T, device=hidden.device, dtype=torch.float32)
     _launch_tiles(_forward_tile, hidden, weight, targets, tile_lse, tile_mean, logit, T, V, D, 1 / temperature, ENTROPY=entropy)
     lse = tile_lse.logsumexp(0)
-    return logit - lse, lse, lse - ((tile_lse - lse).exp() * tile_mean).sum(0) if entropy else None
+    return logit - lse, lse, ((tile_lse - lse).exp() * (lse - tile_mean)).sum(0) if entropy else None
 
 
 def _dlogits_fused(hidden, weight, first, targets, lse, grad, temperature):
@@ -155,7 +155,7 @@ def _dlogits_rows(z, targets, lse, grad, out, n, first, stride, scale, BLOCK: tl
 
 def _online_slab(z, first, targets, state, scale, entropy):
     _forward_rows[len(z),](z, targets, state, state.stride(0), z.shape[1], first, scale, ENTROPY=entropy, BLOCK=1024,
-                           num_warps=4, **LAUNCH)
+                           num_warps=4, enable_fp_fusion=False)                      # fused, exp(x - new) at the maximum is not 1
 
 
 def _forward_slab(hidden, weight, targets, temperature, entropy):
@@ -180,7 +180,8 @@ def matmul32(a, b):
     if a.is_cuda and a.dtype in (torch.float16, torch.bfloat16) and not needs_graph:  # else: a float32 copy of b
         return torch.mm(a, b, out_dtype=torch.float32)
     accurate = torch.promote_types(a.dtype, torch.float32)
-    return a.to(accurate) @ b.to(accurate)
+    with torch.autocast(a.device.type, enabled=False):
+        return a.to(accurate) @ b.to(accurate)
 
 
 def _slabs(T, V):
@@ -249,21 +250,25 @@ class _LinearLogprob(torch.autograd.Function):
         return logp, entropies
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad, _):
+        if torch.is_grad_enabled():                          # with create_graph=True; else they would silently be wrong
+            raise RuntimeError("linear_logprob has no second derivatives")
         hidden, weight, targets, lse = ctx.saved_tensors
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         (T, D), V, grad = hidden.shape, len(weight), grad.contiguous()
         d_hidden = torch.zeros_like(hidden, dtype=lse.dtype) if need_hidden else None
         d_weight = torch.empty_like(weight) if need_weight else None
+        # float16 begins at 6e-8, which p * grad passes where grad is 1 / tokens: in units of its largest, then
+        unit = grad.abs().amax().clamp(min=1e-30) if hidden.dtype == torch.float16 else 1.0
+        grad = grad / unit
         columns = max(128, WORKSPACE // ((T + D) * lse.element_size()) // 128 * 128)
         for v in range(0, V, columns):                       # not over tokens: d_weight would be rounded once a chunk
             w = weight[v:v + columns]
             g = DLOGITS[ctx.backend](hidden, w, v, targets, lse, grad, ctx.temperature)     # [T, columns]
             if need_hidden:
-                d_hidden += matmul32(g, w)
+                d_hidden += matmul32(g, w).mul_(unit)
             if need_weight:
-                d_weight[v:v + columns] = matmul32(g.T, hidden)
+                d_weight[v:v + columns] = matmul32(g.T, hidden).mul_(unit)
             del g                                            # or the next slice would be beside it
         return d_hidden.to(hidden.dtype) if need_hidden else None, d_weight, None, None, None, None
 
@@ -274,8 +279,8 @@ def _major(hidden):
 
 def choose_backend(hidden):
     """eager on the CPU (fused under TRITON_INTERPRET=1) and for float64; on CUDA what is faster there (kernels/README.md)."""
-    if hidden.dtype == torch.float64 or not (hidden.is_cuda or triton.knobs.runtime.interpret):
-        return "eager"
+    if hidden.dtype == torch.float64 or not (hidden.is_cuda or triton.knobs.runtime.interpret and hidden.dtype != torch.bfloat16):
+        return "eager"                                       # the interpreter multiplies the bit patterns of bfloat16
     if hidden.is_cuda and (hidden.dtype == torch.float32 or _major(hidden) not in (8, 9)):
         return "slab"                                        # float32 needs cuBLAS; Blackwell's tile is not measured
     return "fused"
@@ -305,8 +310,8 @@ def check(hidden, weight, targets, temperature):
         raise ValueError(f"weight is {list(weight.shape)} and hidden {list(hidden.shape)}; their last sizes must be equal")
     if len(targets) != len(hidden):
         raise ValueError(f"targets is {list(targets.shape)} and hidden {list(hidden.shape)}; their first sizes must be equal")
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature is {temperature}; it must be above 0")
+    if not (isinstance(temperature, (int, float)) and 1e-6 <= temperature < float("inf")):
+        raise ValueError(f"temperature is {temperature!r}; it must be a number above 0")
     if len(targets):
         low, high = torch.stack(targets.aminmax()).tolist()
         if low < 0 or high >= len(weight):
@@ -315,6 +320,9 @@ def check(hidden, weight, targets, temperature):
 
 def _run(hidden, weight, targets, temperature, entropy, backend):
     check(hidden, weight, targets, temperature)
+    backend = backend or choose_backend(hidden)
+    if backend not in FORWARD or backend != "eager" and hidden.dtype == torch.float64:
+        raise ValueError(f"backend {backend!r} is unknown for {hidden.dtype}; known are eager and, but for float64, fused and slab")
     with torch.cuda.device_of(hidden):                       # Triton launches on the current device
         logp, entropies = _LinearLogprob.apply(hidden, weight, targets, float(temperature), entropy, backend if len(targets) else "eager")
     return (logp, entropies) if entropy else logp
@@ -328,7 +336,7 @@ def linear_logprob(hidden, weight, targets, temperature=1.0, entropy=False, back
     entropy=True: also the entropy of each row's distribution, [T], without gradient. backend: "eager", "fused" or "slab"
     in place of choose_backend's. Raises TypeError or ValueError that names the argument; reading the range of targets
     waits for the GPU."""
-    return _run(hidden, weight, targets, temperature, entropy, backend or choose_backend(hidden))
+    return _run(hidden, weight, targets, temperature, entropy, backend)
 
 
 def linear_logprob_eager(hidden, weight, targets, temperature=1.0, entropy=False):
