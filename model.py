@@ -166,7 +166,9 @@ class Transformer(nn.Module):
         cos, sin = angle.cos(), angle.sin()                                          # [..., 1, E / 2]
         for block in self.model.layers:
             x = block(x, cos, sin, attend)
-        x = self.model.norm(x if rows is None else x[rows])
+        if rows is not None:                                 # x[rows] has a backward whose bits vary from run to run on a CPU
+            x = F.embedding(rows, x) if x.dim() == 2 else x[rows]
+        x = self.model.norm(x)
         if targets is not None:
             return linear_logprob(x, self.lm_head.weight, targets, temperature, entropy)
         return matmul32(x.flatten(0, -2), self.lm_head.weight.T).unflatten(0, x.shape[:-1])
