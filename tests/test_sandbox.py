@@ -1,5 +1,8 @@
-"""Hostile programs get their status, see nothing of the host and leave nothing behind."""
+"""Hostile programs get their status, see nothing of the host and leave nothing behind, with cgroups and without."""
+import contextlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +22,30 @@ from sandbox import Limits, SandboxError, run
 BWRAP_MISSING = not Path(sandbox.BWRAP).exists() and "CI" not in os.environ
 pytestmark = pytest.mark.skipif(BWRAP_MISSING, reason="bubblewrap is not installed")
 SHORT = Limits(cpu_s=0.5, wall_s=2)
+VERSION, PARENTS, WHY = sandbox._cgroups(False, os.environ.get(sandbox.CGROUPS_VARIABLE))
+REAL_PARENTS, NOBODY, OTHER = sandbox._parents, 65534, 61500 + os.getpid() % 498  # OTHER: a slot that no run gets to
+needs_cgroups = pytest.mark.parametrize("tier", ["cgroup"], indirect=True)
+
+
+@pytest.fixture(params=["cgroup", "proc"], autouse=True)
+def tier(request, monkeypatch):
+    if request.param == "cgroup" and not VERSION:
+        pytest.skip(f"no cgroup of our own: {WHY}")
+    monkeypatch.setenv(sandbox.CGROUPS_VARIABLE, "1" if request.param == "cgroup" else "0")
+    made, enter = [], sandbox._Cgroup.__enter__
+    monkeypatch.setattr(sandbox._Cgroup, "__enter__", lambda self: (enter(self), made.extend(map(seen, self.folders)))[0])
+    yield request.param
+    assert not any(map(is_left, made))
+
+
+def seen(folder):
+    return folder, folder.stat().st_ino
+
+
+def is_left(group):
+    """Whether this very group is there: another judge may have made one of its name since."""
+    with contextlib.suppress(OSError):
+        return seen(group[0]) == group
 
 
 @pytest.fixture
@@ -54,9 +81,10 @@ def gone(mark, seconds=15.0):
     return not alive(mark)
 
 
-def test_probe_names_what_isolates():
+def test_probe_names_what_isolates(tier):
     line = sandbox.probe()
     assert line.startswith("sandbox: bwrap, ") and "UNSAFE" not in line and "\n" not in line
+    assert line.endswith(f", cgroup v{VERSION}" if tier == "cgroup" else ", rlimits and /proc (no cgroup: OORL_CGROUPS=0)")
 
 
 def test_streams_and_exit_code(box):
@@ -91,6 +119,45 @@ def test_status(box, shell, code, expected):
     assert time.monotonic() - began < SHORT.wall_s + 3
 
 
+@pytest.mark.parametrize("code, expected", [
+    ("a = []\nwhile True: a.append(bytearray(1 << 22))", "MLE"),                    # no RLIMIT_AS here
+    ("import os, time\nif os.fork() == 0:\n a = []\n while True: a.append(bytearray(1 << 22))\n"
+     "os.wait(); print(7, flush=True); time.sleep(0.5)", "MLE"),                     # the right answer does not help
+    ("import os\nfor _ in range(3): os.fork()\na = bytearray(14 << 20)\nimport time; time.sleep(20)", "MLE"),
+    ("import os\nfor _ in range(3): os.fork()\na = bytearray(3 << 20)\nimport time; time.sleep(1)", "OK"),
+    ("import mmap, os, time\nm = mmap.mmap(-1, 48 << 20)\nm[:] = bytes(len(m))\nfor _ in range(3): os.fork()\n"
+     "assert not any(m[::4096]); time.sleep(0.5)", "OK"),                            # one memory, eight processes
+    ("for i in range(8):\n with open(f'/w/{i}', 'wb') as f:\n  for _ in range(40): f.write(bytes(1 << 20))\n"
+     "for i in range(8): f = open(f'/w/{i}', 'rb'); all(f.read(1 << 20) for _ in range(40))", "OK"),    # page cache
+    ("for i in range(80): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))", "RE"),     # no space left
+    ("for i in range(40): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))\na = bytearray(80 << 20)", "MLE"),
+], ids=["one", "child", "many", "few", "shared", "page cache", "full /tmp", "/tmp and memory"])
+@needs_cgroups
+def test_memory_is_that_of_the_box(box, code, expected):
+    if "/w/" in code and subprocess.check_output(["stat", "-f", "-c", "%T", box]) == b"tmpfs\n":
+        pytest.skip("the files of this box are memory")
+    limits = Limits(cpu_s=8, wall_s=30, memory_bytes=100 << 20, address_space=False)
+    assert python(box, code, limits, writable=True).status == expected
+
+
+def test_boxes_do_not_share_limits(box):
+    """Two at a time, each within its limits, both together over those of one."""
+    code = ("import threading, time\na = bytearray(90 << 20)\nfor _ in range(10): threading.Thread(target=time.sleep, args=(1,)).start()")
+    results = []
+
+    def one():
+        with tempfile.TemporaryDirectory() as folder:
+            results.append(python(folder, code, Limits(memory_bytes=128 << 20, processes=16, address_space=False)))
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    assert [result.status for result in results] == ["OK", "OK"]
+
+
+def test_processes_are_limited(box):
+    code = "import os, time\nn = 0\ntry:\n while True:\n  if os.fork() == 0: time.sleep(9)\n  n += 1\nexcept OSError: print(n)"
+    assert 4 <= int(python(box, code, replace(SHORT, processes=10)).stdout) <= 10
+
+
 def test_no_deadlock_on_pipes(box):
     assert bash(box, "exit 0", stdin=bytes(50 << 20)).status == "OK"
     assert bash(box, "exec <&-; sleep 0.2; echo a", stdin=bytes(1 << 20)).stdout == b"a\n"
@@ -105,6 +172,22 @@ def test_cpu_of_children_is_counted(box):
     assert python(box, busy, replace(SHORT, cpu_s=0.2)).status == "TLE"
 
 
+@needs_cgroups
+def test_cpu_of_orphans_is_counted(box, monkeypatch):
+    monkeypatch.setattr(sandbox, "LOOK_EVERY_S", 99)         # by the group alone, when all is over
+    code = ("import os, time\nr, w = os.pipe()\nif os.fork() == 0:\n os.setsid()\n if os.fork() == 0:\n"
+            "  while time.process_time() < 0.4: pass\n  os.write(w, b'x'); time.sleep(9)\n os._exit(0)\nos.wait(); os.read(r, 1)")
+    result = python(box, code, Limits())
+    assert result.status == "OK" and 0.4 <= result.cpu_s <= 0.7
+    assert python(box, code, Limits(cpu_s=0.3)).status == "TLE"
+
+
+def test_a_daemon_that_burns_cpu_is_seen(box):
+    began = time.monotonic()
+    assert bash(box, "(setsid bash -c 'while :; do :; done' &) ; sleep 99", Limits(cpu_s=0.5, wall_s=60)).status == "TLE"
+    assert time.monotonic() - began < 30
+
+
 SECRET = f"secret-{uuid.uuid4()}"
 
 
@@ -113,6 +196,7 @@ SECRET = f"secret-{uuid.uuid4()}"
     "print(open('/etc/passwd').read())",
     f"print(open({str(ROOT / 'sandbox.py')!r}).read())",
     "import os; print(os.listdir('/root'))",
+    "import os; print(os.listdir('/sys/fs/cgroup'))",
     "import os; assert any('SECRET' in str(v) or 'secret' in str(v) for v in [dict(os.environ), open('/proc/1/environ').read()])",
     "import os; assert any(p.isdigit() and int(p) > 5 for p in os.listdir('/proc'))",
     "open('/w/f', 'w')", "open('/f', 'w')", "open('/usr/f', 'w')", "open('/dev/shm/f', 'w')",
@@ -157,16 +241,21 @@ def test_daemons_die_with_the_program(box):
     assert time.monotonic() - began < 5 and not alive(mark)  # at once: run returns when the box is empty
 
 
-def test_a_killed_judge_leaves_nothing(box):
+def test_a_killed_judge_leaves_nothing(box, tier):
     mark = str(50000 + os.getpid())
     judge = subprocess.Popen([sys.executable, "-c", f"import sandbox; sandbox.run(['/usr/bin/bash', '-c', "
                               f"'trap : TERM HUP INT; setsid sleep {mark} & sleep {mark}'], {box!r}, sandbox.Limits())"], cwd=ROOT)
-    while len(alive(f"sleep\0{mark}")) < 2:
+    while len(sleeps := alive(f"sleep\0{mark}")) < 2:
         assert judge.poll() is None
         time.sleep(0.02)
+    slots = [re.findall("/(oorl-slot-[0-9]+)$", Path(f"/proc/{pid}/cgroup").read_text(), re.M) for pid in sleeps]
+    groups = [seen(folder / name) for folder, name in zip(PARENTS, slots[0])]
+    assert slots[0] == slots[1] and (len(set(PARENTS)) == len(groups) if tier == "cgroup" else not groups)
     judge.kill()
     judge.wait()
     assert gone(mark)
+    subprocess.run([sys.executable, "-c", "import sandbox; sandbox.probe()"], cwd=ROOT, check=True)
+    assert not any(map(is_left, groups))                     # the next judge swept them
 
 
 def test_boxes_do_not_share_a_uid(box):
@@ -204,3 +293,211 @@ def test_unsafe_mode_says_so_and_still_limits(box, monkeypatch):
     assert bash(box, "sleep 9", replace(SHORT, wall_s=0.3)).status == "TLE"
     assert python(box, "while True: pass", replace(SHORT, cpu_s=0.2)).status == "TLE"
     assert python(box, "a = bytearray(1 << 30)").status == "MLE"
+
+
+# ---------------------------------------------------------------------------------------------- cgroups
+
+@needs_cgroups
+def test_groups_of_killed_judges_are_swept_or_used():
+    """All but those whose slot is held, and also when something is still alive in them."""
+    group, held = (sandbox._Cgroup(VERSION, PARENTS, uid, Limits()) for uid in (OTHER, OTHER + 1))
+    with sandbox._slot([OTHER + 1]), held:
+        for how in ("swept", "used"):
+            [folder.mkdir() for folder in group.folders]
+            stray = subprocess.Popen([*group.enter, "/usr/bin/sleep", "99"])
+            while not (group.folders[-1] / "cgroup.procs").read_text():
+                time.sleep(0.01)
+            if how == "swept":
+                subprocess.run([sys.executable, "-c", "import os, sandbox; sandbox.probe(); os._exit(0)"], cwd=ROOT, check=True)
+            else:
+                with group:
+                    assert not (group.folders[-1] / "cgroup.procs").read_text()
+            assert stray.wait(5) == -signal.SIGKILL and not any(folder.exists() for folder in group.folders)
+        assert all(folder.exists() for folder in held.folders)
+    assert not any(folder.exists() for folder in held.folders)
+
+
+@needs_cgroups
+def test_groups_of_killed_workers_are_swept_at_the_end():
+    folder = PARENTS[0] / f"oorl-slot-{OTHER}"
+    subprocess.run([sys.executable, "-c", f"import os, sandbox; sandbox.probe(); os.mkdir({str(folder)!r})"], cwd=ROOT, check=True)
+    assert not folder.exists()
+
+
+@needs_cgroups
+def test_a_group_limits_processes():
+    code = "import os, time\nfor n in range(50):\n try:\n  if os.fork() == 0: time.sleep(99)\n except OSError: os._exit(n)"
+    with sandbox._slot() as uid, sandbox._Cgroup(VERSION, PARENTS, uid, Limits(processes=8)) as group:
+        done = subprocess.run([*group.enter, "/usr/bin/python3", "-c", code])
+    assert done.returncode == 8 + sandbox.BWRAP_PROCESSES - 1
+
+
+@pytest.fixture
+def anew(tier, monkeypatch):
+    """Nothing is known of cgroups yet, and nothing is asked."""
+    monkeypatch.delenv(sandbox.CGROUPS_VARIABLE)
+    sandbox._cgroups.cache_clear()
+    yield
+    sandbox._cgroups.cache_clear()
+
+
+@needs_cgroups
+def test_a_group_that_cannot_be_entered_is_no_verdict_and_is_said(box, anew, monkeypatch):
+    run(["/usr/bin/true"], box, Limits())
+    monkeypatch.setattr(sandbox.shlex, "quote", lambda path: f"/sys/fs/cgroup/nowhere{path}")
+    with pytest.raises(SandboxError, match="nowhere"):
+        run(["/usr/bin/true"], box, Limits())
+    sandbox._cgroups.cache_clear()
+    assert "rlimits and /proc (no cgroup: cannot enter a cgroup: " in sandbox.probe()
+
+
+@needs_cgroups
+@pytest.mark.parametrize("found, why", [
+    (lambda: (3 - VERSION, PARENTS), "cannot make a cgroup: .*/memory[.]"),              # made, but without such a limit
+    (lambda: (VERSION, [Path("/proc/self")] * 3), "cannot make a cgroup: .*/proc/self/oorl-slot-"),
+    (lambda: REAL_PARENTS("", ""), "not delegated"),
+], ids=["no limit", "no folder", "no mount"])
+def test_groups_that_are_no_good_are_not_used_and_it_is_said(box, anew, monkeypatch, found, why):
+    monkeypatch.setattr(sandbox, "_parents", lambda *_: found())
+    assert re.search(rf", rlimits and /proc \(no cgroup: .*{why}.*\)$", sandbox.probe())
+    assert sandbox.CGROUPS_VARIABLE not in os.environ and bash(box, "echo 1").status == "OK"
+    monkeypatch.setenv(sandbox.CGROUPS_VARIABLE, "1")        # as in a worker of a judge that said it has them
+    with pytest.raises(SandboxError, match=why):
+        bash(box, "echo 1")
+
+
+@needs_cgroups
+def test_workers_are_held_to_what_the_probe_said(anew):
+    assert f"cgroup v{VERSION}" in sandbox.probe() and os.environ[sandbox.CGROUPS_VARIABLE] == "1"
+
+
+@pytest.fixture
+def branch():
+    """A part of the tree that is nobody's: (its folders, a command that enters it)."""
+    if os.geteuid() or not VERSION:
+        pytest.skip("only root can give a part of the tree away")
+    folders = [*dict.fromkeys(parent / f"oorl-test-{os.getpid()}" for parent in PARENTS)]
+    leaves = folders if VERSION == 1 else [folders[0] / "judge"]
+    every = [*dict.fromkeys(folders + leaves)]
+    for folder in every:
+        folder.mkdir()
+        if folder not in leaves:
+            (folder / "cgroup.subtree_control").write_text("+memory +pids")
+        for path in (folder, folder / "cgroup.procs", folder / "tasks"):
+            if path.exists():
+                os.chown(path, NOBODY, NOBODY)
+    yield folders, ["/bin/sh", "-c", "".join(f"echo 0 > {leaf}/cgroup.procs && " for leaf in leaves) + 'exec "$@"', "sh"]
+    for folder in reversed(every):
+        folder.rmdir()
+
+
+def ordinary(code, *enter):
+    """What a judge prints that runs as an ordinary user."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        shutil.copy(sandbox.__file__, folder)
+        user = ["/usr/bin/setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
+        done = subprocess.run([*enter, *user, "/usr/bin/python3", "-B", "-c", code], cwd=folder, env={"PATH": os.environ["PATH"]},
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+
+HOSTILE = '''
+import sandbox, tempfile
+print(sandbox.probe())
+for code in ("print(1)", "while True: pass", "import os\\nfor _ in range(4): os.fork()\\na = bytearray(60 << 20)\\nimport time; time.sleep(9)",
+             "import os, time\\nn = 0\\ntry:\\n while True:\\n  if os.fork() == 0: time.sleep(9)\\n  n += 1\\nexcept OSError: print(n)"):
+    with tempfile.TemporaryDirectory() as box:
+        result = sandbox.run(["/usr/bin/python3", "-c", code], box, sandbox.Limits(cpu_s=0.5, wall_s=2, memory_bytes=256 << 20))
+        print(result.status, result.stdout.decode())
+'''
+
+
+@pytest.mark.parametrize("tier", ["proc"], indirect=True)
+def test_an_ordinary_user_without_cgroups_is_told_and_limited():
+    if os.geteuid():
+        pytest.skip("all the other tests run as such a user")
+    line, *said = ordinary(HOSTILE)
+    assert re.search(r", own uid, rlimits and /proc \(no cgroup: .+\)$", line)
+    assert [text.split()[0] for text in said if text] == ["OK", "TLE", "MLE", "OK"] and int(said[-2].split()[1]) <= 32
+
+
+@needs_cgroups
+def test_an_ordinary_user_with_cgroups(branch):
+    folders, enter = branch
+    line, *said = ordinary(HOSTILE, *enter)
+    assert line.endswith(f"own uid, cgroup v{VERSION}")
+    assert [text.split()[0] for text in said if text] == ["OK", "TLE", "MLE", "OK"] and int(said[-2].split()[1]) <= 32
+    assert not any(path.name.startswith("oorl-slot") for folder in folders for path in folder.iterdir())
+
+
+@needs_cgroups
+def test_a_machine_out_of_memory_is_no_verdict(branch):
+    """The judge and its boxes together have less than one box may take."""
+    folders, enter = branch
+    (folders[0] / ("memory.limit_in_bytes" if VERSION == 1 else "memory.max")).write_text(str(128 << 20))
+    said = ordinary("import sandbox, tempfile\nbox = tempfile.mkdtemp()\ntry: print(sandbox.run(['/usr/bin/python3', '-c', "
+                    "'a = bytearray(300 << 20)'], box, sandbox.Limits()))\nexcept sandbox.SandboxError as e: print(e)", *enter)
+    assert "ran out of memory" in said[-1]
+
+
+MOUNT = "30 23 0:26 {} /sys/fs/cgroup{} rw,nosuid - cgroup{} cgroup rw{}\n"
+V1_MOUNTS = "".join(MOUNT.format("/", f"/{name}", "", f",{name}") for name in ("cpu,cpuacct", "memory", "pids", "cpu"))
+
+
+@pytest.mark.parametrize("groups, mounts, expected", [
+    ("4:memory:/a/b\n2:cpu,cpuacct:/c\n8:pids:/\n1:name=systemd:/x\n0::/y", V1_MOUNTS + MOUNT.format("/", "/unified", "2", ""),
+     (1, ["memory/a/b", "pids", "cpu,cpuacct/c"])),
+    ("4:memory:/docker/1\n2:cpu,cpuacct:/docker/1/d\n8:pids:/docker/1", V1_MOUNTS.replace(" / ", " /docker/1 "),
+     (1, ["memory", "pids", "cpu,cpuacct/d"])),
+    ("4:memory:/\n2:cpu,cpuacct:/docker/1\n8:pids:/docker/1", V1_MOUNTS.replace(" / ", " /docker/1 "), None),  # out of sight
+    ("4:memory:/\n2:cpu,cpuacct:/\n", V1_MOUNTS, None), ("4:memory:/\n", "", None), ("0::/", MOUNT.format("/", "", "2", ""), None),
+    ("", "", None),
+])
+def test_where_groups_go_v1(groups, mounts, expected, monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    if expected:
+        assert sandbox._parents(groups, mounts) == (expected[0], [Path("/sys/fs/cgroup", path) for path in expected[1]])
+    else:
+        with pytest.raises(SandboxError, match="not delegated"):
+            sandbox._parents(groups, mounts)
+
+
+def test_v2_in_a_made_up_tree(tmp_path, monkeypatch):
+    """Where v2 is not mounted: which of its files are written and read, in a folder that looks like it. No kernel acts
+    on them here; that is tested by the rest of this file where it runs on v2 (it did on Linux 6.1 in user mode)."""
+    mounts = f"30 23 0:26 / {tmp_path} rw - cgroup2 cgroup2 rw,nsdelegate\n"
+    (tmp_path / "app.slice/run.scope").mkdir(parents=True)
+    (tmp_path / "cgroup.subtree_control").write_text("cpu io memory pids\n")
+    (tmp_path / "app.slice/cgroup.subtree_control").write_text("memory pids\n")
+    (tmp_path / "app.slice/run.scope/cgroup.subtree_control").write_text("\n")
+    assert sandbox._parents("0::/app.slice/run.scope\n", mounts) == (2, [tmp_path / "app.slice"] * 3)   # beside its own
+    assert sandbox._parents("0::/\n", mounts) == (2, [tmp_path] * 3)                                    # the root: in it
+    (tmp_path / "app.slice/cgroup.subtree_control").write_text("memory\n")
+    with pytest.raises(SandboxError, match="not delegated"):
+        sandbox._parents("0::/app.slice/run.scope\n", mounts)
+
+    files = {"cgroup.procs": "0\n", "cgroup.kill": "", "memory.max": "max\n", "memory.swap.max": "max\n", "pids.max": "max\n",
+             "cpu.stat": "usage_usec 1500000\nuser_usec 1000000\nnr_throttled 0\n", "memory.events": "low 0\nmax 9\noom 0\noom_kill 0\n"}
+    busy = []
+    monkeypatch.setattr(Path, "mkdir", lambda path: (os.mkdir(path), [(path / name).write_text(text) for name, text in files.items()]))
+
+    def rmdir(path):
+        if len(busy) < 2:
+            busy.append((path / "cgroup.kill").read_text())
+            raise OSError(16, "Device or resource busy")
+        shutil.rmtree(path)
+    monkeypatch.setattr(Path, "rmdir", rmdir)
+    folder = tmp_path / "oorl-slot-61000"
+    with sandbox._Cgroup(2, [tmp_path] * 3, 61000, Limits(memory_bytes=100 << 20, processes=32)) as group:
+        assert group.enter[2] == f'echo 0 > {folder}/cgroup.procs && exec "$@"'
+        assert {name: (folder / name).read_text() for name in files if name.endswith("max")} == {
+            "memory.max": str((100 << 20) + sandbox.BWRAP_BYTES), "memory.swap.max": "0", "pids.max": str(32 + sandbox.BWRAP_PROCESSES)}
+        assert group.used() == (1.5, False)
+        (folder / "memory.events").write_text("low 0\nmax 9\noom 1\noom_kill 2\n")
+        assert group.used() == (1.5, True)
+        (folder / "memory.events").write_text("low 0\nmax 9\noom 0\noom_kill 2\n")
+        with pytest.raises(SandboxError, match="ran out of memory"):
+            group.used()
+    assert busy == ["", "1"] and not folder.exists()         # the whole group was killed, not what it can see of it
