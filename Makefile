@@ -10,6 +10,7 @@ JUDGE = bwrap:bubblewrap setpriv:util-linux python3:python3 g++:g++ php:php-cli 
 IR = clang-19:clang-19
 ELEVEN = $(JUDGE) go:golang-go mcs:mono-mcs mono:mono-runtime scalac:scala ghc:ghc npm:npm
 PCH = /usr/local/include/oorl/bits/stdc++.h
+GO = GOCACHE=/usr/local/share/oorl-go GO111MODULE=off CGO_ENABLED=0 /usr/bin/go
 
 train: .venv/ready
 	@$(call need,$(JUDGE))
@@ -21,7 +22,8 @@ test: .venv/ready
 	$(RUN) -m pip install -q --disable-pip-version-check pytest transformers
 	$(RUN) -m pytest -q $(ARGS) tests
 
-# Debian's mono-runtime has no System.Numerics, and TypeScript comes from npm; languages.py compiles C++ with the header in PCH.
+# Debian's mono-runtime has no System.Numerics, and TypeScript comes from npm; languages.py compiles C++ with the header in PCH,
+# and Go, whose standard library is not compiled since 1.20, with the one in GOCACHE.
 toolchains:
 	@$(call need,$(ELEVEN))
 	@ls /usr/lib/mono/4.5/System.Numerics.dll > /dev/null 2>&1 || test "$$(id -u)" != 0 || DEBIAN_FRONTEND=noninteractive \
@@ -30,6 +32,7 @@ toolchains:
 		echo "not installed: typescript; as root: npm install -g --prefix /usr typescript"
 	@test -f $(PCH).gch || test "$$(id -u)" != 0 || { mkdir -p $(dir $(PCH)) && echo '#include_next <bits/stdc++.h>' > $(PCH) && \
 		g++ -std=c++17 -O1 -pipe -fmax-errors=5 -w -x c++-header $(PCH) -o $(PCH).gch; }
+	@! test -x /usr/bin/go || ls $$(/usr/bin/go env GOROOT)/pkg/*/fmt.a > /dev/null 2>&1 || test "$$(id -u)" != 0 || $(GO) build std
 
 bench: .venv/ready
 	$(RUN) bench/head.py

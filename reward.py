@@ -383,12 +383,13 @@ def main() -> int:
         rows = score(args.problems, args.completions, args.out, args.workers, args.form)
     except (ValueError, OSError, SandboxError, KeyboardInterrupt) as error:
         sys.exit(f"reward.py: {str(error) or 'interrupted; the same command continues'}")
-    print(f"{'target':12}" + "".join(f"{status:>6}" for status in STATUSES) + "  median_s   p95_s")
+    print(f"{'target':12}" + "".join(f"{status:>6}" for status in STATUSES) + "  median_s   p95_s  programs_per_s")
     for name in sorted({name for name, _ in rows}):
         counts = Counter(row["verdict"] for target, row in rows if target == name)
         seconds = sorted(row["wall_s"] for target, row in rows if target == name)
         print(f"{name:12}" + "".join(f"{counts[status]:6}" for status in STATUSES)
-              + f"{seconds[len(seconds) // 2]:10.3f}{seconds[int(len(seconds) * 0.95)]:8.3f}")
+              + f"{seconds[len(seconds) // 2]:10.3f}{seconds[int(len(seconds) * 0.95)]:8.3f}"
+              + f"{args.workers * len(seconds) / max(sum(seconds), 1e-9):16.1f}")  # if these alone kept all workers busy
         if told := harness.told([row for target, row in rows if target == name]):
             print(f"{'':12}{told}")
     return 3 if any(row["verdict"] == "JE" for _, row in rows) else 0

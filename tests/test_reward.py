@@ -233,11 +233,89 @@ def test_memory(language, code):
     ("cpp", "#include <cstdio>\nstatic char a[1 << 30]; int main() { a[0] = 1; puts(a); }", {"RE", "MLE"}),
     ("java", "class A { int x = " + "(" * 9000 + "1" + ")" * 9000 + "; }", {"CE"}),
 ], ids=lambda value: value[:40] if isinstance(value, str) else "")
-def test_hostile_programs(language, code, expected, short):
+def test_hostile_programs(language, code, expected, short, own_tmp):
     result = verdict(language, code)
     assert result.status in expected and result.reward == (1.0 if expected == {"AC"} else 0.0), result
     assert result.detail.isascii() and result.detail.isprintable()
     json.dumps(result.detail)
+    assert not list(own_tmp.iterdir()) and not processes_of_slots()
+    assert verdict("python", LANGUAGES["python"].canary).status == "AC"
+
+
+@pytest.fixture
+def own_tmp(monkeypatch):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o711)                                 # slot uids pass through
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
+def processes_of_slots():
+    """As root; an ordinary user's boxes have no uid of their own."""
+    return [path for path in Path("/proc").glob("[0-9]*") if path.exists() and path.stat().st_uid in sandbox.SLOT_UIDS]
+
+
+# Prints all that it can open outside /usr (the host's own, see below), and ends with 3 where what is wanted stands.
+LOOK_ROUND = r"""
+import os, re, sys
+want = re.compile(b"wan" + b"ted-[0-9a-f]{8}")
+print("read", len(sys.stdin.read()))
+for folder, folders, files in os.walk("/", onerror=lambda e: print("closed", e.filename)):
+    folders[:] = [f for f in folders if os.path.join(folder, f) not in ("/usr", "/proc/sys", "/var/lib/ghc", "/proc/irq")]
+    for path in [os.path.join(folder, f) for f in files]:
+        if not os.path.isfile(path) or re.search("kmsg|kcore|pagemap|/mem$|kpage", path):
+            continue
+        try:
+            found = want.search(path.encode() + open(path, "rb", buffering=0).read(1 << 22))
+        except OSError:
+            continue
+        if not path.startswith("/proc"): print("file", path)
+        if found: sys.exit("found in " + path)
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    for name in ("environ", "cmdline", "cwd", "exe", "root"):
+        try: text = os.readlink(f"/proc/{pid}/{name}") if name in ("cwd", "exe", "root") else open(f"/proc/{pid}/{name}").read()
+        except OSError: continue
+        print("process", pid, name, text.encode())
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"): print("fd", pid, fd, os.readlink(f"/proc/{pid}/fd/{fd}"))
+    except OSError: pass
+    try: memory, maps = open(f"/proc/{pid}/mem", "rb", buffering=0), open(f"/proc/{pid}/maps").readlines()
+    except OSError: continue
+    for a, b in [[int(x, 16) for x in line.split()[0].split("-")] for line in maps if int(pid) != os.getpid()]:
+        try:
+            memory.seek(a)
+            found = want.search(memory.read(b - a))
+        except (OSError, OverflowError, ValueError): continue
+        if found: sys.exit("found in the memory of " + pid)
+newest = max((os.lstat(os.path.join(folder, f)).st_ctime for folder, _, files in os.walk("/usr") for f in files))
+print("usr", newest)
+"""
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_what_a_program_can_read_holds_no_expected_output(leaks, monkeypatch):
+    """All of it is listed: files, processes and their memory, open files. A leak into the box would be found."""
+    secret, began, said = f"wanted-{os.getpid():08x}", time.time(), []
+    real = sandbox.run
+
+    def run(command, box, *args, **how):
+        if leaks:
+            Path(box, "expected").write_text(secret)
+        said.append(real(command, box, *args, **how))
+        return said[-1]
+    monkeypatch.setattr(sandbox, "run", run)
+    result = verdict("python", LOOK_ROUND, prints(secret) + [{"stdin": "second", "stdout": secret + "2"}])
+    seen = said[-1].stdout.decode().splitlines()
+    if leaks:
+        assert result.status == "RE" and b"found in /w/expected" in said[-1].stderr
+        return
+    assert result.status == "WA", result                        # not RE: it went through to the end and found nothing
+    files = {line.split(" ", 1)[1] for line in seen if line.startswith("file ")}
+    assert "/w/p.py" in files and {path for path in files if path.startswith("/w/")} == {"/w/p.py"}
+    assert all(path.startswith(("/w/p.py", *sandbox.READABLE)) for path in files), files
+    assert float(seen[-1].split()[1]) < began                   # nothing in /usr is of this judge
+    assert {line.split()[1] for line in seen if line.startswith("process ")} <= {"1", "2", "3", "4"}
+    assert not any(str(ROOT) in line for line in seen)
 
 
 @pytest.mark.parametrize("printed, wanted, status", [
