@@ -38,12 +38,12 @@ def read_jsonl(path, required: dict[str, type]) -> list[tuple[int, dict]]:
             raise ValueError(f"{path}:{number}: holds half of a surrogate pair ({e.object[e.start]!a}); no program has one") from None
         if not isinstance(row, dict):
             raise ValueError(f"{path}:{number}: the row is a {type(row).__name__}; it must be a JSON object")
-        _require(f"{path}:{number}", row, required)
+        require(f"{path}:{number}", row, required)
         rows.append((number, row))
     return rows
 
 
-def _require(where, row, required):
+def require(where, row, required):
     for field, kind in required.items():
         if field not in row:
             raise ValueError(f'{where}: "{field}" is missing; add it ({kind.__name__})')
@@ -69,7 +69,7 @@ def read_problems(path, harness=False) -> list[dict]:
         if is_multipl_e(row):
             continue
         tests = {"harness": str} if "harness" in row else {"tests": list}
-        _require(where, row, {"id": str, "source_language": str, "target_language": str, "source": str, **tests})
+        require(where, row, {"id": str, "source_language": str, "target_language": str, "source": str, **tests})
         for field in ("source_language", "target_language"):
             if row[field] not in LANGUAGES:
                 raise ValueError(f'{where}: "{field}" is {row[field]!r}; known are {", ".join(LANGUAGES)}')
@@ -102,7 +102,7 @@ def _check_harness(where, row, allowed):
         if not isinstance(row["harness"], str) or not row["harness"].strip():
             raise ValueError(f'{where}: "harness" must be a string, the code to append to the solution')
         return True
-    _require(where, row, {**MULTIPL_E, **{field: str for field in ("id", "source_language", "target_language") if field in row}})
+    require(where, row, {**MULTIPL_E, **{field: str for field in ("id", "source_language", "target_language") if field in row}})
     for field in ("name", "language", "prompt", "tests"):
         if not row[field].strip():
             raise ValueError(f'{where}: "{field}" is empty; a MultiPL-E row has {", ".join(MULTIPL_E)}')

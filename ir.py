@@ -1,13 +1,17 @@
 """C source -> groups of equivalent and inequivalent LLVM IR: the off-policy data of GEPO (Y_w and Y_l of Eq. 6 to 9).
 
     python ir.py --source FILE.c|DIR|FILE.jsonl --out G.jsonl [--levels O3,Oz] [--losers 2] [--loser verified|drop]
+    python ir.py --source Perf_Optimized.parquet Size_Optimized.parquet --out G.jsonl     a local export of SLTrans
+    python ir.py --check G.jsonl                  run every group again, on 1,000 inputs that did not build it
+    python ir.py --inspect G.jsonl --id ID        a group as a person reads it
 
 Winners are what clang makes of a source at several optimisation levels. Losers are winners with one edit that is
 *shown* to matter: ir_run.py runs source, winners and mutants on the same inputs, in the sandbox. A group depends on its
 row, the seed and clang, never on the load of the machine. `--loser drop` removes a line and runs nothing (Figure 2).
-Left out: whole programs, pointers, floats, state between calls. What cannot be driven is rejected by name and counted.
+Left out: what ir_drive.py leaves out. What cannot be driven is rejected by name and counted.
 """
 import argparse
+import difflib
 import hashlib
 import json
 import os
@@ -24,8 +28,9 @@ from tqdm import tqdm
 
 import data
 import sandbox
-from ir_run import (LEVELS, MAX_SOURCE_BYTES, MIN_INPUTS, ORACLE, Rejected, assemble, canonical, clang,  # noqa: F401
-                    compare, normalise, winners)
+from ir_drive import Rejected, entry, input_pool
+from ir_run import (LEVELS, MAX_SOURCE_BYTES, MIN_INPUTS, ORACLE, POOL, assemble, canonical, clang, compare,  # noqa: F401
+                    compiled, normalise, winners)
 
 MUTANTS = 12    # tried for a group, in one run
 RARE = 1 / 16   # a mutant that differs on a smaller share of the inputs is second choice
@@ -43,22 +48,24 @@ def ir_response(ir: str) -> str:
 # Each takes a line of a winner and yields what may stand in its place; None takes the line out.
 
 ORDER = "lt", "le", "gt", "ge"
-PREDICATES = {s + a: [s + b for b in ORDER if b != a] for s in "su" for a in ORDER} | {"eq": ["ne"], "ne": ["eq"]}
+PREDICATES = {"icmp": {s + a: [s + b for b in ORDER if b != a] for s in "su" for a in ORDER} | {"eq": ["ne"], "ne": ["eq"]},
+              "fcmp": {o + a: [o + b for b in (*ORDER, "eq", "ne") if b != a] for o in "ou" for a in (*ORDER, "eq", "ne")}}
 OPCODES = {"add": "sub", "sub": "add", "mul": "add", "sdiv": "srem", "srem": "sdiv", "udiv": "urem", "urem": "udiv",
            "shl": "lshr", "lshr": "shl", "ashr": "shl", "and": "or", "or": "and", "xor": "or", "zext": "sext",
-           "sext": "zext", "smax": "smin", "smin": "smax", "umax": "umin", "umin": "umax"}
+           "sext": "zext", "fadd": "fsub", "fsub": "fadd", "fmul": "fadd", "fdiv": "fmul", "smax": "smin", "smin": "smax",
+           "umax": "umin", "umin": "umax"}
 FLAGGED = r"((?: nuw| nsw| exact| disjoint| nneg)*)"
-BINARY = re.compile(rf"(  %\S+ = )(add|sub|mul|[su]div|[su]rem|shl|[la]shr|and|or|xor)({FLAGGED} (?:\w+|<[^>]*>) )"
+BINARY = re.compile(rf"(  %\S+ = )(f?add|f?sub|f?mul|[fsu]div|[su]rem|shl|[la]shr|and|or|xor)({FLAGGED} (?:\w+|<[^>]*>) )"
                     r"([^,<]+), ([^,<]+)$")
 
 
 def predicate(line):
-    if m := re.match(r"(  %\S+ = icmp )(\w+)( .*)", line):
-        yield from (m[1] + new + m[3] for new in PREDICATES[m[2]])
+    if m := re.match(r"(  %\S+ = ([if]cmp) )(\w+)( .*)", line):
+        yield from (m[1] + new + m[4] for new in PREDICATES[m[2]].get(m[3], []))
 
 
 def swap_operands(line):
-    if (m := BINARY.match(line)) and m[2] not in ("add", "mul", "and", "or", "xor"):
+    if (m := BINARY.match(line)) and m[2] not in ("add", "mul", "and", "or", "xor", "fadd", "fmul"):
         yield f"{m[1]}{m[2]}{m[3]}{m[6]}, {m[5]}"
     elif m := re.fullmatch(r"(  %\S+ = select [^,]+, )([^,]+), ([^,]+)", line):
         yield f"{m[1]}{m[3]}, {m[2]}"
@@ -66,8 +73,9 @@ def swap_operands(line):
 
 def constant(line):  # but no address: a wrong index reads what happens to lie beside the table
     if not re.search(r'alloca|getelementptr|element|shufflevector|@llvm\.mem|^declare|^define| c"', line):
-        for m in re.finditer(r'(?<![\w.%@"-])(?<!align )(?:(-?\d+)|true|false)(?![\w.:"]| x )', line):
-            for new in (int(m[1]) + 1, int(m[1]) - 1) if m[1] else ["false" if m[0] == "true" else "true"]:
+        for m in re.finditer(r'(?<![\w.%@"+-])(?<!align )(?:(-?\d+)|(-?\d+\.\d+e[+-]\d+)|true|false)(?![\w.:"]| x )', line):
+            for new in (int(m[1]) + 1, int(m[1]) - 1) if m[1] else [f"{float(m[2]) + 1:e}", f"{float(m[2]) - 1:e}"] if m[2] else \
+                    ["false" if m[0] == "true" else "true"]:
                 yield f"{line[:m.start()]}{new}{line[m.end():]}"
 
 
@@ -130,9 +138,11 @@ def verified_losers(source, texts, count, rng) -> tuple[list[dict], list[dict], 
     """(mutants of the winners that behave otherwise than the source, all that were tried, inputs that decided)"""
     tried = mutants(texts, OPERATORS, MUTANTS, rng)
     variants = [*texts.values(), *(mutant["ir"] for mutant in tried)]
-    inputs, outcomes = compare(winners(source, [ORACLE])[ORACLE], variants, source, rng)
+    inputs, outcomes = compare(source, variants, rng)
     for level, outcome in zip(texts, outcomes):
-        if any(outcome or [1]):
+        if outcome is None:
+            raise Rejected(f"winner does not assemble: {level}")
+        if any(outcome):
             raise Rejected(f"winners disagree: {level} with the source, {outcome} of {inputs} inputs")
     for mutant, outcome in zip(tried, outcomes[len(texts):]):
         mutant["class"] = "does-not-assemble" if outcome is None else "differs" if outcome[0] else \
@@ -161,19 +171,25 @@ def dropped_lines(texts, count, rng) -> tuple[list[dict], list[dict], int]:
 
 def fingerprint(row: dict, *settings) -> str:
     """Of all that a row's group depends on: while it stays the same, a finished group is kept."""
-    return hashlib.sha256(json.dumps([row["id"], row["source"], settings, clang()[1]]).encode()).hexdigest()[:16]
+    values = [row["id"], row["source"], settings, clang()[1], *filter(None, [row.get("winners")])]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def seeded(seed: int, id: str) -> random.Random:
+    return random.Random(hashlib.sha256(f"{seed} {id}".encode()).hexdigest())
 
 
 def build_group(row: dict, levels: list[str], losers: int, loser_mode: str, seed: int):
-    """row: {"id", "source"}; loser_mode: verified or drop. Returns (group, "", mutants tried by class) or (None, why
+    """row: {"id", "source"} and perhaps {"winners": {level: IR}}; loser_mode: verified or drop. Returns (group, "", mutants tried by class) or (None, why
     not, {}). The same arguments and the same clang give the same."""
-    rng = random.Random(hashlib.sha256(f"{seed} {row['id']}".encode()).hexdigest())
+    rng = seeded(seed, row["id"])
     try:
-        compiled, texts = winners(row["source"], levels), {}
-        if len(set(map(canonical, compiled.values()))) < 2:
-            compiled |= winners(row["source"], [level for level in LEVELS if level not in levels])
-        for level, text in compiled.items():
-            if level in levels or len(texts) < 2:
+        given, texts = {level: normalise(ir) for level, ir in row.get("winners", {}).items()}, {}
+        made = {**given} or winners(row["source"], levels)
+        if len(set(map(canonical, made.values()))) < 2:
+            made |= winners(row["source"], [level for level in LEVELS if level not in made])
+        for level, text in made.items():
+            if level in (given or levels) or len(texts) < 2:
                 texts.setdefault(canonical(text), (level, text))
         if len(texts) < 2:
             raise Rejected("all levels give the same code")
@@ -192,21 +208,46 @@ def build_group(row: dict, levels: list[str], losers: int, loser_mode: str, seed
 
 # ---------------------------------------------------------------------------------------------- the command
 
-def read_sources(path: Path) -> list[dict]:
-    """Rows {"id", "source"} of a C file, of the C files below a folder, or of a JSONL file. Raises ValueError."""
-    if path.suffix == ".jsonl":
-        rows = data.read_jsonl(path, {"id": str, "source": str})
-        first = {}
-        for line, row in rows:
-            if first.setdefault(row["id"], line) != line:
-                raise ValueError(f'{path}:{line}: "id" {row["id"]!r} is already on line {first[row["id"]]}; '
-                                 "ids must be unique")
-        return [row for _, row in rows]
-    files = sorted(path.rglob("*.c")) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise ValueError(f"{path}: no C source there; give a .c file, a folder of them, or a .jsonl file")
-    return [{"id": str(file.relative_to(path if path.is_dir() else path.parent).with_suffix("")),
-             "source": file.read_bytes()[:MAX_SOURCE_BYTES + 1].decode(errors="surrogateescape")} for file in files]
+SLTRANS = {"Source_Code": str, "IR_Original": str}
+
+
+def read_sources(*paths: Path) -> list[dict]:
+    """Rows {"id", "source"} of C files, of the C files below folders, of JSONL files; of the tables of SLTrans (JSONL, or
+    parquet if pyarrow is installed) also "winners", the IR of a source in each table by its name. Raises ValueError."""
+    rows, first, joined = [], {}, {}
+    for path in paths:
+        if path.suffix not in (".jsonl", ".parquet"):
+            files = sorted(path.rglob("*.c")) if path.is_dir() else [path]
+            if not files or not files[0].is_file():
+                raise ValueError(f"{path}: no C source there; give a .c file, a folder of them, or a .jsonl file")
+            read = [(1, {"id": str(file.relative_to(path if path.is_dir() else path.parent).with_suffix("")),
+                         "source": file.read_bytes()[:MAX_SOURCE_BYTES + 1].decode(errors="surrogateescape")}) for file in files]
+        else:
+            read = read_parquet(path) if path.suffix == ".parquet" else data.read_jsonl(path, {})
+            sltrans = bool(read) and "Source_Code" in read[0][1]
+            for line, row in read:
+                data.require(f"{path}:{line}", row, SLTRANS if sltrans else {"id": str, "source": str})
+            if sltrans:
+                for _, row in read:
+                    joined.setdefault(row["Source_Code"], {}).setdefault(path.stem, row["IR_Original"])
+                continue
+        for line, row in read:
+            if first.setdefault(row["id"], (path, line)) != (path, line):
+                raise ValueError(f'{path}:{line}: "id" {row["id"]!r} is already on line {first[row["id"]][1]} of '
+                                 f'{first[row["id"]][0]}; ids must be unique')
+            rows.append(row)
+    if joined:
+        print(f"SLTrans: {len(joined)} sources, {sum(len(irs) == len(paths) for irs in joined.values())} of them in every table")
+    return rows + [{"id": hashlib.sha256(source.encode(errors="replace")).hexdigest()[:16], "source": source, "winners": irs}
+                   for source, irs in joined.items()]
+
+
+def read_parquet(path: Path) -> list[tuple[int, dict]]:
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise ValueError(f"{path}: pip install pyarrow to read it, or export it as JSONL") from None
+    return list(enumerate(parquet.read_table(path).to_pylist(), 1))
 
 
 def read_finished(out: Path, ids: set[str]) -> dict[str, tuple]:
@@ -224,16 +265,67 @@ def read_finished(out: Path, ids: set[str]) -> dict[str, tuple]:
     return done
 
 
+def check_group(group: dict, inputs: int) -> tuple[int, list[str], list[str]]:
+    """(inputs that decided, winners that do not behave like the source, losers that do), on inputs that did not build it."""
+    rng, meta = seeded(group["meta"]["seed"], group["id"]), group["meta"]
+    mutants(dict(zip(meta["levels"], group["winners"])), OPERATORS, MUTANTS, rng)  # as before the inputs were drawn
+    used = input_pool(entry(*compiled(group["source"], [ORACLE])), group["source"], rng, POOL)
+    decided, told = compare(group["source"], group["winners"] + group["losers"], random.Random(f"check {group['id']}"), inputs, 8 * inputs, used)
+    n = len(group["winners"])
+    return decided, [level for level, outcome in zip(meta["levels"], told) if outcome is None or any(outcome)], \
+        [str(k) for k, outcome in enumerate(told[n:], 1) if outcome is not None and not any(outcome[:3])]
+
+
+def check(path: Path, inputs: int, workers: int) -> int:
+    """Prints what check_group finds in a file of groups. -> 1 if a winner disagrees or a loser agrees with its source."""
+    groups = [row for _, row in data.read_jsonl(path, {"id": str, "source": str, "winners": list, "losers": list, "meta": dict})]
+    with ThreadPoolExecutor(workers) as pool:
+        told = list(tqdm(pool.map(lambda group: check_group(group, inputs), groups), total=len(groups), unit=" groups"))
+    decided, wrong, agreeing = zip(*told)
+    for kind, found in ("winners that disagree with their source", wrong), ("losers that agree with it", agreeing):
+        print(f"{kind}: {sum(map(len, found))} " + ", ".join(f"{group['id']} {' '.join(f)}" for group, f in zip(groups, found) if f))
+    print(f"{len(groups)} groups, {sum(decided)} inputs decided: {min(decided)} to {max(decided)} a group, median {sorted(decided)[len(decided) // 2]}")
+    return int(any(wrong) or any(agreeing))
+
+
+def inspect(path: Path, id: str) -> int:
+    """Prints a group: source, winners, and of each loser the lines that make it one."""
+    group = next((row for _, row in data.read_jsonl(path, {"id": str, "meta": dict}) if row["id"] == id), None)
+    if group is None:
+        raise ValueError(f'{path}: no row has "id" {id!r}')
+    levels = group["meta"]["levels"]
+    print(f"{id}: {len(levels)} winners, {len(group['losers'])} losers, {group['meta']['inputs']} inputs, {group['meta']['clang']}\n\n{group['source']}")
+    for level, text in zip(levels, group["winners"]):
+        print(f"\n=== winner {level}, {len(text.splitlines())} lines\n{text}", end="")
+    for k, (told, text) in enumerate(zip(group["meta"]["losers"], group["losers"]), 1):
+        on = f", on {told['on']} inputs" if "on" in told else ""
+        print(f"\n=== loser {k}: {told['operator']} in {told['level']}, line {told['line']}: {told['class']}{on}")
+        was = group["winners"][levels.index(told["level"])]
+        print(*[line for line in difflib.ndiff(was.splitlines(), text.splitlines()) if line[0] != "?"], sep="\n")
+    return 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, required=True, help="FILE.c, a folder, or FILE.jsonl of {id, source}")
-    parser.add_argument("--out", type=Path, required=True, help="ir_groups.jsonl; what it holds already is kept")
+    parser.add_argument("--source", type=Path, nargs="+", help="FILE.c, a folder, FILE.jsonl of {id, source}, or the tables of SLTrans")
+    parser.add_argument("--out", type=Path, help="ir_groups.jsonl; what it holds already is kept")
     parser.add_argument("--levels", default="O3,Oz", help=f"of {','.join(sorted(LEVELS))}")
     parser.add_argument("--losers", type=int, default=2, help="at most so many a group")
     parser.add_argument("--loser", choices=["verified", "drop"], default="verified")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--check", type=Path, metavar="GROUPS", help="run these groups again, on fresh inputs")
+    parser.add_argument("--inputs", type=int, default=1000, help="of --check (default: %(default)s)")
+    parser.add_argument("--inspect", type=Path, metavar="GROUPS", help="print one of these groups")
+    parser.add_argument("--id", help="of --inspect")
     args = parser.parse_args()
+    if args.inspect or args.check:
+        try:
+            sys.exit(inspect(args.inspect, args.id) if args.inspect else check(args.check, args.inputs, args.workers))
+        except (ValueError, RuntimeError, Rejected) as e:
+            sys.exit(f"ir.py: {e}")
+    if not (args.source and args.out):
+        parser.error("give --source and --out, or --check, or --inspect")
     settings = args.levels.split(","), args.losers, args.loser, args.seed
     if unknown := set(settings[0]) - set(LEVELS):
         parser.error(f"--levels: {', '.join(unknown)} unknown; known are {', '.join(sorted(LEVELS))}")
@@ -242,7 +334,7 @@ def main():
     began = time.monotonic()
     try:
         print(f"{clang()[1]}; {sandbox.probe()}", flush=True)
-        rows = read_sources(args.source)
+        rows = read_sources(*args.source)
         done = read_finished(args.out, {row["id"] for row in rows})
     except (ValueError, RuntimeError) as e:
         sys.exit(f"ir.py: {e}")

@@ -49,6 +49,44 @@ ARRAY = """_Bool f(unsigned n) {
 }
 """
 ABS = "long f(unsigned x, int y) {\n    return (long)x + (y < 0 ? -(long)y : y);\n}\n"
+TEXT = "#include <string.h>\nvoid reverse(char *s) {\n    int n = strlen(s);\n    for (int i = 0; i < n / 2; i++) {\n        char t = s[i];\n" \
+       "        s[i] = s[n - 1 - i];\n        s[n - 1 - i] = t;\n    }\n}\n"
+BUFFERS = "typedef unsigned char byte;\nint weigh(const byte *a, int n, short *b) {\n    int s = 0;\n    for (int i = 0; i < n; i++) {\n" \
+          "        s += a[i] * 3;\n        b[i] -= s % 7;\n    }\n    return s;\n}\n"
+FLOAT = "double dot(const double *a, const float *b, int n, float scale) {\n    double s = 0.5;\n    for (int i = 0; i < n; i++) s += a[i] * b[i] * scale;\n" \
+        "    return s > 100 ? 100 : s;\n}\n"
+FIND = "const char *find(const char *s, char c) { while (*s && *s != c) s++; return *s ? s : 0; }\n"
+ENUM = "enum kind { A, B = 5, C };\ntypedef enum kind Kind;\nint step(Kind k, int x) { switch (k) { case A: return x % 100 + 1; case B: return x / 7; default: return 3; } }\n"
+WORDS = """#include <ctype.h>
+#include <stdio.h>
+int main(void) {
+    int c, words = 0, in = 0, lines = 0;
+    while ((c = getchar()) != EOF) {
+        if (c == '\\n') lines++;
+        if (isspace(c)) in = 0;
+        else if (!in) { in = 1; words++; }
+    }
+    printf("%d %d\\n", lines, words);
+    return words > 3;
+}
+"""
+SORT = """#include <stdio.h>
+#include <stdlib.h>
+static int order(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
+int calls;
+int main(void) {
+    int n, *a;
+    if (scanf("%d", &n) != 1 || n < 0 || n > 50) return 1;
+    a = malloc(sizeof(int) * (n + 1));
+    while (calls < n && scanf("%d", &a[calls]) == 1) a[calls++] %= 1000;
+    qsort(a, calls, sizeof *a, order);
+    for (int i = 0; i < calls; i++) fprintf(stdout, "%d ", a[i]);
+    puts("");
+    free(a);
+    return 0;
+}
+"""
+POINTERS = {"text": TEXT, "buffers": BUFFERS, "float": FLOAT, "find": FIND, "enum": ENUM, "words": WORDS, "sort": SORT}
 SOURCES = {"loop": LOOP, "digits": DIGITS, "switch": SWITCH, "array": ARRAY, "abs": ABS}
 
 
@@ -58,7 +96,7 @@ def build(id, source, levels=("O3", "Oz"), losers=2, mode="verified", seed=0):
 
 def outcomes(source, texts, seed="fresh"):
     """[differs, crashed, endless, unstable] of each text against the source."""
-    return ir.compare(ir.winners(source, [ir.ORACLE])[ir.ORACLE], texts, source, random.Random(seed))
+    return ir.compare(source, texts, random.Random(seed))
 
 
 def assembles(texts):
@@ -107,8 +145,8 @@ def test_canonical_sees_through_names_only():
 
 @pytest.fixture(scope="module")
 def groups():
-    made = {id: build(id, source) for id, source in SOURCES.items()}
-    assert {id: reason for id, (_, reason, _) in made.items()} == dict.fromkeys(SOURCES, "")
+    made = {id: build(id, source) for id, source in {**SOURCES, **POINTERS}.items()}
+    assert {id: reason for id, (_, reason, _) in made.items()} == dict.fromkeys(made, "")
     return {id: group for id, (group, _, _) in made.items()}
 
 
@@ -205,6 +243,96 @@ def test_crashing_and_endless_texts_are_told_apart():
     assert unwritten == [0, 0, 0, inputs] and invalid is None and right == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("source, decides, wrong", [
+    # what the source does where it is undefined does not decide: an input that reaches behind a buffer, what malloc left, no value
+    ("int f(int *a, int n) { int s = 0; for (int i = 0; i < n + 20; i++) s += a[i]; return s; }", True,
+     "define i32 @f(ptr %a, i32 %n) {\n  ret i32 3\n}\n"),
+    ("void f(short *a, int n) { for (int i = 0; i < n + 20; i++) a[i] = i; }", True, "define void @f(ptr %a, i32 %n) {\n  ret void\n}\n"),
+    ("#include <stdlib.h>\nint f(int *a) { int *p = malloc(8), x = p[1] & 0; x += a[0] < 99 ? 7 : p[1]; free(p); return x; }", True,
+     "define i32 @f(ptr %a) {\n  ret i32 8\n}\n"),
+    ("int f(int *a, int n) { return a[n + 32]; }", False, ""),
+    ("#include <stdio.h>\nint main(void) { int x; scanf(\"%d\", &x); printf(\"%d\", x); return 0; }", True, "define i32 @main() {\n  ret i32 0\n}\n"),
+    ("#include <stdio.h>\nint main(void) { for (;;) puts(\"x\"); }", False, ""),
+    ("#include <stdio.h>\nint main(void) { char b[70000]; for (int i = 0; i < 1100; i++) printf(\"%65d\", i); return b[0] & 0; }", False, ""),
+    ("float f(float x) { return x > 0 ? 0 / (x - x) : x; }", True, "define float @f(float %x) {\n  ret float %x\n}\n"),
+])
+def test_undefined_behaviour_of_memory_and_programs_does_not_decide(source, decides, wrong):
+    if not decides:
+        with pytest.raises(ir.Rejected, match="hardly ever defined and ending"):
+            outcomes(source, [])
+        return
+    inputs, (self, other) = outcomes(source, [ir.winners(source, ["O1"])["O1"], wrong])
+    assert ir.MIN_INPUTS <= inputs and self == [0, 0, 0, 0] and other[0] > 0
+
+
+def test_what_mutants_do_to_memory_and_streams_is_seen():
+    def told(source, was, now):
+        text = ir.winners(source, ["Oz"])["Oz"]
+        assert was in text, text
+        inputs, (outcome,) = outcomes(source, [text.replace(was, now)])
+        return [inputs, *outcome]
+    inputs, differs, crashed, *_ = told("void f(int *a, int n) { for (int i = 0; i < n; i++) a[i] = i; }", "getelementptr inbounds i32, ptr %a", "getelementptr inbounds i32, ptr null")
+    assert crashed > inputs / 2
+    inputs, differs, crashed, *_ = told("void f(int *a, int n) { a[0] = n; }", "store i32 %n, ptr %a", "%p = getelementptr i32, ptr %a, i64 40\n  store i32 %n, ptr %p")
+    assert crashed == inputs                                   # written behind a buffer
+    inputs, differs, *_ = told("#include <stdio.h>\nint main(void) { puts(\"a\"); return 0; }", "ret i32 0", "ret i32 1")
+    assert differs == inputs                                   # the same text, another exit code
+    inputs, _, crashed, *_ = told("#include <stdio.h>\nint main(void) { int c; while ((c = getchar()) != -1) putchar(c + 1); return 0; }",
+                                    "icmp eq i32 %call, -1", "icmp eq i32 %call, -2")
+    assert crashed > 0                                         # it prints for ever: too much
+
+
+def test_a_table_of_sltrans_is_joined_on_the_source(tmp_path):
+    texts = ir.winners(LOOP, ["O3", "Oz"])
+    broken = ir.winners(ABS, ["O3", "Oz"])
+    raw = dict(zip(["O3", "Oz"], ir.compiled(DIGITS, ["O3", "Oz"])))                   # with all that clang prints
+    tables = {"Perf_Optimized": [(LOOP, texts["O3"]), (DIGITS, raw["O3"]), (ABS, broken["O3"].replace("add", "sub"))],
+              "Size_Optimized": [(DIGITS, raw["Oz"]), (LOOP, texts["Oz"]), (ABS, broken["Oz"]), (SWITCH, ir.winners(SWITCH, ["Oz"])["Oz"])]}
+    files = [tmp_path / f"{name}.jsonl" for name in tables]
+    for file, rows in zip(files, tables.values()):
+        file.write_text("".join(json.dumps({"Source_Code": source, "IR_Original": text}) + "\n" for source, text in rows))
+    done = command("--source", *files, "--out", tmp_path / "g.jsonl")
+    assert "SLTrans: 4 sources, 3 of them in every table" in done.stdout and "4 sources read, 3 groups" in done.stdout, done
+    assert "rejected, winners disagree: 1" in done.stdout
+    rows = {row["source"]: row for row in map(json.loads, open(tmp_path / "g.jsonl"))}
+    assert rows[LOOP]["winners"] == list(texts.values()) and rows[LOOP]["meta"]["levels"] == list(tables)
+    assert rows[DIGITS]["winners"] == list(map(ir.normalise, raw.values()))
+    assert rows[SWITCH]["meta"]["levels"][0] == "Size_Optimized" and len(rows[SWITCH]["winners"]) == 2     # topped up
+    files[0].write_text('{"Source_Code": "x"}\n')
+    done = command("--source", files[0], "--out", tmp_path / "h.jsonl")
+    assert f'{files[0]}:1: "IR_Original" is missing' in done.stderr and "Traceback" not in done.stderr
+    parquet = tmp_path / "t.parquet"
+    parquet.write_bytes(b"PAR1")
+    done = command("--source", parquet, "--out", tmp_path / "h.jsonl")
+    assert done.returncode == 1 and str(parquet) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_check_and_inspect(groups, tmp_path):
+    rows = [groups[id] for id in ("loop", "float", "words")]
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = command("--check", good, "--inputs", 200)
+    assert done.returncode == 0 and "disagree with their source: 0 \nlosers that agree with it: 0 \n3 groups, 600 inputs" in done.stdout, done
+    swapped = {**rows[0], "winners": [rows[0]["losers"][0], rows[0]["winners"][1]], "losers": rows[0]["winners"][:1]}
+    bad.write_text(json.dumps(swapped) + "\n")
+    done = command("--check", bad)
+    assert done.returncode == 1 and "their source: 1 loop O3\nlosers that agree with it: 1 loop 1\n" in done.stdout
+    shown = command("--inspect", good, "--id", "loop").stdout
+    loser = rows[0]["meta"]["losers"][0]
+    assert LOOP in shown and f"- {'  ' + loser['was']}" in shown and f"=== loser 1: {loser['operator']} in {loser['level']}" in shown
+    assert 'no row has "id" \'none\'' in command("--inspect", good, "--id", "none").stderr
+
+
+def test_fresh_inputs_are_none_of_those_that_built():
+    for source in (LOOP, BUFFERS, WORDS):
+        called = ir.entry(*ir.compiled(source, [ir.ORACLE]))
+        built = ir.input_pool(called, source, random.Random(0), ir.POOL)
+        again = ir.input_pool(called, source, random.Random(0), ir.POOL)
+        assert built == again and len(set(built)) == len(built) > 100
+    with pytest.raises(ir.Rejected, match="0 inputs"):
+        ir.compare(source, [], random.Random(0), others=built)
+
+
 def test_drop_mode():
     source = "unsigned f(int x, unsigned char y) {\n    return (x < 0 ? -x : x) + y;\n}\n"
     group, reason, stats = build("abs", source, mode="drop")
@@ -224,13 +352,17 @@ def test_too_few_winners_are_topped_up():
 
 
 BAD = {
-    "return type double": "double f(double x) { return x; }", "parameter type int *": "int f(int n, int *p) { return *p + n; }",
-    "parameter type int [3]": "int f(int p[3]) { return p[0]; }", "parameter type struct P": "struct P { int x, y; }; int f(struct P p) { return p.x; }",
-    "return type void": "void f(int a) { }", "whole program, it defines main": "int main(void) { return 0; }",
+    "return type struct P": "struct P { int x, y; }; struct P f(int x) { struct P p = {x, x}; return p; }", "parameter type int **": "int f(int n, int **p) { return **p + n; }",
+    "parameter type struct P *": "struct P { int x, y; }; int f(struct P *p) { return p->x; }",
+    "parameter type struct P": "struct P { int x, y; }; int f(int a, struct P p) { return p.x; }", "parameter type long double": "int f(long double x) { return x > 0; }",
+    "parameter type function *": "int f(int (*g)(int)) { return g(3); }", "parameter type void *": "int f(void *p) { return !p; }", "parameter type void": "int f(int n, ...) { return n; }",
+    "nothing to compare": "void f(int a) { }",
+    "calls fopen": "#include <stdio.h>\nint main(void) { FILE *f = fopen(\"/etc/passwd\", \"r\"); return !f; }",
+    "calls system": "#include <stdlib.h>\nint main(void) { return system(\"true\"); }",
     "no clear entry: f, g": "int f(int a) { return a; } int g(int a) { return -a; }", "no function": "int x;",
     "does not compile: source.c:1:26: error": "int f(int a) { return a +; }", "calls rand": "#include <stdlib.h>\nint f(int a) { return rand() + a; }",
     "global variable n": "int n; int f(int a) { return n += a; }", "inline asm": 'int f(int a) { __asm__("nop"); return a; }',
-    "hardly ever defined and ending": "int f(int a) { volatile int x = 1; while (x) ; return a; }", "not UTF-8": "int f(int a) { return a; } // \udcff", "no mutant": "int f(int a) { return a; } // " + "9" * 5000,
+    "hardly ever defined and ending": "int f(int a) { volatile int x = 1; while (x) ; return a; }", "not UTF-8": "int f(int a) { return a; } // \udcff", "no mutant behaves": "int f(int a) { return a; } // " + "9" * 5000,
     "over 64 KB": "// " + "x" * 70000, "does not compile": "#define A B B\n#define B C C\n" + "int f(int a) { return " + "(" * 5000 + "a;}",
 }
 
