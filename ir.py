@@ -161,12 +161,12 @@ def verified_losers(source, texts, count, rng) -> tuple[list[dict], list[dict], 
 
 def dropped_lines(texts, count, rng) -> tuple[list[dict], list[dict], int]:
     """The same for losers as in the paper's figure, less one line of a body: not run, only assembled."""
-    made = mutants(texts, [drop_line], count, rng)
+    made = mutants(texts, [drop_line], 4 * count, rng)
     with tempfile.TemporaryDirectory(prefix="oorl-ir-") as box:
         objects = assemble([loser["ir"] for loser in made], box, "echo *.o").stdout.decode()
     for k, loser in enumerate(made):
         loser["class"] = "unverified" if re.search(rf"\b(all|v{k})\.o\b", objects) else "does-not-assemble"
-    return made, made, 0
+    return sorted(made, key=lambda loser: loser["class"])[:count], made, 0  # the figure's do not assemble
 
 
 def fingerprint(row: dict, *settings) -> str:
