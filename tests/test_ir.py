@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -371,7 +372,7 @@ BAD = {
     "does not compile: source.c:1:26: error": "int f(int a) { return a +; }", "calls rand": "#include <stdlib.h>\nint f(int a) { return rand() + a; }",
     "global variable n": "int n; int f(int a) { return n += a; }", "inline asm": 'int f(int a) { __asm__("nop"); return a; }',
     "hardly ever defined and ending": "int f(int a) { volatile int x = 1; while (x) ; return a; }", "not UTF-8": "int f(int a) { return a; } // \udcff", "no mutant behaves": "int f(int a) { return a; } // " + "9" * 5000,
-    "over 64 KB": "// " + "x" * 70000, "does not compile": "#define A B B\n#define B C C\n" + "int f(int a) { return " + "(" * 5000 + "a;}",
+    "over 64 KB": "// " + "x" * 10_000_000, "does not compile": "#define A B B\n#define B C C\n" + "int f(int a) { return " + "(" * 5000 + "a;}",
 }
 
 
@@ -402,6 +403,15 @@ def test_command_is_the_same_for_any_workers_order_and_interruption(tmp_path):
     two = command("--source", source, "--out", outs[1], "--workers", 3)
     assert "| 4/4 " in two.stderr.split("\r")[-1] and outs[1].read_bytes() == outs[0].read_bytes()
     assert two.stdout.split("\n")[2:] == one.stdout.split("\n")[2:]
+
+    # killed at some moments: the same file in the end
+    killed = tmp_path / "killed.jsonl"
+    for delay_s in (0.4, 0.8, 1.1, 1.4):
+        run = subprocess.Popen([sys.executable, str(ROOT / "ir.py"), "--source", str(source), "--out", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delay_s)
+        run.kill()
+        run.wait()
+    assert command("--source", source, "--out", killed).returncode == 0 and killed.read_bytes() == outs[0].read_bytes()
 
     # a finished file is kept and completed; other settings are not taken for the same
     outs[2].write_text("".join(outs[0].read_text().splitlines(keepends=True)[1:3]))
