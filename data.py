@@ -43,6 +43,17 @@ def read_jsonl(path, required: dict[str, type]) -> list[tuple[int, dict]]:
     return rows
 
 
+def read_table(path) -> list[tuple[int, dict]]:
+    """Rows of a JSONL or parquet file with their numbers. Raises ValueError."""
+    if Path(path).suffix != ".parquet":
+        return read_jsonl(path, {})
+    try:
+        from pyarrow import parquet              # not among our requirements
+        return list(enumerate(parquet.read_table(path).to_pylist(), 1))
+    except (ImportError, OSError, ValueError) as e:
+        raise ValueError(f"{path}: {e}; pip install pyarrow to read parquet, or export it as JSONL") from None
+
+
 def require(where, row, required):
     for field, kind in required.items():
         if field not in row:

@@ -37,11 +37,8 @@ class Parameter:
 class Entry:
     name: str
     returns: str  # in C
-    parameters: list[Parameter]  # of a whole program: none
-
-    @property
-    def program(self):
-        return self.name == "main"
+    parameters: list[Parameter]
+    program: bool = False
 
 
 def entry(oracle: str) -> Entry:
@@ -62,7 +59,7 @@ def entry(oracle: str) -> Entry:
         if found:
             raise Rejected(f"{what} {found[0]}")
     if program:
-        return Entry("main", "int", [])
+        return Entry("main", "int", [], program=True)
     nodes = dict(re.findall(r"^(!\d+) = (?:distinct )?(.*)$", oracle, re.M))
     head = heads[entries[0]]
     types = re.search(r"types: (!\d+)", nodes[re.search(r"type: (!\d+)", nodes[head[4]])[1]])[1]

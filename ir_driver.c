@@ -144,7 +144,8 @@ int main(void)
     for (int k = 1; k < sizeof table / sizeof *table; k++) {
         int count[4] = {0}, status = 0;  /* differs, crashed, endless, unstable */
         if (!table[k]) { dprintf(1, "absent\n"); continue; }
-        if (!fork()) {  /* a mutant may write where it should not */
+        if (!fork()) {  /* a mutant may write where it should not, even over this loop's counter */
+            setrlimit(RLIMIT_CPU, &(struct rlimit){2, 2});
             for (int i = 0; i < inputs && count[ENDLESS] < 8; i++) {
                 long long value = 0;
                 int how = call(k, deciding[i], 1000000, &value);

@@ -25,7 +25,7 @@ LEVELS, ORACLE = list(FLAGS), "oracle"
 FLAGS[ORACLE] = "-O0 -g -fsanitize=undefined -fsanitize-trap=undefined"  # -g: tells the types of the parameters
 MAX_SOURCE_BYTES = 64 << 10
 COMPILER = sandbox.Limits(cpu_s=10, wall_s=60, memory_bytes=2 << 30, processes=32, stdout_bytes=4 << 20)
-PROGRAM = sandbox.Limits(cpu_s=10, wall_s=30, memory_bytes=512 << 20, processes=8)
+PROGRAM = sandbox.Limits(cpu_s=40, wall_s=120, memory_bytes=512 << 20, processes=8)
 DRIVER = Path(__file__).with_name("ir_driver.c")
 POOL, INPUTS, MIN_INPUTS = 768, 96, 8  # inputs offered, inputs that decide, and how few of them may
 

@@ -334,6 +334,25 @@ def test_fresh_inputs_are_none_of_those_that_built():
         ir.compare(source, [], random.Random(0), others=built)
 
 
+CORPUS = {row["id"]: row for row in ir.read_sources(ROOT / "toy" / "corpus")}
+SHIPPED = {row["id"]: row for row in map(json.loads, (ROOT / "toy" / "corpus_groups.jsonl").read_text().splitlines())}
+
+
+def test_the_corpus_is_whole_and_distinct():
+    assert len(CORPUS) >= 150 and len(SHIPPED) >= 0.8 * len(CORPUS) and SHIPPED.keys() <= CORPUS.keys()
+    assert all(row["source"] == CORPUS[id]["source"] and len(row["winners"]) >= 2 and len(row["losers"]) >= 2 for id, row in SHIPPED.items())
+    oz = [ir.canonical(row["winners"][1]).replace(f"@{id}", "@f") for id, row in SHIPPED.items()]
+    assert len(set(oz)) == len(oz)                             # no two sources are one function
+
+
+@pytest.mark.parametrize("id", random.Random(time.time() // 86400).sample(sorted(SHIPPED), 6))       # others each day
+def test_shipped_groups_hold_on_fresh_inputs_and_are_made_again(id):
+    decided, wrong, agreeing = ir.check_group(SHIPPED[id], 1000)
+    assert decided >= 200 and not wrong and not agreeing
+    if SHIPPED[id]["meta"]["clang"] == ir.clang()[1]:
+        assert ir.build_group(CORPUS[id], ["O3", "Oz"], 2, "verified", 0)[0] == SHIPPED[id]
+
+
 def test_drop_mode():
     source = "unsigned f(int x, unsigned char y) {\n    return (x < 0 ? -x : x) + y;\n}\n"
     group, reason, stats = build("abs", source, mode="drop")

@@ -39,10 +39,15 @@ def test_every_flag_is_in_the_table_with_its_default():
         assert embedded == (f"{value:g}" if isinstance(value, float) else str(value)), f.name
 
 
+ALGORITHM = ("train", "gepo", "groups", "rollout", "model", "data", "checkpoint")
+
+
 def test_line_budgets():
     lines = {p: len(p.read_text().splitlines()) for p in SOURCES}
     assert all(n <= 400 for n in lines.values()), lines
-    assert sum(lines.values()) <= 4000, sum(lines.values())
+    algorithm = {p: n for p, n in lines.items() if p.parent.name == "kernels" or p.stem in ALGORITHM}
+    assert sum(algorithm.values()) <= 2300, sum(algorithm.values())      # what an evening's reading of the paper's algorithm takes
+    assert sum(lines.values()) <= 4600, sum(lines.values())              # with the judge, the IR builder and the reports (dev/LOG.md)
 
 
 def test_no_forbidden_imports():

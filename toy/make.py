@@ -2,6 +2,7 @@
 
     problems.jsonl    training problems, right tests          heldout.jsonl   other programs (no shape in common)
     functions.jsonl   C functions, the source of ir_groups.jsonl (built by ir.py, losers verified by running them)
+    corpus/           210 C functions and programs written by hand, the source of corpus_groups.jsonl (-O3 and -Oz)
     model/            SentencePiece tokenizer and a converged warm start of about a million parameters, Qwen3 layout
 
 The warm start is converged on a corpus in which every target language has wrong habits at its own rate (RATES): the
@@ -173,8 +174,9 @@ def main():
         tokenizer = make_tokenizer(pairs(args.seed, ir_rows), directory)
         warm_start(pairs(args.seed, ir_rows), directory, tokenizer, args.steps, args.batch, args.lr, args.seed)
     if args.only in (None, "groups"):
-        subprocess.run([sys.executable, "ir.py", "--source", HERE / "functions.jsonl", "--out", HERE / "ir_groups.jsonl", "--levels", "O1,Oz",
-                        "--seed", str(args.seed)], check=True, cwd=HERE.parent)
+        for source, out, levels in (("functions.jsonl", "ir_groups.jsonl", "O1,Oz"), ("corpus", "corpus_groups.jsonl", "O3,Oz")):
+            subprocess.run([sys.executable, "ir.py", "--source", HERE / source, "--out", HERE / out, "--levels", levels,
+                            "--seed", str(args.seed)], check=True, cwd=HERE.parent)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,10 @@
+void reverse_string(char *text)
+{
+    char *end = text;
+    while (*end) end++;
+    while (text < end) {
+        char swap = *--end;
+        *end = *text;
+        *text++ = swap;
+    }
+}
