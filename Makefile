@@ -38,6 +38,7 @@ bench: .venv/ready
 	$(RUN) bench/head.py
 	$(RUN) bench/packing.py
 	$(RUN) bench/judge.py
+	$(RUN) bench/load.py
 
 # Everything in toy/ again from its seed: data, tokenizer, warm start (half an hour), IR groups.
 toy: .venv/ready

@@ -8,6 +8,7 @@ Every row is checked before any work starts; a bad one is named by file, line an
 imports no torch, so that the judge's workers start quickly. Left out: tokenizer training (toy/make.py does it).
 """
 import json
+import re
 from pathlib import Path
 
 from harness import MULTIPL_E, is_harness, is_multipl_e, normal
@@ -170,23 +171,74 @@ class Tokenizer:
         if self.vocab_size > config.get("vocab_size", self.vocab_size):
             raise ValueError(f"{directory}: the tokenizer has {self.vocab_size} ids, config.json only {config['vocab_size']}")
         self._bos, self.eos_ids = config.get("bos_token_id"), _eos_ids(directory)
-        turn = self._special("<|im_end|>")                   # Qwen3's other EOS ends a document, not an answer
-        self.end_id = turn if turn in self.eos_ids else min(self.eos_ids)
+        ends = [self._special(piece) for piece in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>")]
+        self.end_id = next((i for i in ends if i in self.eos_ids), min(self.eos_ids))    # Qwen3's other EOS ends a document, not an answer
+        self._parts, self._trims = _chat_parts(directory, self._special)
 
     def chat_prompt(self, text: str) -> list[int]:
-        """One user turn, ready for the answer: ChatML where the vocabulary has it (with the empty think block where
-        it knows <think>: Qwen3's non-thinking mode, the paper's), otherwise BOS, the plain text and a blank line."""
-        start, end = self._special("<|im_start|>"), self._special("<|im_end|>")
-        if start is None or end is None:
+        """One user turn, ready for the answer, as the checkpoint's own template writes it (Qwen3: with the empty think block,
+        its non-thinking mode, which is the paper's); without any, ChatML where the vocabulary has its tokens, otherwise BOS,
+        the plain text and a blank line. What the text spells never becomes a special token."""
+        if self._parts is None:
             return self.plain_prompt(text + "\n\n")
-        ids = [start, *self.encode("user\n" + text), end, *self.encode("\n"), start, *self.encode("assistant\n")]
-        if self._special("<think>") is not None:
-            ids += [self._special("<think>"), *self.encode("\n\n"), self._special("</think>"), *self.encode("\n\n")]
+        ids, words = [], ""
+        for part in [*self._parts, ""]:
+            special = self._bos if part == BOS else self._special(part) if part.startswith(("<", "[")) else None
+            if special is None and part:
+                words += "" if part == BOS else part.replace("{}", text.strip() if self._trims else text)
+                continue
+            ids += [*(self.encode(words) if words else []), *([special] if part else [])]
+            words = ""
         return ids
 
     def plain_prompt(self, text: str) -> list[int]:
         """Text to be continued as it is: BOS, if there is one, and the text."""
         return ([] if self._bos is None else [self._bos]) + self.encode(text)
+
+
+BOS = "<bos of config.json>"
+SHAPES = {  # what a template holds -> the parts of one user turn; parts that the vocabulary has as one piece become that
+    "<|im_start|>": ["<|im_start|>", "user\n{}", "<|im_end|>", "\n", "<|im_start|>", "assistant\n"],                 # Qwen
+    "<|start_header_id|>": [BOS, "<|start_header_id|>", "user", "<|end_header_id|>", "\n\n{}", "<|eot_id|>",
+                            "<|start_header_id|>", "assistant", "<|end_header_id|>", "\n\n"],                        # Llama 3
+    "<start_of_turn>": [BOS, "<start_of_turn>", "user\n{}", "<end_of_turn>", "\n", "<start_of_turn>", "model\n"],    # Gemma
+    "[INST]": [BOS, "[INST]", " {} ", "[/INST]"],                                                                    # Llama 2, Mistral
+    "### Instruction:": [BOS, "### Instruction:\n{}\n### Response:"],                                                # DeepSeek-Coder
+}
+
+
+def _chat_parts(directory: Path, special) -> tuple[list[str] | None, bool]:
+    """(parts of a prompt, whether the user's text is stripped) from the chat template's text. No template engine: it is
+    recognised by its markers, and its default system turn is read out of it. (None, False): a base model without one."""
+    template, path = "", directory / "chat_template.jinja"
+    if path.exists():
+        template = path.read_text()
+    elif (path := directory / "tokenizer_config.json").exists():
+        template = json.loads(path.read_text()).get("chat_template") or ""
+        if isinstance(template, list):                       # several, by name
+            template = next((one["template"] for one in template if one.get("name") == "default"), template[0]["template"])
+    chatml = special("<|im_start|>") is not None and special("<|im_end|>") is not None
+    mark = next((mark for mark in SHAPES if mark in template), "<|im_start|>" if chatml and not template else None)
+    if mark is None and template:
+        raise ValueError(f"{path}: its chat template is of no family known here (markers: {', '.join(SHAPES)}); "
+                         "remove it to prompt with plain text")
+    parts = list(SHAPES[mark]) if mark else None
+    if mark == "<|im_start|>":
+        if system := re.search(r"<\|im_start\|>system\\n(You are [^<{}']*)<\|im_end\|>", template):                   # Qwen2.5
+            parts = ["<|im_start|>", "system\n" + system[1], "<|im_end|>", "\n", *parts]
+        if special("<think>") is not None and ("<think>" in template or not template):
+            parts += ["<think>", "\n\n", "</think>", "\n\n"]
+    elif mark == "<|start_header_id|>" and "Cutting Knowledge Date" in template:     # Llama 3.1: its own default date, not today's
+        date = re.search(r'date_string = "(\d[^"]*)"', template)
+        parts[1:1] = ["<|start_header_id|>", "system", "<|end_header_id|>",
+                      f"\n\nCutting Knowledge Date: December 2023\nToday Date: {date[1] if date else '26 Jul 2024'}\n\n", "<|eot_id|>"]
+    elif mark == "[INST]" and not re.search(r"[\"'] \[/INST\]", template):          # Mistral from 0.3 on has no space there
+        parts[2] = " {}"
+    elif mark == "### Instruction:":
+        system, answer = (re.search(pattern, template) for pattern in (
+            r"['\"](You are an AI [^'\"]*)['\"]", r"### Response:(\\n)?['\"]\s*\}\}(\n\{% )?"))
+        parts[1] = (system[1].replace("\\n", "\n") if system else "") + parts[1] + "\n" * bool(answer and any(answer.groups()))
+    return parts, bool(re.search(r"\|\s*trim|\.strip\(\)", template)) and mark != "<|im_start|>"
 
 
 def _eos_ids(directory: Path) -> set[int]:

@@ -13,11 +13,12 @@ import functools
 import inspect
 import warnings
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
 
-from model import sdpa
+from model import sdpa, seen
 
 
 @dataclass
@@ -50,24 +51,29 @@ def _pack(groups, device):
 # A packed row is 1 + k attention problems a group: the prompt over itself, each response over the prompt and itself. No
 # mask over the whole row: it would cost (P + sum R)^2 where sum R (P + R) is needed (bench/packing.py).
 
-def _attend_each(groups, device):
+def _attend_each(groups, device, config):
     """One SDPA call a sequence: any device and dtype."""
     sizes = [[len(group.prompt), *map(len, group.responses)] for group in groups]
-    masks = [[torch.ones(r, p + r, dtype=torch.bool, device=device).tril(p) for r in rs] for p, *rs in sizes]
+
+    @functools.cache
+    def masks(window):                                       # of the prompt (None: plainly causal) and of each response
+        at = torch.arange(max(map(sum, sizes)), device=device)
+        return [(seen(at[:p], at[:p], window) if 0 < window < p else None, [seen(at[p:p + r], at[:p + r], window) for r in rs])
+                for p, *rs in sizes]
 
     def attend(layer, q, k, v):                              # q [T, H, E]
         q, k, v = (iter(x.split(sum(sizes, []))) for x in (q, k, v))
         out = []
-        for of in masks:
+        for first, of in masks(config.window(layer)):
             prompt_k, prompt_v = next(k), next(v)
-            out.append(sdpa(next(q)[None], prompt_k[None], prompt_v[None], is_causal=True)[0])
+            out.append(sdpa(next(q)[None], prompt_k[None], prompt_v[None], attn_mask=first, is_causal=first is None)[0])
             out += [sdpa(next(q)[None], torch.cat([prompt_k, next(k)])[None], torch.cat([prompt_v, next(v)])[None], attn_mask=mask)[0]
                     for mask in of]
         return torch.cat(out)
     return attend
 
 
-def _attend_varlen(groups, device):
+def _attend_varlen(groups, device, config):
     """All sequences in one FlashAttention call: CUDA, float16 and bfloat16. Keys and values are gathered by index."""
     keys, q_sizes, k_sizes, start = [], [], [], 0
     for group in groups:
@@ -83,18 +89,20 @@ def _attend_varlen(groups, device):
     ends = [torch.tensor([0, *sizes]).cumsum(0).to(device, torch.int32) for sizes in (q_sizes, k_sizes)]
 
     def attend(layer, q, k, v):
-        return varlen_attn(q, k[keys], v[keys], *ends, max(q_sizes), max(k_sizes), window_size=(-1, 0),
+        return varlen_attn(q, k[keys], v[keys], *ends, max(q_sizes), max(k_sizes), window_size=((config.window(layer) or 0) - 1, 0),
                            enable_gqa=q.shape[1] != k.shape[1])
     return attend
 
 
 @functools.cache
-def _varlen_is_right(device, dtype):
+def _varlen_is_right(device, dtype, window=0):
     """varlen_attn does not say how it aligns queries with longer keys, and a packed group needs bottom-right: ask it."""
     group, g = Group(torch.zeros(3), [torch.zeros(2), torch.zeros(5)]), torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(10, heads, 64, generator=g).to(device, dtype) for heads in (4, 2, 2))
+    config = SimpleNamespace(window=lambda layer: window)
     known = (device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 0)) and {"window_size", "enable_gqa"} <= inspect.signature(varlen_attn).parameters.keys()
-    if known and torch.allclose(_attend_varlen([group], device)(0, q, k, v), _attend_each([group], device)(0, q, k, v), atol=0.03):
+    if known and torch.allclose(_attend_varlen([group], device, config)(0, q, k, v),
+                               _attend_each([group], device, config)(0, q, k, v), atol=0.03):
         return True
     warnings.warn(f"varlen_attn of torch {torch.__version__} does not fit packed groups; one SDPA call a response instead")
     return False
@@ -109,9 +117,10 @@ def token_logprobs(model, groups, temperature=1.0, entropies=None):
     if not groups:
         return []
     device, dtype = model.device, model.lm_head.weight.dtype
-    varlen = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and _varlen_is_right(device, dtype)
+    varlen = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and all(
+        _varlen_is_right(device, dtype, window) for window in {0, *({3} if model.config.windows else ())})  # bites in the trial
     tokens, positions, rows, targets = _pack(groups, device)
-    logps = model(tokens, positions, (_attend_varlen if varlen else _attend_each)(groups, device), rows, targets, temperature,
+    logps = model(tokens, positions, (_attend_varlen if varlen else _attend_each)(groups, device, model.config), rows, targets, temperature,
                   entropy=entropies is not None)
     if entropies is not None:
         logps, entropy = logps

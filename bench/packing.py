@@ -50,7 +50,7 @@ def make(case, dtype):
 def packed(model, groups, attend=None):
     if attend:
         tokens, positions, rows, targets = _pack(groups, model.device)
-        return model(tokens, positions, attend(groups, model.device), rows, targets)
+        return model(tokens, positions, attend(groups, model.device, model.config), rows, targets)
     return torch.cat(sum(token_logprobs(model, groups), []))
 
 
@@ -60,7 +60,7 @@ def padded(model, groups):
     rows = [(torch.full((len(y),), i), len(p) - 1 + torch.arange(len(y))) for i, (p, y) in enumerate(sequences)]
     rows = tuple(torch.cat(of).to(model.device) for of in zip(*rows))                # (sequence, position) of every row
     targets = torch.cat([y for _, y in sequences]).to(model.device)
-    return model(tokens, torch.arange(tokens.shape[1], device=model.device).expand_as(tokens), causal, rows, targets)
+    return model(tokens, torch.arange(tokens.shape[1], device=model.device).expand_as(tokens), causal(model.config), rows, targets)
 
 
 def run(way, model, groups, upstream):

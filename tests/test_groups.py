@@ -1,5 +1,6 @@
 """One path from tokens to log-probs: packing, cutting, caching and the two-pass gradient change nothing."""
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -164,24 +165,32 @@ def test_empty_prompt_is_named(tiny):
 
 
 def varlen_by_hand(q, k, v, cu_q, cu_k, max_q, max_k, window_size, enable_gqa, top_left=False):
-    """What varlen_attn must compute: sequence by sequence, causal, aligned at the end of the keys."""
-    assert window_size == (-1, 0) and enable_gqa == (q.shape[1] != k.shape[1])
+    """What varlen_attn must compute: sequence by sequence, causal, aligned at the end of the keys, `left` keys back."""
+    left, right = window_size
+    assert right == 0 and enable_gqa == (q.shape[1] != k.shape[1])
     out = []
     for a, b, c, d in zip(cu_q, cu_q[1:], cu_k, cu_k[1:]):
         assert b - a <= max_q and d - c <= max_k
         mask = torch.ones(b - a, d - c, dtype=torch.bool, device=q.device).tril(0 if top_left else int((d - c) - (b - a)))
+        if left >= 0:
+            mask &= torch.ones_like(mask).triu(int((d - c) - (b - a)) - left)
         out.append(sdpa(q[None, a:b], k[None, c:d], v[None, c:d], attn_mask=mask)[0])
     return torch.cat(out)
 
 
-def test_one_varlen_call_is_a_call_a_sequence(some_groups, monkeypatch):
+def windowed(window):
+    return SimpleNamespace(window=lambda layer: window)
+
+
+@pytest.mark.parametrize("window", [0, 1, 3, 100])
+def test_one_varlen_call_is_a_call_a_sequence(window, some_groups, monkeypatch):
     """The sequences, gathered keys and lengths that FlashAttention gets on a GPU, given to the definition instead."""
     monkeypatch.setattr(groups_module, "varlen_attn", varlen_by_hand)
     g = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(sum(map(len, some_groups)), heads, 8, generator=g, requires_grad=True) for heads in (4, 2, 2))
     results = []
     for attend in (groups_module._attend_varlen, groups_module._attend_each):
-        out = attend(some_groups, torch.device("cpu"))(0, q, k, v)
+        out = attend(some_groups, torch.device("cpu"), windowed(window))(0, q, k, v)
         results.append([out, *torch.autograd.grad((out * torch.arange(8)).sum(), (q, k, v))])
     for a, b in zip(*results):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
@@ -193,21 +202,22 @@ def test_a_varlen_that_aligns_otherwise_is_not_used(top_left, monkeypatch):
                         varlen_by_hand(q, k, v, cu_q, cu_k, max_q, max_k, window_size, enable_gqa, top_left))
     ask = groups_module._varlen_is_right.__wrapped__                                 # past the cache
     with pytest.warns(UserWarning, match="does not fit packed groups") if top_left else nullcontext():
-        assert ask(torch.device("cpu"), torch.float32) is not top_left
+        assert all(ask(torch.device("cpu"), torch.float32, window) is not top_left for window in (0, 3))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlashAttention needs a GPU")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_varlen_on_the_gpu(dtype):
+@pytest.mark.parametrize("window", [0, 90])
+def test_varlen_on_the_gpu(dtype, window):
     g, device = torch.Generator().manual_seed(0), torch.device("cuda")
     zeros = lambda n: torch.zeros(n, dtype=torch.int64)
     groups = [Group(zeros(300), [zeros(200), zeros(1), zeros(77)]), Group(zeros(1), [zeros(130)]), Group(zeros(64), [zeros(64)] * 5)]
     q, k, v = (torch.randn(sum(map(len, groups)), heads, 128, generator=g).to(device, dtype).requires_grad_() for heads in (16, 8, 8))
     results = []
     for attend in (groups_module._attend_varlen, groups_module._attend_each):
-        out = attend(groups, device)(0, q, k, v)
+        out = attend(groups, device, windowed(window))(0, q, k, v)
         results.append([out, *torch.autograd.grad(out.float().square().sum(), (q, k, v))])
-    assert groups_module._varlen_is_right(device, dtype)
+    assert groups_module._varlen_is_right(device, dtype) and groups_module._varlen_is_right(device, dtype, 3)
     for a, b in zip(*results):
         torch.testing.assert_close(a, b, atol=0.03 * float(b.abs().max()), rtol=0)
 

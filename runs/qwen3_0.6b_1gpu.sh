@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The same losses on one GPU: Qwen3-0.6B in fp32 takes 0.6B x (4 weights + 4 gradient + 8 AdamW + 4 reference) = 12 GB and the activations of --token-budget.
+#   bash runs/qwen3_0.6b_1gpu.sh MODEL_DIR problems.jsonl ir_groups.jsonl OUT
+set -e
+cd "$(dirname "$0")/.."
+flags=(
+    --model "$1"                 # Qwen/Qwen3-0.6B
+    --problems "$2"
+    --ir-groups "$3"
+    --out "$4"
+    --rollout-batch 64           # a small model needs a steadier gradient than 8 samples give, and a higher rate than 8B does
+    --lr 2e-6
+    --max-length 2048            # shorter programs: the paper's 8,192 fit too, slower
+    --max-new-tokens 1024
+    --token-budget 8192
+)
+python train.py "${flags[@]}"    # all else: the paper's values, which are the defaults
