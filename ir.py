@@ -346,7 +346,7 @@ def main():
                 log.flush()
         except (sandbox.SandboxError, KeyboardInterrupt) as e:
             pool.shutdown(cancel_futures=True)
-            sys.exit(f"ir.py: stopped ({e or 'Ctrl-C'}); what is done stands in {partial}: run this again to go on")
+            sys.exit(f"ir.py: stopped ({str(e) or 'Ctrl-C'}); what is done stands in {partial}: run this again to go on")
     results = [(row["id"], *done[key]) for key, row in zip(keys, rows)]
     finished.write_text("".join(json.dumps(group) + "\n" for _, group, *_ in results if group))
     os.replace(finished, args.out)

@@ -287,8 +287,7 @@ TIED = ["/usr/bin/setpriv", "--pdeathsig=KILL"]  # dies with the thread that sta
 
 
 def namespace() -> list[str]:
-    """Makes a process 1 of a namespace, where that is allowed: when it dies, the kernel kills its boxes, even one that
-    bwrap is still building and that would not notice."""
+    """Makes a process 1 of a namespace, where it may: when it dies, the kernel kills its boxes, half-built ones too."""
     own_user = ["--user", "--map-current-user"] if os.geteuid() else []
     inside = ["/usr/bin/unshare", *own_user, "--pid", "--fork", "--kill-child", "--mount-proc"]
     return [] if subprocess.run([*TIED, *inside, *TIED, "/usr/bin/true"], capture_output=True).returncode else inside
