@@ -31,6 +31,7 @@ import sandbox
 from ir_drive import Rejected, entry, input_pool
 from ir_run import (LEVELS, MAX_SOURCE_BYTES, MIN_INPUTS, ORACLE, POOL, assemble, canonical, clang, compare,  # noqa: F401
                     compiled, normalise, winners)
+from reward import namespace
 
 MUTANTS = 12    # tried for a group, in one run
 RARE = 1 / 16   # a mutant that differs on a smaller share of the inputs is second choice
@@ -324,7 +325,9 @@ def main():
         parser.error(f"--levels: {', '.join(unknown)} unknown; known are {', '.join(sorted(LEVELS))}")
     if args.losers < 1 or args.workers < 1:
         parser.error("--losers and --workers must be at least 1")
-    began = time.monotonic()
+    began, around = time.monotonic(), namespace()
+    if around and "OORL_NAMESPACE" not in os.environ:  # begin again as process 1 of one: killed, it leaves no box behind
+        os.execve(around[0], [*around, sys.executable, *sys.argv], {**os.environ, "OORL_NAMESPACE": "1"})
     try:
         print(f"{clang()[1]}; {sandbox.probe()}", flush=True)
         rows = read_sources(*args.source)
@@ -343,7 +346,7 @@ def main():
                 log.flush()
         except (sandbox.SandboxError, KeyboardInterrupt) as e:
             pool.shutdown(cancel_futures=True)
-            sys.exit(f"ir.py: stopped ({e or 'Ctrl-C'}); what is done stands in {partial}: run this again to go on")
+            sys.exit(f"ir.py: stopped ({str(e) or 'Ctrl-C'}); what is done stands in {partial}: run this again to go on")
     results = [(row["id"], *done[key]) for key, row in zip(keys, rows)]
     finished.write_text("".join(json.dumps(group) + "\n" for _, group, *_ in results if group))
     os.replace(finished, args.out)

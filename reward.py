@@ -186,7 +186,7 @@ class JudgePool:
         os.chmod(self._folder.name, 0o711)  # slot uids pass through; the boxes in it are 0700
         self._futures, self._processes = {}, {}  # by digest; by thread
         self._lock, self._turnstile, self._permits = threading.Lock(), threading.Lock(), threading.Semaphore(workers)
-        self._command = [*_namespace(), sys.executable, __file__, "--worker"]
+        self._command = [*TIED, *namespace(), sys.executable, __file__, "--worker"]
         self._threads = ThreadPoolExecutor(workers)
 
     def submit(self, problem: dict, completion: str, form: str = "chat") -> "Future[Verdict]":
@@ -283,13 +283,14 @@ def _digest(value) -> str:
     return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()
 
 
-def _namespace() -> list[str]:
-    """Makes a worker process 1 of a namespace, where that is allowed: when it dies, with the thread that started it or
-    alone, the kernel kills its boxes, even one that bwrap is still building and that would not notice."""
-    tied = ["/usr/bin/setpriv", "--pdeathsig=KILL"]
+TIED = ["/usr/bin/setpriv", "--pdeathsig=KILL"]  # dies with the thread that started it
+
+
+def namespace() -> list[str]:
+    """Makes a process 1 of a namespace, where it may: when it dies, the kernel kills its boxes, half-built ones too."""
     own_user = ["--user", "--map-current-user"] if os.geteuid() else []
-    inside = [*tied, "/usr/bin/unshare", *own_user, "--pid", "--fork", "--kill-child", "--mount-proc"]
-    return tied if subprocess.run([*inside, "/usr/bin/true"], capture_output=True).returncode else inside
+    inside = ["/usr/bin/unshare", *own_user, "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return [] if subprocess.run([*TIED, *inside, *TIED, "/usr/bin/true"], capture_output=True).returncode else inside
 
 
 def _work() -> None:

@@ -106,7 +106,7 @@ def run(command: list[str], box: str | Path, limits: Limits, stdin: bytes = b"",
     """Run `command` in the host folder `box`, which it sees as its working directory /w (read-only by default).
 
     Thread-safe. Returns when no process of the box is left. Makes this process a subreaper (prctl(2)); if it is killed,
-    its boxes die, save one that bwrap is still building (see reward._namespace), and the next judge removes their
+    its boxes die, save one that bwrap is still building (see reward.namespace), and the next judge removes their
     cgroups. As root, gives the folder to the slot's uid, for which its parents must be passable: tempfile.mkdtemp() is.
     Raises SandboxError when the box cannot be had, or when an absolute path in command[0] does not exist.
     """

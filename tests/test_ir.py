@@ -13,6 +13,8 @@ import pytest
 import ir
 import sandbox
 from conftest import ROOT
+from test_reward import processes_of_slots
+from test_sandbox import gone
 
 try:
     ir.clang()
@@ -430,6 +432,7 @@ def test_command_is_the_same_for_any_workers_order_and_interruption(tmp_path):
         time.sleep(delay_s)
         run.kill()
         run.wait()
+        assert gone(str(tmp_path)) and not processes_of_slots()
     assert command("--source", source, "--out", killed).returncode == 0 and killed.read_bytes() == outs[0].read_bytes()
 
     # a finished file is kept and completed; other settings are not taken for the same

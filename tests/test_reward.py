@@ -251,8 +251,9 @@ def own_tmp(monkeypatch):
 
 
 def processes_of_slots():
-    """As root; an ordinary user's boxes have no uid of their own."""
-    return [path for path in Path("/proc").glob("[0-9]*") if path.exists() and path.stat().st_uid in sandbox.SLOT_UIDS]
+    """As root; an ordinary user's boxes have no uid of their own. Zombies, which have no command line, are dead."""
+    return [path for path in Path("/proc").glob("[0-9]*") if (path / "cmdline").exists() and path.stat().st_uid in sandbox.SLOT_UIDS
+            and (path / "cmdline").read_bytes()]
 
 
 # Prints all that it can open outside /usr (the host's own, see below), and ends with 3 where what is wanted stands.
