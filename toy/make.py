@@ -133,7 +133,7 @@ def warm_start(corpus, directory, tokenizer, steps, batch, lr, seed):
                          num_attention_heads=4, num_key_value_heads=2, head_dim=32, tie_word_embeddings=True)
     config.raw = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu", "eos_token_id": tokenizer.end_id,
                   "bos_token_id": None, "attention_bias": False, "max_position_embeddings": 2048,
-                  **{k: v for k, v in vars(config).items() if k not in ("raw", "model_type")}}
+                  **{k: v for k, v in vars(config).items() if k not in ("raw", "model_type", "rope", "windows", "mlp_bias")}}
     model = Transformer(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     print(f"warm start: {sum(p.numel() for p in model.parameters()):,} parameters, {steps} steps of {batch} pairs")
