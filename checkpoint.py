@@ -1,21 +1,30 @@
 """A run's folder on disk: rows appended whole, checkpoints that appear at once or not at all.
 
     DIR/config.json      the resolved flags               DIR/metrics.jsonl, samples.jsonl     one write a step
-    DIR/step-NNNNNN/     a model directory in Hugging Face layout (weights, config, tokenizer) + trainer.pt
+    DIR/step-NNNNNN/     a model directory in Hugging Face layout (float32 weights, config, tokenizer)
+        optimizer/       AdamW's moments, as torch.distributed.checkpoint writes them: any number of ranks reads them
+        trainer.json     step, config, and the SHA-256 of every other file
 
-A checkpoint is written under another name and renamed, so a kill at any moment leaves the previous one. Data order and
-sampling seeds are functions of the step, so weights, optimizer and step are the whole state. Left out: sharded state.
+A checkpoint is written under another name and renamed, so a kill or a full disk at any moment leaves the previous one. One
+that is not what its trainer.json says is set aside at the next start. Data order and sampling are functions of the step and
+the seed, so weights, optimizer and step are the whole state. All ranks call; the folder must be one that all of them see.
 """
 import fcntl
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
+import parallel
 from model import save_model
 
 CARRIED = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -29,29 +38,84 @@ def write_atomically(path, text: str):
     os.replace(temporary, path)
 
 
-def open_run(run, config: dict, free) -> int:
-    """Makes the folder, or checks that it holds a run with the same config (keys in `free` aside). -> steps done."""
-    run, done = Path(run), saved(run)
+def open_run(run, config: dict, free, resume="auto"):
+    """Makes the folder, or checks that it holds a run with the same config (keys in `free` aside). -> (steps done, the
+    checkpoint to go on from or None). resume: "only" refuses a folder with nothing to continue, "force" goes on with other
+    settings. A damaged checkpoint is set aside and the one before it taken, which is printed."""
+    run = Path(run)
+    parallel.first(lambda: _claim(run, config, free, resume))
+    if not (run / "config.json").exists():
+        raise ValueError(f"{run} is not there on every node; --out must be on a file system that all nodes share")
+    found = 0
+    while done := parallel.first(lambda: saved(run)):        # the same list for all ranks, whatever rank 0 renames meanwhile
+        latest, found = done[-1], found + 1
+        if not (damage := _damage(latest)):
+            return int(latest.name.removeprefix("step-")), latest
+        if parallel.rank() == 0:
+            latest.rename(latest.with_suffix(".damaged"))
+            print(f"{latest} is damaged ({damage}) and set aside as {latest.with_suffix('.damaged').name}", flush=True)
+        parallel.gathered([])
+    if found:
+        raise ValueError(f"{run} has no whole checkpoint left; remove the folder to start again, or give another --out")
+    return 0, None
+
+
+def _claim(run, config, free, resume):
     path = run / "config.json"
     before = json.loads(path.read_text()) if path.exists() else {}
-    if not before and run.exists() and any(p.suffix != ".tmp" for p in run.iterdir()):
+    if not before and any(p.suffix != ".tmp" for p in run.iterdir()):
         raise ValueError(f"{run} is neither empty nor a run of train.py; give a folder of its own as --out")
     if before and "ir_groups" not in before:
         raise ValueError(f"{path} is not of a run of train.py; give a folder of its own as --out")
-    if before and (done or any(run.glob("*.jsonl"))):
+    if resume == "only" and not saved(run):
+        raise ValueError(f"{run} has no checkpoint to continue; start without --resume")
+    if before and (saved(run) or any(run.glob("*.jsonl"))):
         changed = [f"--{k.replace('_', '-')} was {before.get(k)!r}, is {v!r}" if k != "inputs" else "the files it reads have changed"
                    for k, v in config.items() if k not in free and before.get(k) != v]
-        if changed:
-            raise ValueError(f"{run} holds a run with other settings: {'; '.join(changed)}. Its rows would mean two things: "
-                             "continue it with its own settings, or give another --out")
-    run.mkdir(parents=True, exist_ok=True)
+        if changed and resume == "force":
+            print(f"continued with other settings: {'; '.join(changed)}", flush=True)
+        elif changed:
+            raise ValueError(f"{run} holds a run with other settings: {'; '.join(changed)}. Its rows would mean two things: continue "
+                             "it with its own settings, give another --out, or --resume force")
+    for half in run.glob("step-*.tmp"):
+        shutil.rmtree(half)                                  # of a run that was killed while it saved
     write_atomically(path, json.dumps(config, indent=2) + "\n")
-    return int(done[-1].name.removeprefix("step-")) if done else 0
+
+
+def _digests(folder) -> dict:
+    """{file: SHA-256} of all but trainer.json; the ranks share the reading."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "trainer.json")
+    mine = []
+    for path in files[parallel.rank()::parallel.world()]:
+        with open(path, "rb") as f:
+            mine.append((str(path.relative_to(folder)), hashlib.file_digest(f, "sha256").hexdigest()))
+    return dict(parallel.gathered(mine))
+
+
+def _damage(folder) -> str:
+    """What is wrong with a checkpoint; empty: nothing."""
+    is_now = _digests(folder)
+    try:
+        was = json.loads((folder / "trainer.json").read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        return f"trainer.json: {e}"
+    return ", ".join(name for name in sorted({*was, *is_now}) if was.get(name) != is_now.get(name))
+
+
+def load_optimizer(folder, model, optimizer):
+    """The moments of checkpoint `folder` into a fresh optimizer over the model's parameters, whatever the number of ranks."""
+    state = get_optimizer_state_dict(model, optimizer)       # zeros of the right shapes, this rank's rows
+    dcp.load(state, checkpoint_id=folder / "optimizer", process_group=parallel.patient(), no_dist=not parallel.sharded())
+    set_optimizer_state_dict(model, optimizer, optim_state_dict=state)
 
 
 @contextmanager
 def held(run):
-    """The run's folder, for this process alone; the kernel lets go of it when the process ends, however it ends."""
+    """The run's folder, made if need be, for this run alone; the kernel lets go of it when rank 0 ends, however it ends."""
+    if parallel.rank() > 0:
+        yield
+        return
+    Path(run).mkdir(parents=True, exist_ok=True)
     folder = os.open(run, os.O_RDONLY)
     try:
         try:
@@ -74,16 +138,22 @@ def fingerprint(files, value) -> str:
 
 def kept(path, make):
     """The object saved at `path`, made and saved (whole or not at all) when it is not there."""
-    if not path.exists():
-        torch.save(make(), path.with_suffix(".tmp"))
-        os.replace(path.with_suffix(".tmp"), path)
+    if not parallel.first(path.exists):
+        made = make()
+        if parallel.rank() == 0:
+            torch.save(made, path.with_suffix(".tmp"))
+            os.replace(path.with_suffix(".tmp"), path)
+        parallel.gathered([])
     return torch.load(path)
 
 
+NOT_JSON = (math.inf, -math.inf)
+
+
 def append_rows(path, rows):
-    """Appends JSON rows in one write, not piece by piece: a killed run leaves whole rows."""
+    """Appends JSON rows in one write, not piece by piece: a killed run leaves whole rows. NaN and infinity become null."""
     with open(path, "ab", buffering=0) as f:
-        f.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+        f.write("".join(json.dumps({k: None if v in NOT_JSON or v != v else v for k, v in row.items()}) + "\n" for row in rows).encode())
 
 
 def cut_rows(path, step):
@@ -97,21 +167,32 @@ def cut_rows(path, step):
 def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
     """Writes run/step-NNNNNN (step = optimiser steps done); the last `keep` stay. -> its path."""
     final = Path(run) / f"step-{step:06d}"
-    if final.exists():
+    if parallel.first(final.exists):
         return final
     temporary = final.with_name(final.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    save_model(model, temporary)
-    for name in CARRIED:
-        if (Path(tokenizer_from) / name).exists():
-            shutil.copy(Path(tokenizer_from) / name, temporary / name)
-    torch.save({"config": config, "optimizer": optimizer.state_dict()}, temporary / "trainer.pt")
-    os.replace(temporary, final)
-    for old in saved(run)[:-keep]:
-        shutil.rmtree(old.rename(old.with_name(old.name + ".tmp")))                  # never half a step-NNNNNN
+    try:
+        parallel.first(lambda: shutil.rmtree(temporary, ignore_errors=True))
+        save_model(model, temporary)
+        dcp.save(get_optimizer_state_dict(model, optimizer), checkpoint_id=temporary / "optimizer",
+                 process_group=parallel.patient(), no_dist=not parallel.sharded())
+        for name in CARRIED if parallel.rank() == 0 else ():
+            if (Path(tokenizer_from) / name).exists():
+                shutil.copy(Path(tokenizer_from) / name, temporary / name)
+        parallel.gathered([])
+        files = _digests(temporary)
+        if parallel.rank() == 0:
+            (temporary / "trainer.json").write_text(json.dumps({"step": step, "config": config, "files": files}, indent=2) + "\n")
+            os.replace(temporary, final)
+            for old in saved(run)[:-keep]:
+                shutil.rmtree(old.rename(old.with_name(old.name + ".tmp")))          # never half a step-NNNNNN
+    except (OSError, SafetensorError, dcp.CheckpointException) as e:
+        shutil.rmtree(temporary, ignore_errors=True)         # the room may be needed, and the last one is still there
+        raise OSError(f"{final} could not be written ({e}); {f'{saved(run)[-1]} is whole' if saved(run) else 'there is none before it'}: "
+                      "make room and give the same command again") from None
+    parallel.gathered([])
     return final
 
 
 def saved(run) -> list[Path]:
     """The run's checkpoints, oldest first."""
-    return sorted(p for p in Path(run).glob("step-*") if p.suffix != ".tmp")
+    return sorted(p for p in Path(run).glob("step-*") if re.fullmatch(r"step-\d{6,}", p.name))

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import torch
 from torch.nn.attention.varlen import varlen_attn
 
+import parallel
 from model import sdpa, seen
 
 
@@ -116,7 +117,7 @@ def token_logprobs(model, groups, temperature=1.0, entropies=None):
     All groups go through one forward: cut them first (microbatches) when memory matters."""
     if not groups:
         return []
-    device, dtype = model.device, model.lm_head.weight.dtype
+    device, dtype = model.device, model.dtype
     varlen = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and all(
         _varlen_is_right(device, dtype, window) for window in {0, *({3} if model.config.windows else ())})  # bites in the trial
     tokens, positions, rows, targets = _pack(groups, device)
@@ -136,6 +137,8 @@ def microbatches(groups, token_budget):
     responses once their coefficients are known. A single response over the budget goes alone."""
     pieces = []
     for g, group in enumerate(groups):
+        if not group.responses:
+            continue
         first, size = 0, len(group.prompt)
         for i, y in enumerate(group.responses):
             if i > first and size + len(y) > token_budget:
@@ -153,31 +156,37 @@ def microbatches(groups, token_budget):
     return batches
 
 
-def piece_of(groups, piece):
-    g, first, last = piece
-    return Group(groups[g].prompt, groups[g].responses[first:last])
+NOTHING = Group(torch.zeros(1, dtype=torch.int64), [torch.zeros(1, dtype=torch.int64)])
+
+
+def _pieces(groups, token_budget):
+    """The micro-batches as (their places, their groups). A rank with fewer than another runs NOTHING with no place, so that all
+    run as many forwards and backwards: FSDP's collectives pair them up."""
+    batches = microbatches(groups, token_budget)
+    for batch in batches + [[]] * (parallel.most(len(batches)) - len(batches)):
+        yield batch, [Group(groups[g].prompt, groups[g].responses[first:last]) for g, first, last in batch] or [NOTHING]
 
 
 @torch.no_grad()
 def frozen_logprobs(model, groups, token_budget, temperature=1.0, entropies=None):
-    """token_logprobs without a graph, cut under the token budget; same nesting, on the CPU."""
+    """token_logprobs without a graph, cut under the token budget; same nesting, on the CPU. All ranks must call."""
     result = [[] for _ in groups]
-    for batch in microbatches(groups, token_budget):
-        for (g, _, _), logps in zip(batch, token_logprobs(model, [piece_of(groups, p) for p in batch],
-                                                        temperature, entropies)):
+    for batch, pieces in _pieces(groups, token_budget):
+        for (g, _, _), logps in zip(batch, token_logprobs(model, pieces, temperature, entropies if batch else None)):
             result[g] += [logp.cpu() for logp in logps]
     return result
 
 
 def backward_tokens(model, groups, token_budget, loss, temperature=1.0):
-    """Back-propagates sum of loss(g, i, logp [R_i]) over all responses i of all groups g, piece by piece.
+    """Back-propagates sum of loss(g, i, logp [R_i]) over all responses i of all groups g, piece by piece. All ranks must call.
 
-    loss must return a scalar that is already divided by its global denominator: gradients add up in .grad, so the cut
-    does not change them. -> the detached log-probs, nested like groups, on the CPU."""
+    loss must return a scalar that is already divided by its global denominator: gradients add up in .grad, over pieces and
+    over ranks, so neither cut changes them. -> the detached log-probs, nested like groups, on the CPU."""
     result = [[] for _ in groups]
-    for batch in microbatches(groups, token_budget):
-        total = 0.0
-        for (g, first, _), logps in zip(batch, token_logprobs(model, [piece_of(groups, p) for p in batch], temperature)):
+    for batch, pieces in _pieces(groups, token_budget):
+        of = token_logprobs(model, pieces, temperature)
+        total = 0.0 if batch else 0.0 * of[0][0].sum()
+        for (g, first, _), logps in zip(batch, of):
             for i, logp in enumerate(logps, first):
                 total = total + loss(g, i, logp)
                 result[g].append(logp.detach().cpu())

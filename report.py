@@ -7,6 +7,7 @@ language (before → after), and the seconds of its steps. --png draws reward an
 """
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def draw(runs, path):
     figure, axes = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3), constrained_layout=True)
     for axis, (key, title) in zip(axes, curves):
         for run in runs:
-            values = [row[key] for row in read(run, "metrics.jsonl") if key in row]
+            values = [math.nan if row[key] is None else row[key] for row in read(run, "metrics.jsonl") if key in row]
             if "mean of 5" in title:
                 values = [sum(values[max(0, i - 4):i + 1]) / len(values[max(0, i - 4):i + 1]) for i in range(len(values))]
             axis.plot(values, label=run.name)

@@ -9,7 +9,38 @@ import numpy as np
 import torch
 
 from groups import Group
-from model import KVCache
+from model import sdpa, seen
+
+
+class KVCache:
+    """Keys and values of B sequences; the slot of a token is its position, so that ragged prompts need no left padding.
+
+    A right-padded prompt leaves rubbish in the slots behind its end: they lie behind the mask until the sequence's own
+    tokens overwrite them. `positions` [B, S] of the tokens being fed must be set before each forward."""
+
+    def __init__(self, config, batch: int, capacity: int, device, dtype):
+        self.config, shape = config, (batch, capacity, config.num_key_value_heads, config.head_dim)
+        self.layers = [[torch.zeros(shape, device=device, dtype=dtype) for _ in "kv"]
+                       for _ in range(config.num_hidden_layers)]
+
+    def feed(self, positions):
+        """positions [B, S] of the next tokens; -> the same, for forward."""
+        self.positions, self.end = positions, int(positions.max()) + 1
+        slots = torch.arange(self.end, device=positions.device)
+        windows = {self.config.window(layer) for layer in range(len(self.layers))}
+        self.masks = {window: seen(positions, slots, window)[:, None] for window in windows}         # [B, 1, S, end]
+        return positions
+
+    def __call__(self, layer, q, k, v):
+        keys, values = self.layers[layer]
+        row = torch.arange(len(k), device=k.device)[:, None]
+        keys[row, self.positions], values[row, self.positions] = k, v
+        return sdpa(q, keys[:, :self.end], values[:, :self.end], attn_mask=self.masks[self.config.window(layer)])
+
+    def select(self, rows):
+        """Keeps (or repeats) the sequences `rows` [B'] int64."""
+        for pair in self.layers:                                                     # one layer is held twice, not all
+            pair[:] = [t[rows] for t in pair]
 
 
 @torch.no_grad()
@@ -41,7 +72,7 @@ def _generate_batch(model, prompts, names, max_new_tokens, temperature, eos, see
     device, lengths = model.device, torch.tensor([len(p) for p in prompts])
     width, counts, names = int(lengths.max()), torch.tensor([len(of) for of in names]), sum(names, [])
     chance = torch.tensor(np.stack([np.random.default_rng([seed, n]).random(max_new_tokens) for n in names]), device=device)
-    cache = KVCache(model.config, len(prompts), width + max_new_tokens, device, model.lm_head.weight.dtype)
+    cache = KVCache(model.config, len(prompts), width + max_new_tokens, device, model.dtype)
     tokens = torch.zeros(len(prompts), width, dtype=torch.int64)                     # right padding, see KVCache
     for row, p in enumerate(prompts):
         tokens[row, :len(p)] = torch.tensor(p)

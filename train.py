@@ -1,153 +1,97 @@
 """OORL: on-policy reinforcement learning and off-policy group preference in one optimiser step (arXiv 2505.12723).
 
     python train.py                                                      the embedded world: two cores, seven minutes
-    python train.py --model DIR --problems P.jsonl --ir-groups G.jsonl --out RUN [--steps N ...]
-    python train.py --help                                               every knob; defaults are the paper's
+    torchrun --nproc_per_node=8 train.py --model DIR --problems P.jsonl --ir-groups G.jsonl --out RUN [--steps N ...]
+    python train.py --help                                               every knob (config.py); defaults are the paper's
 
 One step, top to bottom in train_step(): sample translations of a few problems, hand them to the judge, back-propagate GEPO on
 IR groups while the judge works, turn its verdicts into advantages, back-propagate the policy loss into the same .grad,
-one AdamW step. A --out that holds an unfinished run is continued. Ctrl-C ends after the step, with a checkpoint.
-Left out: more than one process (FSDP), mixed precision, asynchronous sampling. Not a framework: copy and change it.
+one AdamW step. Every rank samples, judges and back-propagates its share of the batch; what is divided by or normalised with is
+the global batch's. A --out that holds an unfinished run is continued. Ctrl-C ends after the step, with a checkpoint (under
+torchrun at once). Left out: asynchronous sampling. Not a framework: copy and change it.
 """
-import argparse
 import json
 import math
 import os
+import resource
 import signal
 import sys
 import time
 from collections import Counter, defaultdict
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")      # torch's threads must not spin on the cores that judge (dev/LOG.md)
+if int(os.environ.get("RANK", 0)) > 0:
+    os.environ["TQDM_DISABLE"] = "1"                     # rank 0 speaks
 import torch
 from tqdm import tqdm
 
 import checkpoint
 import gepo
+import parallel
+from config import MAY_CHANGE, parse_config, print_plan
 from data import load_tokenizer, read_groups, read_problems
 from evaluate import evaluate, runnable, scores, table
 from groups import Group, backward_tokens, frozen_logprobs
 from ir import ir_prompt, ir_response
 from kernels import gepo_group_loss
 from languages import found
-from model import load_model
+from model import load_model, whole
 from reward import JudgePool, canaries, translation_prompt
 from rollout import generate
 from sandbox import SandboxError, probe
 
 
-def knob(default, text, **more): return field(default=default, metadata={"help": text, **more})
-
-
-@dataclass
-class Config:
-    model: str = knob("", "directory of a Hugging Face checkpoint; the initial policy and pi_ref")
-    problems: str = knob("", "translation problems with tests (problems.jsonl)")
-    ir_groups: str = knob("", "IR groups (ir_groups.jsonl); not needed with --off-policy none")
-    eval_problems: str = knob("", "held-out problems, scored before and after; empty: no evaluation")
-    out: str = knob("", "folder of the run")
-    steps: int = knob(0, "rollout batches to train on; 0: one epoch of the problems")
-    seed: int = knob(0, "of data order and sampling")
-    off_policy: str = knob("gepo", "preference half", choices=("gepo", "dpo", "none"))
-    advantage: str = knob("reinforce++", "on-policy half",
-                          choices=("reinforce++", "reinforce++-baseline", "grpo", "rloo"))
-    w_rl: float = knob(1.0, "weight of the policy loss, Eq. 10")
-    w_gepo: float = knob(0.01, "weight of the preference loss, Eq. 10")
-    lam: float = knob(1.0, "lambda, weight of the variance of the winners, Eq. 9")
-    beta: float = knob(0.1, "beta of Eq. 3 and 9")
-    gepo_logp: str = knob("sum", "log-prob of an IR: over its tokens", choices=("sum", "mean"))
-    samples_per_prompt: int = knob(4, "translations sampled of each problem")
-    rollout_batch: int = knob(8, "samples a step, over all prompts")
-    gepo_batch: int = knob(8, "IR groups a step")
-    kl_coef: float = knob(0.01, "k1 KL to pi_ref in the token reward, Eq. 1; 0: no reference pass")
-    clip_eps: float = knob(0.2, "PPO clip, Eq. 5")
-    inner_epochs: int = knob(1, "optimiser steps on each rollout batch, each with the same IR groups")
-    lr: float = knob(5e-7, "peak of AdamW's learning rate, cosine to 0")
-    warmup_ratio: float = knob(0.03, "share of the steps in which the learning rate rises")
-    clip_norm: float = knob(1.0, "gradient norm above which it is scaled down")
-    temperature: float = knob(1.0, "of sampling, and of the log-probs in the on-policy half")
-    max_length: int = knob(8192, "tokens of prompt and answer; longer problems and groups are left out, counted")
-    max_new_tokens: int = knob(4096, "tokens of a sampled answer")
-    token_budget: int = knob(16384, "tokens of one forward and backward (a longer response goes alone); changes no gradient")
-    judge_workers: int = knob(os.cpu_count(), "programs judged at a time")
-    save_every: int = knob(100, "steps between checkpoints; the last two stay")
-    unsafe_no_sandbox: bool = knob(False, "run model-written programs WITHOUT isolation")
-
-
-EMBEDDED = dict(model="toy/model", problems="toy/problems.jsonl", ir_groups="toy/ir_groups.jsonl",
-                eval_problems="toy/heldout.jsonl", out="out/embedded", steps=80, lr=3e-4, rollout_batch=64,
-                gepo_batch=4, w_gepo=1.0, gepo_logp="mean", max_length=448, max_new_tokens=192, token_budget=2048,
-                save_every=10)                               # why w_gepo and gepo_logp: dev/LOG.md, "Sum or mean"
-PATHS = ("model", "problems", "ir_groups", "eval_problems", "out")
-MAY_CHANGE = ("out", "judge_workers", "token_budget", "save_every")         # when a run is continued
-
-
-def parse_config(argv) -> Config:
-    """Flags -> Config. Without --model: the embedded world's values, where no flag says otherwise."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     allow_abbrev=False)
-    for f in fields(Config):
-        kind = dict(action="store_true") if f.type is bool else dict(type=f.type, choices=f.metadata.get("choices"))
-        parser.add_argument("--" + f.name.replace("_", "-"), default=f.default, **kind,
-                            help=f"{f.metadata['help']} (default: {f.default})".replace("%", "%%"))
-    if not parser.parse_args(argv).model:
-        here = Path(__file__).parent
-        parser.set_defaults(**{k: str(here / v) if k in PATHS else v for k, v in EMBEDDED.items()})
-    c = Config(**vars(parser.parse_args(argv)))
-    for name in ("problems", "out", *(() if c.off_policy == "none" else ("ir_groups",))):
-        if not getattr(c, name):
-            parser.error(f"--{name.replace('_', '-')} is needed with --model")
-    least = dict(dict.fromkeys(("samples_per_prompt", "rollout_batch", "gepo_batch", "inner_epochs", "max_length", "max_new_tokens",
-                                "token_budget", "judge_workers", "save_every"), 1), temperature=1e-3, clip_norm=1e-9)
-    for f in fields(Config):
-        value = getattr(c, f.name)
-        if f.type in (int, float) and not least.get(f.name, 0) <= value < math.inf:
-            parser.error(f"--{f.name.replace('_', '-')} is {value}; it must be at least {least.get(f.name, 0)}")
-    if c.rollout_batch % c.samples_per_prompt:
-        parser.error(f"--rollout-batch {c.rollout_batch} must be a multiple of --samples-per-prompt {c.samples_per_prompt}")
-    return c
+CLIP_NORM = 1.0                                              # of the gradient; the paper does not say
+SKIPPED = 5                                                  # steps in a row without an update, because of NaN or infinity, end the run
 
 
 # ---------------------------------------------------------------------------------------------- the two halves
 
 def off_policy_half(model, c, groups, winner, ref):
-    """Eq. 9 (or Eq. 3) of a batch of IR groups, back-propagated with weight w_gepo. -> metrics.
+    """Eq. 9 (or Eq. 3) of this rank's share of a batch of IR groups, back-propagated with weight w_gepo. -> metrics of the batch.
 
     The loss couples the members of a group, but only through one number each: take it on log-probs without a graph,
     and its gradient there is a coefficient for each token; the second pass back-propagates member by member (exact)."""
     logps = [y for ys in frozen_logprobs(model, groups, c.token_budget) for y in ys]
-    members = [(g, len(y)) for g, group in enumerate(groups) for y in group.responses]
-    group, sizes = (torch.tensor(x).to(model.device) for x in zip(*members))
-    winner, ref = (torch.cat(x).to(model.device) for x in (winner, ref))              # [R] bool, [R] float32
-    per_token = 1 / sizes.float() if c.gepo_logp == "mean" else torch.ones_like(sizes).float()
-    response = torch.arange(len(sizes), device=model.device).repeat_interleave(sizes)  # [N] the response of each token
-    leaf = torch.cat(logps).to(model.device).requires_grad_()                         # [N]
-    preference, variance = gepo_group_loss(leaf * per_token[response], ref * per_token, response, group, winner, c.beta, c.lam)
-    (c.w_gepo * (preference + c.lam * variance).mean()).backward()                    # Eq. 9, weighted as in Eq. 10
-    coefficients = iter(leaf.grad.split(sizes.tolist()))
-    of = [[next(coefficients) for _ in group.responses] for group in groups]
+    of, mine = [], []
+    if groups:
+        members = [(g, len(y)) for g, group in enumerate(groups) for y in group.responses]
+        group, sizes = (torch.tensor(x).to(model.device) for x in zip(*members))
+        winner, ref = (torch.cat(x).to(model.device) for x in (winner, ref))          # [R] bool, [R] float32
+        per_token = 1 / sizes.float() if c.gepo_logp == "mean" else torch.ones_like(sizes).float()
+        response = torch.arange(len(sizes), device=model.device).repeat_interleave(sizes)              # [N] the response of each token
+        leaf = torch.cat(logps).to(model.device).requires_grad_()                     # [N]
+        preference, variance = gepo_group_loss(leaf * per_token[response], ref * per_token, response, group, winner, c.beta, c.lam)
+        (c.w_gepo / c.gepo_batch * (preference + c.lam * variance).sum()).backward()  # Eq. 9, weighted as in Eq. 10
+        coefficients = iter(leaf.grad.split(sizes.tolist()))
+        of = [[next(coefficients) for _ in group.responses] for group in groups]
+        rhat = (torch.stack([y.sum() for y in logps]).to(model.device) - ref) * per_token  # [R] Eq. 8 (by length: --gepo-logp mean)
+        mean = lambda g, w: rhat[(group == g) & (winner == w)].mean()
+        mine = [(preference[g].detach().cpu(), variance[g].detach().cpu(), (mean(g, True) - mean(g, False)).cpu(), rhat[group == g].cpu())
+                for g in range(len(groups))]
     backward_tokens(model, groups, c.token_budget, lambda g, i, logp: (of[g][i] * logp).sum())
-    preference, variance = preference.detach(), variance.detach()
-    rhat = (torch.stack([y.sum() for y in logps]).to(model.device) - ref) * per_token  # [R] Eq. 8 (by length: --gepo-logp mean)
-    mean = lambda g, w: rhat[(group == g) & (winner == w)].mean()
-    margins = torch.stack([mean(g, True) - mean(g, False) for g in range(len(groups))])
+    *parts, rhat = zip(*parallel.gathered(mine))
+    preference, variance, margins = map(torch.stack, parts)
     return {"gepo_loss": float((preference + c.lam * variance).mean()), "gepo_preference": float(preference.mean()),
             "gepo_variance": float(variance.mean()), "gepo_margin": float(margins.mean()),
-            "gepo_accuracy": float((margins > 0).float().mean()), "gepo_rhat_spread": float(rhat.std(unbiased=False))}
+            "gepo_accuracy": float((margins > 0).float().mean()), "gepo_rhat_spread": float(torch.cat(rhat).std(unbiased=False))}
 
 
-def on_policy_half(model, c, groups, old, advantages):
-    """Eq. 5 of a batch of samples, back-propagated with weight w_rl; mean over all response tokens. -> metrics."""
-    tokens = sum(len(y) for group in groups for y in group.responses)                 # one denominator, before any cut
-    old, advantages = ([[x.to(model.device) for x in xs] for xs in of] for of in (old, advantages))
+def on_policy_half(model, c, groups, old, advantages, tokens):
+    """Eq. 5 of this rank's samples, back-propagated with weight w_rl; mean over all `tokens` response tokens of the global
+    batch. -> metrics of the batch."""
+    to = lambda of: [[x.to(model.device) for x in xs] for xs in of]
+    on, an = to(old), to(advantages)
     now = backward_tokens(model, groups, c.token_budget, temperature=c.temperature, loss=lambda g, i, logp: c.w_rl / tokens
-                          * gepo.clipped_policy_loss(logp, old[g][i], advantages[g][i], c.clip_eps).sum())     # Eq. 5, Eq. 10
-    flat = lambda of: torch.cat([x.cpu() for xs in of for x in xs])                   # back-propagated already; this is for the log
-    ratio = (flat(now) - flat(old)).exp()
-    loss = gepo.clipped_policy_loss(flat(now), flat(old), flat(advantages), c.clip_eps).mean()
+                          * gepo.clipped_policy_loss(logp, on[g][i], an[g][i], c.clip_eps).sum())                # Eq. 5, Eq. 10
+    flat = [[x for xs in of for x in xs] for of in (now, old, advantages)]            # back-propagated already; this is for the log
+    now, old, advantages = map(torch.cat, zip(*parallel.gathered(list(zip(*flat)))))
+    ratio = (now - old).exp()
+    loss = gepo.clipped_policy_loss(now, old, advantages, c.clip_eps).mean()
     return {"policy_loss": float(loss), "ratio_max": float(ratio.max()), "ratio_min": float(ratio.min()),
             "clip_fraction": float(((ratio - 1).abs() > c.clip_eps).float().mean())}
 
@@ -190,11 +134,15 @@ def model_files(c):
 
 
 def reference_sums(c, reference, groups):
-    """log pi_ref of every IR, summed over its tokens: list of [k] float32. Constant, so computed once and kept."""
-    key = checkpoint.fingerprint(model_files(c), [[g.prompt.tolist(), *(y.tolist() for y in g.responses)] for g in groups])
-    return checkpoint.kept(Path(c.out) / f"reference-{key}.pt", lambda: [
-        torch.stack([y.sum() for y in frozen_logprobs(reference, [group], c.token_budget)[0]])
-        for group in tqdm(groups, desc="pi_ref of the IR groups", unit="group")])
+    """log pi_ref of every IR, summed over its tokens: list of [k] float32. Constant, so computed once (by reference()) and kept."""
+    def make():
+        model = reference()
+        turns = range(parallel.rank(), len(groups) + parallel.rank(), parallel.world())               # equally many on every rank
+        of = {i: torch.stack([y.sum() for y in ys]) for i in tqdm(turns, desc="pi_ref of the IR groups", unit="group")
+              for ys in frozen_logprobs(model, groups[i:i + 1], c.token_budget)}
+        return [sums for _, sums in sorted(parallel.gathered(list(of.items())))]
+    key = parallel.first(lambda: checkpoint.fingerprint(model_files(c), [[g.prompt.tolist(), *(y.tolist() for y in g.responses)] for g in groups]))
+    return checkpoint.kept(Path(c.out) / f"reference-{key}.pt", make)
 
 
 def batch(step, size, count, seed):
@@ -231,169 +179,201 @@ def stop_after_step():
             signal.signal(s, h)
 
 
-def print_plan(c, model, problems, groups, total, start, mode, available, missing):
-    n, cfg, gb = sum(p.numel() for p in model.parameters()), model.config, 2 ** 30
-    activations = 4 * c.token_budget * (cfg.num_hidden_layers * (10 * cfg.hidden_size + 4 * cfg.intermediate_size))
-    cache = 8 * c.rollout_batch * c.max_length * cfg.num_hidden_layers * cfg.num_key_value_heads * cfg.head_dim
-    print(f"model     {c.model}: {n / 1e6:.2f}M parameters, {cfg.num_hidden_layers} layers, vocabulary {cfg.vocab_size}, {model.device}\n"
-          f"memory    {16 * n / gb:.2f} GiB weights, gradients, AdamW; {4 * n / gb if c.kl_coef or groups else 0:.2f} GiB pi_ref; about "
-          f"{activations / gb:.2f} GiB activations at --token-budget {c.token_budget}; up to {cache / gb:.2f} GiB keys and values\n"
-          f"on-policy {len(problems)} problems; {c.rollout_batch // c.samples_per_prompt} prompts x {c.samples_per_prompt} samples a step; "
-          f"{c.advantage}, KL {c.kl_coef}, clip {c.clip_eps}, {c.inner_epochs} inner epoch(s)\n"
-          f"off-policy {c.off_policy}" + (f": {len(groups)} IR groups, {c.gepo_batch} a step; weight {c.w_gepo}, beta {c.beta}, lambda {c.lam}\n"
-                                          if groups else "\n") +
-          f"steps     {start} to {total}, lr {c.lr:g}; {c.rollout_batch * total} samples in all; out: {c.out}\n"
-          f"{mode}; {c.judge_workers} workers\nlanguages found: {', '.join(available)}; "
-          f"missing: {', '.join(f'{k} ({v})' for k, v in missing.items()) or 'none'}", flush=True)
+def load(c, directory, device, frozen=False):
+    """The policy (float32 master weights) or a frozen copy, as the ranks hold it: sharded, and computing in bfloat16 on a GPU."""
+    compute = torch.bfloat16 if device.type == "cuda" else torch.float32
+    model = load_model(directory, device, compute if frozen else torch.float32, compute if parallel.sharded() else None, "offload" in c.engine)
+    for block in model.model.layers:
+        block.recompute = "recompute" in c.engine
+        if "compile" in c.engine:
+            block.before, block.after = (torch.compile(part, dynamic=True) for part in (block.before, block.after))
+    return model.requires_grad_(not frozen)
 
 
 def main(argv=None) -> int:
     c = parse_config(argv)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ValueError("WORLD_SIZE is over 1: more than one process is not built yet; start one")
-    if c.unsafe_no_sandbox:
-        os.environ["OORL_UNSAFE_NO_SANDBOX"] = "1"
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = parallel.start()
+    if parallel.rank() > 0:
+        sys.stdout = open(os.devnull, "w")
     mode, (available, missing) = probe(), found()
+    if missing != parallel.first(lambda: missing):
+        raise ValueError(f"this node lacks {list(missing)}, the first {list(parallel.first(lambda: missing))}: install the same toolchains on all")
     tokenizer = load_tokenizer(c.model)
     problems, prompts = load_problems(c, tokenizer, missing)
     held_out = runnable(read_problems(c.eval_problems), missing, "held-out problems") if c.eval_problems else []
     ir_groups, winner = ([], []) if c.off_policy == "none" else load_ir_groups(c, tokenizer)
     total = c.steps or -(-len(problems) * c.samples_per_prompt // c.rollout_batch)
     files = [*model_files(c), *filter(None, (c.problems, c.eval_problems, ir_groups and c.ir_groups))]
-    run, config = Path(c.out), {**asdict(c), "inputs": checkpoint.fingerprint(files, [p["id"] for p in problems])}
-    start = checkpoint.open_run(run, config, MAY_CHANGE)
-    model = load_model(checkpoint.saved(run)[-1] if start else c.model, device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=c.lr, betas=(0.9, 0.95), weight_decay=0.0)
-    if start:
-        optimizer.load_state_dict(torch.load(checkpoint.saved(run)[-1] / "trainer.pt", map_location=device)["optimizer"])
-    print_plan(c, model, problems, ir_groups, total, start, mode, available, missing)
-    reference = load_model(c.model, device).requires_grad_(False) if c.kl_coef or ir_groups else None
-    ref = reference_sums(c, reference, ir_groups) if ir_groups else []
-    reference = reference if c.kl_coef else None             # the IR groups' log-probs under pi_ref are kept
+    run, config = Path(c.out), {**asdict(c), "inputs": parallel.first(lambda: checkpoint.fingerprint(files, [p["id"] for p in problems]))}
+    with checkpoint.held(run):
+        start, latest = checkpoint.open_run(run, config, MAY_CHANGE, c.resume)
+        model = load(c, latest or c.model, device)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=c.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=device.type == "cuda" or None)
+        if start:
+            checkpoint.load_optimizer(latest, model, optimizer)
+        print_plan(c, model, problems, ir_groups, total, start, mode, available, missing)
+        reference = load(c, c.model, device, frozen=True) if c.kl_coef else None
+        ref = reference_sums(c, lambda: reference or load(c, c.model, device, frozen=True), ir_groups) if ir_groups else []
 
-    with checkpoint.held(run), JudgePool(c.judge_workers) as pool:
-        for name in ("metrics.jsonl", "samples.jsonl"):
-            checkpoint.cut_rows(run / name, start)
-        targets = sorted({p["target_language"] for p in problems + held_out})
-        canaries(pool, targets)
-        score_held_out(c, "before", model if not start else reference or load_model(c.model, device), tokenizer, held_out, pool)
-        began, seen, stop = time.time(), Counter(), False
-        with stop_after_step() as asked, tqdm(range(start, total), initial=start, total=total, unit="step") as bar:
-            for step in bar:
-                row, samples = train_step(c, step, total, model, reference, optimizer, tokenizer, pool,
-                                          problems, prompts, ir_groups, winner, ref)
-                checkpoint.append_rows(run / "samples.jsonl", samples)
-                checkpoint.append_rows(run / "metrics.jsonl", [row])
-                bar.set_postfix_str(f"reward {row['reward']:.2f}, {row['step_s']:.1f} s" + (
-                    f", pref {row['gepo_preference']:.4f}, var {row['gepo_variance']:.1e}" if ir_groups else ""))
-                seen.update(row["verdicts"])
-                stop, broken = bool(asked), seen["JE"] > max(1, 0.01 * seen.total())
-                if (step + 1) % c.save_every == 0 or step + 1 == total or stop or broken:
-                    checkpoint.save(run, step + 1, model, optimizer, c.model, config)
-                    canaries(pool, targets)                  # a judge that has changed its mind must not go on
-                if broken:
-                    raise SandboxError(f"{seen['JE']} of {seen.total()} verdicts are judge errors, the last: "
-                                       + [s["detail"] for s in samples if s["verdict"] == "JE"][-1])
-                if stop:
-                    break
-        if stop and step + 1 < total:
-            print(f"stopped after step {step + 1} of {total}; the same command continues from {checkpoint.saved(run)[-1]}")
-            return 130
-        score_held_out(c, "after", model, tokenizer, held_out, pool)
-    rewards = [row["reward"] for row in map(json.loads, open(run / "metrics.jsonl"))]
+        with JudgePool(c.judge_workers) as pool:
+            if parallel.rank() == 0:
+                for name in ("metrics.jsonl", "samples.jsonl"):
+                    checkpoint.cut_rows(run / name, start)
+            targets = sorted({p["target_language"] for p in problems + held_out})
+            initial = lambda: model if not start else reference or load(c, c.model, device, frozen=True)
+
+            def check_judge():                               # one that has changed its mind must not go on
+                if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+                    canaries(pool, targets)
+            check_judge()
+            score_held_out(c, "before", initial, tokenizer, held_out, pool)
+            began, seen, stop, idle, save_s = time.time(), Counter(), False, 0, 0.0
+            with stop_after_step() as asked, tqdm(range(start, total), initial=start, total=total, unit="step") as bar:
+                for step in bar:
+                    row, samples = train_step(c, step, total, model, reference, optimizer, tokenizer, pool,
+                                              problems, prompts, ir_groups, winner, ref)
+                    if parallel.rank() == 0:
+                        checkpoint.append_rows(run / "samples.jsonl", samples)
+                        checkpoint.append_rows(run / "metrics.jsonl", [{**row, "save_s": save_s}])
+                    bar.set_postfix_str(f"reward {row['reward']:.2f}, {row['step_s']:.1f} s" + (
+                        f", pref {row['gepo_preference']:.4f}, var {row['gepo_variance']:.1e}" if ir_groups else ""))
+                    seen.update(row["verdicts"])
+                    stop, broken, save_s = bool(asked), seen["JE"] > max(1, 0.01 * seen.total()), time.time()
+                    idle = idle + 1 if row["skipped"] else 0
+                    if idle == SKIPPED:
+                        raise ValueError(f"the loss or the gradient was NaN or infinite in {idle} steps in a row, up to step {step}, and nothing "
+                                         f"was updated; the last checkpoint, {(checkpoint.saved(run) or ['none yet'])[-1]}, is from before; lower "
+                                         "--lr or --w-gepo in a new run")
+                    if ((step + 1) % c.save_every == 0 and not idle) or step + 1 == total or stop or broken:
+                        checkpoint.save(run, step + 1, model, optimizer, c.model, config)
+                        check_judge()
+                    save_s = time.time() - save_s
+                    if broken:
+                        raise SandboxError(f"{seen['JE']} of {seen.total()} verdicts are judge errors, the last: "
+                                           + [s["detail"] for s in samples if s["verdict"] == "JE"][-1])
+                    if stop:
+                        break
+            if stop and step + 1 < total:
+                print(f"stopped after step {step + 1} of {total}; the same command continues from {checkpoint.saved(run)[-1]}")
+                return 130
+            score_held_out(c, "after", lambda: model, tokenizer, held_out, pool)
+    rows = [json.loads(line) for line in open(run / "metrics.jsonl")]
     print((f"trained {total - start} step(s) in {time.time() - began:.0f} s" if total > start else "this run is finished already")
-          + f"; reward from {rewards[0]:.2f} to {rewards[-1]:.2f}; the model is in {checkpoint.saved(run)[-1]}")
+          + f"; reward from {rows[0]['reward']:.2f} to {rows[-1]['reward']:.2f}; the model is in {checkpoint.saved(run)[-1]}\n" + breakdown(rows))
     if held_out:
         rows = {title: [json.loads(line) for line in open(run / f"eval-{title}.jsonl")] for title in ("before", "after")}
         before, after = (scores(rows[title])["all", "all"][0] for title in ("before", "after"))
         print(f"{table(rows)}\nheld-out greedy pass@1: {100 * (after - before):+.1f} points")
+    parallel.stop()
     return 0
 
 
+def breakdown(rows) -> str:
+    """Where the time of a step goes, from rows of metrics.jsonl."""
+    mean = {k: sum(row[k] for row in rows) / len(rows) for k in rows[0] if k.endswith("_s") and not k.endswith("_per_s")}
+    parts = ", ".join(f"{k.removesuffix('_s').replace('_', ' ')} {mean[k]:.2f}" for k in
+                      ("rollout_s", "gepo_s", "logprob_s", "judge_wait_s", "policy_s", "optimizer_s", "save_s"))
+    return (f"seconds a step: {mean['step_s']:.2f} = {parts}\nthe judge took {mean['judge_s']:.2f} of them, "
+            f"{mean['judge_s'] - mean['judge_wait_s']:.2f} behind the off-policy half and the log-probs")
+
+
 def score_held_out(c, title, model, tokenizer, problems, pool):
-    """Greedy pass@1 into eval-TITLE.jsonl, unless it is there already."""
+    """Greedy pass@1 of model() into eval-TITLE.jsonl, unless it is there already; each rank takes a share of the problems."""
     path = Path(c.out) / f"eval-{title}.jsonl"
-    if problems and not path.exists():
-        rows = evaluate(model, tokenizer, problems, pool, max_new_tokens=c.max_new_tokens, desc=f"held-out, {title}")
+    if problems and not parallel.first(path.exists):
+        rows = parallel.gathered(evaluate(whole(model()), tokenizer, [problems[i] for i in parallel.share(len(problems))], pool,
+                                          max_new_tokens=c.max_new_tokens, desc=f"held-out, {title}"))
         if (errors := sum(row["verdicts"].count("JE") for row in rows)) > 0.01 * len(rows):
             raise SandboxError(f"{errors} of {len(rows)} held-out verdicts are judge errors; python reward.py --probe says more")
-        checkpoint.write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+        if parallel.rank() == 0:
+            checkpoint.write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+        parallel.gathered([])
 
 
 def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, problems, prompts, ir_groups, winner, ref):
-    """One step of OORL, Eq. 10. -> (row of metrics.jsonl, rows of samples.jsonl)"""
+    """One step of OORL, Eq. 10. -> (row of metrics.jsonl, rows of samples.jsonl), of the global batch on every rank"""
     clock, times, entropies, began = time.perf_counter, {}, [], time.perf_counter()
     now = batch(step, c.rollout_batch // c.samples_per_prompt, len(prompts), c.seed)
-    groups = generate(model, [prompts[i] for i in now], c.samples_per_prompt, c.max_new_tokens, c.temperature,
-                      tokenizer.eos_ids, seed=c.seed * 1_000_003 + step)
-    times["rollout_s"] = clock() - began
+    groups = generate(whole(model), [prompts[i] for i in now], c.samples_per_prompt, c.max_new_tokens, c.temperature, tokenizer.eos_ids,
+                      seed=c.seed * 1_000_003 + step, share=parallel.share(c.rollout_batch))
+    times["rollout_s"], at = clock() - began, clock()
 
-    texts = [[tokenizer.decode(y.tolist()) for y in group.responses] for group in groups]
+    texts, ended = [[tokenizer.decode(y.tolist()) for y in group.responses] for group in groups], [at]
     futures = [[pool.submit(problems[i], text) for text in of] for i, of in zip(now, texts)]
+    for future in sum(futures, []):
+        future.add_done_callback(lambda _: ended.append(clock()))
+    parallel.gathered([])                                    # the ranks that sampled quickly wait here, not in FSDP's collectives
 
     def off_policy():                                        # needs no reward: it fills the time in which the judge runs
         if not ir_groups:
             return {}
         ids = batch(step, c.gepo_batch, len(ir_groups), c.seed + 1)
-        return off_policy_half(model, c, *([of[i] for i in ids] for of in (ir_groups, winner, ref)))
+        return off_policy_half(model, c, *([of[ids[k]] for k in parallel.share(c.gepo_batch)] for of in (ir_groups, winner, ref)))
 
-    at = clock()
+    submitted, at = at, clock()
     metrics = off_policy()                                   # Eq. 10: w_gepo * L_GEPO into .grad
     times["gepo_s"], at = clock() - at, clock()
     old = frozen_logprobs(model, groups, c.token_budget, c.temperature, entropies)
     base = frozen_logprobs(reference, groups, c.token_budget, c.temperature) if c.kl_coef else old
     times["logprob_s"], at = clock() - at, clock()
-    verdicts = [[f.result() for f in of] for of in futures]
-    times["judge_wait_s"], at = clock() - at, clock()
+    mine = [SimpleNamespace(rank=parallel.rank(), prompt=g, i=i, text=texts[g][i], verdict=future.result(), old=old[g][i], kl=old[g][i] - base[g][i],
+                            sampled=groups[g].logps[i], truncated=int(groups[g].responses[i][-1]) not in tokenizer.eos_ids)
+            for g, of in enumerate(futures) for i, future in enumerate(of)]
+    everyone = parallel.gathered(mine)                       # all samples of the step, in order
+    times["judge_wait_s"], times["judge_s"], at = clock() - at, max(ended) - submitted, clock()
 
-    judged = [[v.reward is not None for v in of] for of in verdicts]            # a judge error is no sample at all
-    pick = lambda of, g: [x for x, ok in zip(of, judged[g]) if ok]
-    kept = [g for g in range(len(groups)) if any(judged[g])]
-    if not kept:
-        raise SandboxError(f"all verdicts of step {step} are judge errors: {verdicts[0][0].detail}")
-    owner = torch.tensor([k for k, g in enumerate(kept) for _ in pick(judged[g], g)])
-    rewards = torch.tensor([v.reward for g in kept for v in pick(verdicts[g], g)])
-    kl = [o - b for g in kept for o, b in zip(pick(old[g], g), pick(base[g], g))]
-    sampled = [y for g in kept for y in pick(groups[g].logps, g)]
-    samples = [Group(groups[g].prompt, pick(groups[g].responses, g)) for g in kept]
-    old = [pick(old[g], g) for g in kept]
-    flat = iter(gepo.advantages(rewards, owner, kl, c.kl_coef, c.advantage))                    # Eq. 1, REINFORCE++
-    advantages = [[next(flat) for _ in group.responses] for group in samples]
+    judged = [s for s in everyone if s.verdict.reward is not None]              # a judge error is no sample at all
+    if not judged:
+        raise SandboxError(f"all verdicts of step {step} are judge errors: {everyone[0].verdict.detail}")
+    rewards, prompt = torch.tensor([s.verdict.reward for s in judged]), torch.tensor([s.prompt for s in judged])
+    tokens = sum(len(s.old) for s in judged)                                    # one denominator, before any cut
+    advantages = gepo.advantages(rewards, prompt, [s.kl for s in judged], c.kl_coef, c.advantage)           # Eq. 1, REINFORCE++
+    own = defaultdict(list)                                                     # this rank's share again, by prompt
+    for s, a in zip(judged, advantages):
+        if s.rank == parallel.rank():
+            own[s.prompt].append((groups[s.prompt].responses[s.i], s.old, a))
+    responses, old, advantages = ([list(x) for x in of] for of in zip(*(zip(*of) for of in own.values()))) if own else ([], [], [])
+    samples = [Group(groups[g].prompt, ys) for g, ys in zip(own, responses)]
 
+    skipped, times["policy_s"], times["optimizer_s"] = 0, 0.0, 0.0
     for epoch in range(c.inner_epochs):
         if epoch:
             off_policy()                                     # again, at the new theta; the log keeps the first
-        metrics |= on_policy_half(model, c, samples, old, advantages)                           # + w_rl * L_OnP
+        metrics |= on_policy_half(model, c, samples, old, advantages, tokens)                       # + w_rl * L_OnP
+        times["policy_s"], at = times["policy_s"] + clock() - at, clock()
         optimizer.param_groups[0]["lr"] = lr = learning_rate(c, step * c.inner_epochs + epoch, total * c.inner_epochs)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), c.clip_norm)
-        if not norm.isfinite():
-            raise ValueError(f"step {step}: the gradient is {norm}, nothing was updated; lower --lr or --w-gepo and go on from "
-                             "the last checkpoint")
-        optimizer.step()
+        norm = parallel.full(torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM))
+        if all(math.isfinite(x) for x in (norm, metrics["policy_loss"], metrics.get("gepo_loss", 0))):
+            optimizer.step()
+        else:
+            skipped += 1                                     # the same decision on every rank: all three are global
         optimizer.zero_grad()
-    times["policy_s"] = clock() - at
+        times["optimizer_s"], at = times["optimizer_s"] + clock() - at, clock()
     times["step_s"] = clock() - began
 
-    tokens, by_target = sum(len(y) for group in groups for y in group.responses), defaultdict(list)
-    for i, of in zip(now, verdicts):
-        by_target[problems[i]["target_language"]] += [v.reward for v in of if v.reward is not None]
+    sampled, by_target = sum(len(s.old) for s in everyone), defaultdict(list)
+    for s in judged:
+        by_target[problems[now[s.prompt]]["target_language"]].append(s.verdict.reward)
     if c.kl_coef:
-        metrics["kl"] = float(torch.cat(kl).mean())
-    row = {"step": step, "reward": float(rewards.mean()),
-           "rewards": {k: sum(v) / len(v) for k, v in sorted(by_target.items()) if v}, **metrics,
-           "logp_gap": float((torch.cat(sampled) - torch.cat([y for of in old for y in of])).abs().max()),
-           "entropy": float(torch.cat(entropies).mean()), "grad_norm": float(norm), "lr": lr, "response_tokens": tokens / c.rollout_batch,
-           "truncated": sum(int(y[-1]) not in tokenizer.eos_ids for group in groups for y in group.responses) / c.rollout_batch,
-           "verdicts": dict(Counter(v.status for of in verdicts for v in of)), **times,
-           "judge_cpu_s": sum(v.cpu_s for of in verdicts for v in of), "tokens_per_s": tokens / times["step_s"]}
-    return row, [{"step": step, "id": problems[i]["id"], "completion": text, "verdict": v.status, "reward": v.reward,
-                  "detail": v.detail} for i, of, vs in zip(now, texts, verdicts) for text, v in zip(of, vs)]
+        metrics["kl"] = float(torch.cat([s.kl for s in judged]).mean())
+    row = {"step": step, "reward": float(rewards.mean()), "rewards": {k: sum(v) / len(v) for k, v in sorted(by_target.items())}, **metrics,
+           "logp_gap": float((torch.cat([s.sampled for s in judged]) - torch.cat([s.old for s in judged])).abs().max()),
+           "entropy": float(torch.cat(parallel.gathered(entropies)).mean()), "grad_norm": float(norm), "lr": lr, "skipped": skipped,
+           "response_tokens": sampled / c.rollout_batch, "truncated": sum(s.truncated for s in everyone) / c.rollout_batch,
+           "verdicts": dict(Counter(s.verdict.status for s in everyone)), **times,
+           "judge_cpu_s": sum(s.verdict.cpu_s for s in everyone), "tokens_per_s": sampled / times["step_s"], "memory_gib": peak_memory(model.device)}
+    return row, [{"step": step, "id": problems[now[s.prompt]]["id"], "completion": s.text, "verdict": s.verdict.status,
+                  "reward": s.verdict.reward, "detail": s.verdict.detail} for s in everyone]
+
+
+def peak_memory(device) -> float:
+    """GiB at most in use so far: of the GPU, or of this process."""
+    return (torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 2 ** 30
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(parallel.told(main)())
     except (ValueError, OSError, SandboxError) as e:
         sys.exit(f"train.py: {e}")
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import torch
 
 import groups as groups_module
 import train
+from config import Config
 from groups import Group, backward_tokens, frozen_logprobs, microbatches, token_logprobs
 from kernels import gepo_group_loss
 from model import sdpa
@@ -69,7 +70,7 @@ def test_microbatches_hold_every_response_once_within_budget(some_groups, budget
 
 
 def config(**more):
-    return train.Config(model="m", problems="p", ir_groups="g", out="o", token_budget=15, w_rl=0.7, w_gepo=0.3, beta=0.5, **more)
+    return Config(model="m", problems="p", ir_groups="g", out="o", token_budget=15, w_rl=0.7, w_gepo=0.3, beta=0.5, **more)
 
 
 def gepo_inputs(groups):

@@ -4,7 +4,7 @@ import re
 from dataclasses import fields
 
 from conftest import ROOT
-from train import EMBEDDED, Config
+from config import EMBEDDED, Config
 
 README = (ROOT / "README.md").read_text()
 SOURCES = sorted([*ROOT.glob("*.py"), *ROOT.glob("kernels/*.py")])
@@ -33,7 +33,7 @@ def test_every_flag_is_in_the_table_with_its_default():
     assert len(rows) <= 30
     for f in fields(Config):
         _, default, embedded, _ = rows["--" + f.name.replace("_", "-")]
-        shown = "off" if f.default is False else f"{f.default:g}" if isinstance(f.default, float) else str(f.default)
+        shown = "none" if f.default == () else f"{f.default:g}" if isinstance(f.default, float) else str(f.default)
         assert default == ("cores" if f.name == "judge_workers" else shown), f.name
         value = EMBEDDED.get(f.name, "")
         assert embedded == (f"{value:g}" if isinstance(value, float) else str(value)), f.name

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import train
+from config import Config
 from groups import Group
 from reward import Verdict
 from rollout import generate
@@ -70,9 +71,10 @@ def by_hand(model, reference, c, ir_groups, winner, ref):
 
 
 @pytest.mark.parametrize("clip_norm", [1e9, 0.01])
-def test_a_step_is_the_equations(tiny, some_groups, clip_norm):
-    c = train.Config(seed=3, samples_per_prompt=4, rollout_batch=12, gepo_batch=2, kl_coef=0.3, temperature=0.7, max_new_tokens=6, lr=1.0,
-                     warmup_ratio=0.0, clip_norm=clip_norm, token_budget=25, w_rl=0.6, w_gepo=0.05, lam=0.2, beta=0.4)
+def test_a_step_is_the_equations(tiny, some_groups, clip_norm, monkeypatch):
+    monkeypatch.setattr(train, "CLIP_NORM", clip_norm)
+    c = Config(seed=3, samples_per_prompt=4, rollout_batch=12, gepo_batch=2, kl_coef=0.3, temperature=0.7, max_new_tokens=6, lr=1.0,
+                     warmup_ratio=0.0, token_budget=25, w_rl=0.6, w_gepo=0.05, lam=0.2, beta=0.4)
     torch.manual_seed(7)
     reference = copy.deepcopy(tiny)
     with torch.no_grad():
@@ -94,13 +96,14 @@ def test_a_step_is_the_equations(tiny, some_groups, clip_norm):
         assert sample["verdict"] == verdict(sample["completion"]).status
 
 
-def test_inner_epochs_take_both_halves_again(tiny, some_groups):
+def test_inner_epochs_take_both_halves_again(tiny, some_groups, monkeypatch):
     """Two inner epochs = two optimiser steps; the second has the GEPO gradient too and a ratio that has moved."""
-    base = dict(seed=3, rollout_batch=12, gepo_batch=1, kl_coef=0.0, max_new_tokens=6, lr=0.01, warmup_ratio=0.0, token_budget=25, clip_norm=1e9)
+    base = dict(seed=3, rollout_batch=12, gepo_batch=1, kl_coef=0.0, max_new_tokens=6, lr=0.01, warmup_ratio=0.0, token_budget=25)
+    monkeypatch.setattr(train, "CLIP_NORM", 1e9)
     winner, ref, moved = [torch.tensor([True, False, True])], [torch.zeros(3)], {}
     for w_gepo in (0.0, 1.0):
         model = copy.deepcopy(tiny)
-        c = train.Config(**base, inner_epochs=2, w_gepo=w_gepo, w_rl=0.0 if w_gepo else 1.0)
+        c = Config(**base, inner_epochs=2, w_gepo=w_gepo, w_rl=0.0 if w_gepo else 1.0)
         row, _ = train.train_step(c, 0, 1, model, None, torch.optim.SGD(model.parameters(), lr=1.0), TOKENIZER, Pool(), PROBLEMS, PROMPTS,
                                   some_groups[:1], winner, ref)
         assert "kl" not in row
@@ -122,16 +125,16 @@ def test_inner_epochs_take_both_halves_again(tiny, some_groups):
 
 
 def test_learning_rate():
-    c = train.Config(lr=2.0, warmup_ratio=0.1)
+    c = Config(lr=2.0, warmup_ratio=0.1)
     rates = [train.learning_rate(c, k, 100) for k in range(100)]
     assert rates[:10] == pytest.approx([0.2 * (k + 1) for k in range(10)])           # linear up over 3 % (here 10 %)
     assert rates[10] == 2.0 and rates[55] == pytest.approx(1.0) and 0 < rates[99] < 0.01
-    assert train.learning_rate(train.Config(lr=2.0), 0, 1) == 2.0                    # a run of one step learns
+    assert train.learning_rate(Config(lr=2.0), 0, 1) == 2.0                    # a run of one step learns
 
 
 def test_a_toy_reward_rises(tiny):
     """REINFORCE++ on 'the first token is even': from about half of the samples to nearly all."""
-    c = train.Config(samples_per_prompt=8, rollout_batch=24, kl_coef=0.0, max_new_tokens=2, lr=2e-2, token_budget=1000)
+    c = Config(samples_per_prompt=8, rollout_batch=24, kl_coef=0.0, max_new_tokens=2, lr=2e-2, token_budget=1000)
 
     class Even:
         def submit(self, problem, text):
@@ -145,7 +148,7 @@ def test_a_toy_reward_rises(tiny):
 
 
 def test_a_broken_gradient_updates_nothing(tiny):
-    c = train.Config(rollout_batch=12, kl_coef=0.0, max_new_tokens=4, w_rl=1.0)
+    c = Config(rollout_batch=12, kl_coef=0.0, max_new_tokens=4, w_rl=1.0)
     optimizer = torch.optim.AdamW(tiny.parameters())
     before = [p.detach().clone() for p in tiny.parameters()]
     tiny.model.norm.weight.register_hook(lambda grad: grad * float("nan"))
