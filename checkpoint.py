@@ -16,6 +16,7 @@ import math
 import os
 import re
 import shutil
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, se
 import parallel
 from model import save_model
 
+warnings.filterwarnings("ignore", message="torch.distributed is disabled")          # a run of one process means it
 CARRIED = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
            "merges.txt", "chat_template.jinja", "generation_config.json")
 
@@ -187,7 +189,7 @@ def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
                 shutil.rmtree(old.rename(old.with_name(old.name + ".tmp")))          # never half a step-NNNNNN
     except (OSError, SafetensorError, dcp.CheckpointException) as e:
         shutil.rmtree(temporary, ignore_errors=True)         # the room may be needed, and the last one is still there
-        raise OSError(f"{final} could not be written ({e}); {f'{saved(run)[-1]} is whole' if saved(run) else 'there is none before it'}: "
+        raise OSError(f"{final} could not be written ({str(e).strip().splitlines()[-1]}); {f'{saved(run)[-1]} is whole' if saved(run) else 'there is none before it'}: "
                       "make room and give the same command again") from None
     parallel.gathered([])
     return final

@@ -55,9 +55,9 @@ def stop():
 def told(main):
     """main for torchrun, whose last lines are then the exception of the rank that failed first. One that only lost its
     connection to that rank gives it time to be the first."""
-    def run():
+    def run(*args):
         try:
-            return main()
+            return main(*args)
         except RuntimeError as e:
             if world() > 1 and (isinstance(e, dist.DistError) or "gloo" in str(e)):
                 time.sleep(5)
@@ -116,7 +116,7 @@ def shard(model, dtype, offload=False):
                    offload_policy=CPUOffloadPolicy() if offload else OffloadPolicy())
     ends = [] if model.config.tie_word_embeddings else [model.model.embed_tokens, model.lm_head]
     for unit in (*model.model.layers, *ends, model):
-        fully_shard(unit, **options)
+        fully_shard(unit, reshard_after_forward=True, **options)                     # the root too: no forward leaves it gathered
         unit.set_gradient_divide_factor(1.0)                 # the losses are divided by global denominators already
         unit.set_force_sum_reduction_for_comms(True)         # gloo has no scaled sum
 

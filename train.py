@@ -238,16 +238,17 @@ def main(argv=None) -> int:
                     bar.set_postfix_str(f"reward {row['reward']:.2f}, {row['step_s']:.1f} s" + (
                         f", pref {row['gepo_preference']:.4f}, var {row['gepo_variance']:.1e}" if ir_groups else ""))
                     seen.update(row["verdicts"])
-                    stop, broken, save_s = bool(asked), seen["JE"] > max(1, 0.01 * seen.total()), time.time()
+                    stop, broken, save_s = bool(asked), seen["JE"] > max(1, 0.01 * seen.total()), 0.0
                     idle = idle + 1 if row["skipped"] else 0
                     if idle == SKIPPED:
                         raise ValueError(f"the loss or the gradient was NaN or infinite in {idle} steps in a row, up to step {step}, and nothing "
                                          f"was updated; the last checkpoint, {(checkpoint.saved(run) or ['none yet'])[-1]}, is from before; lower "
                                          "--lr or --w-gepo in a new run")
                     if ((step + 1) % c.save_every == 0 and not idle) or step + 1 == total or stop or broken:
+                        at = time.time()
                         checkpoint.save(run, step + 1, model, optimizer, c.model, config)
                         check_judge()
-                    save_s = time.time() - save_s
+                        save_s = time.time() - at
                     if broken:
                         raise SandboxError(f"{seen['JE']} of {seen.total()} verdicts are judge errors, the last: "
                                            + [s["detail"] for s in samples if s["verdict"] == "JE"][-1])
@@ -259,7 +260,8 @@ def main(argv=None) -> int:
             score_held_out(c, "after", lambda: model, tokenizer, held_out, pool)
     rows = [json.loads(line) for line in open(run / "metrics.jsonl")]
     print((f"trained {total - start} step(s) in {time.time() - began:.0f} s" if total > start else "this run is finished already")
-          + f"; reward from {rows[0]['reward']:.2f} to {rows[-1]['reward']:.2f}; the model is in {checkpoint.saved(run)[-1]}\n" + breakdown(rows))
+          + f"; reward from {rows[0]['reward']:.2f} to {rows[-1]['reward']:.2f}; the model is in {checkpoint.saved(run)[-1]}\n" + breakdown(rows)
+          + f"\nmemory at most: {peak_memory(device):.2f} GiB of rank 0's {'GPU' if device.type == 'cuda' else 'process'}")
     if held_out:
         rows = {title: [json.loads(line) for line in open(run / f"eval-{title}.jsonl")] for title in ("before", "after")}
         before, after = (scores(rows[title])["all", "all"][0] for title in ("before", "after"))
@@ -361,7 +363,7 @@ def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, pro
            "entropy": float(torch.cat(parallel.gathered(entropies)).mean()), "grad_norm": float(norm), "lr": lr, "skipped": skipped,
            "response_tokens": sampled / c.rollout_batch, "truncated": sum(s.truncated for s in everyone) / c.rollout_batch,
            "verdicts": dict(Counter(s.verdict.status for s in everyone)), **times,
-           "judge_cpu_s": sum(s.verdict.cpu_s for s in everyone), "tokens_per_s": sampled / times["step_s"], "memory_gib": peak_memory(model.device)}
+           "judge_cpu_s": sum(s.verdict.cpu_s for s in everyone), "tokens_per_s": sampled / times["step_s"]}
     return row, [{"step": step, "id": problems[now[s.prompt]]["id"], "completion": s.text, "verdict": s.verdict.status,
                   "reward": s.verdict.reward, "detail": s.verdict.detail} for s in everyone]
 

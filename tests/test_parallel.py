@@ -1,0 +1,339 @@
+"""More ranks than one: the same gradient, the same curve, exact restarts; and what is left when a rank, a save or a file fails."""
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import checkpoint
+import parallel
+import train
+from config import Config, memory
+from conftest import ROOT
+from data import load_tokenizer
+from groups import Group, token_logprobs
+from model import ModelConfig, Transformer, load_model, save_model
+from test_train import few, flags, processes_of, rows, wait_for_row  # noqa: F401 (few is a fixture)
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+RANKS = str(ROOT / "tests" / "ranks.py")
+
+
+def torchrun(ranks, *command, node=(), **more):
+    return subprocess.Popen([*TORCHRUN, *(node or ["--standalone"]), f"--nproc_per_node={ranks}", *map(str, command)], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+
+
+def ended(process, code=0, seconds=200):
+    text, _ = process.communicate(timeout=seconds)
+    assert process.returncode == code, text[-3000:]
+    return text
+
+
+# ------------------------------------------------------------------------------------------- one gradient
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.manual_seed(0)
+    for name in ("tied", "untied"):
+        model = Transformer(ModelConfig(vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+                                        num_key_value_heads=2, head_dim=8, tie_word_embeddings=name == "tied"))
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(8.0 if p.dim() == 2 else 1.0)
+        save_model(model, folder / name)
+    subprocess.run([sys.executable, RANKS, "gradient", folder], check=True)
+    for ranks in (2, 4):
+        ended(torchrun(ranks, RANKS, "gradient", folder))
+    return folder, {ranks: torch.load(folder / f"result-{ranks}.pt") for ranks in (1, 2, 4)}
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("name", ["tied", "untied"])
+def test_the_gradient_does_not_depend_on_the_ranks(results, ranks, name):
+    """Uneven groups and lengths over a token budget that cuts them differently on every rank; of 4 ranks one has none."""
+    folder, result = results
+    for engine in ((), ("recompute",)):
+        want, metrics, logps = result[1][name, *engine]
+        grads, theirs, of = result[ranks][name, *engine]
+        assert set(grads) == set(want) and theirs == pytest.approx(metrics, rel=1e-5)
+        for k in want:
+            assert want[k].norm() > 0 and (grads[k] - want[k]).norm() <= 1e-5 * want[k].norm(), k
+        assert all(torch.allclose(a, b, atol=1e-5) for x, y in zip(of, logps) for a, b in zip(x, y))
+    assert torch.allclose(result[ranks][name, "logits"], result[1][name, "logits"], atol=1e-4)      # sampled from: after one step of AdamW
+    for saved in (folder / f"{name}-{ranks}", folder / f"run-{name}-{ranks}" / "step-000001"):      # what one process reads
+        ours, theirs = load_model(saved), load_model(folder / f"{name}-1")
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours.parameters(), theirs.parameters()))
+    for k, v in result[1][name, "moments"].items():
+        assert torch.allclose(result[ranks][name, "moments"][k], v, atol=1e-5)
+        assert torch.equal(result[ranks][name, "moments of 1"][k], v)                # one process wrote it, `ranks` read it
+
+
+# ------------------------------------------------------------------------------------------- memory
+
+def test_the_memory_formula_is_what_tensors_take(results, monkeypatch):
+    _, result = results
+    for name in ("tied", "untied"):
+        n = sum(v.numel() for v in result[1][name, "moments"].values())
+        for ranks in (1, 2, 4):
+            held = result[ranks][name, "held"]
+            assert len(held) == ranks and sum(held) == 16 * n
+            assert max(held) <= 1.1 * memory(ModelConfig.from_pretrained(results[0] / name), n, ranks, Config())["state"]
+    c, kept = Config(token_budget=512), {}
+
+    def keep(tensor):                                        # what autograd keeps for the backward, each storage once
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes(), tensor
+        return tensor
+    for engine in ((), ("recompute",)):
+        c.engine, seen = engine, {}
+        for layers in (1, 5):                                # what embedding and head keep is in both
+            torch.manual_seed(0)
+            config = ModelConfig(vocab_size=61, hidden_size=96, intermediate_size=256, num_hidden_layers=layers, num_attention_heads=6,
+                                 num_key_value_heads=2, head_dim=32)
+            model = Transformer(config).bfloat16()
+            model.frequencies = model.frequencies.float()
+            for block in model.model.layers:
+                block.recompute = bool(engine)
+            kept.clear()
+            kept.update({p.untyped_storage().data_ptr(): (0, None) for p in model.parameters()})
+            with torch.autograd.graph.saved_tensors_hooks(lambda t: t if kept.get(t.untyped_storage().data_ptr()) == (0, None) else keep(t), lambda t: t):
+                token_logprobs(model, [Group(torch.arange(511) % 61, [torch.tensor([3])])])
+            seen[layers] = sum(size for size, _ in kept.values())
+        parts = [memory(ModelConfig(**{**vars(config), "num_hidden_layers": layers}), 0, 1, c, sharded=False)["training"] for layers in (1, 5)]
+        assert seen[5] - seen[1] == pytest.approx(parts[1] - parts[0], rel=0.1), engine
+
+
+def test_the_memory_table_of_the_readme():
+    table = subprocess.run([sys.executable, ROOT / "bench" / "memory.py"], capture_output=True, text=True, check=True).stdout
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(lines) >= 6 and "\n".join(lines) in (ROOT / "README.md").read_text()
+
+
+# ------------------------------------------------------------------------------------------- one curve
+
+def close(a, b):
+    """Rows of two numbers of ranks: the same samples and verdicts, numbers up to rounding."""
+    assert [sorted(row) for row in a] == [sorted(row) for row in b]
+    for x, y in zip(a, b):
+        for k in x:
+            same = x[k] == y[k] if k in ("step", "verdicts", "rewards", "skipped", "truncated", "response_tokens", "reward") else \
+                x[k] == pytest.approx(y[k], rel=1e-3, abs=2e-5)
+            assert same, (x["step"], k, x[k], y[k])
+
+
+@pytest.fixture(scope="module")
+def uneven(few):                                                     # noqa: F811
+    """Three IR groups and eight samples of two prompts a step: no number of ranks divides both."""
+    return lambda out, *more: flags(few, out, "--gepo-batch", "3", *more)
+
+
+@pytest.fixture(scope="module")
+def alone(uneven, tmp_path_factory):
+    out = tmp_path_factory.mktemp("alone") / "run"
+    text = subprocess.run([sys.executable, ROOT / "train.py", *uneven(out)], capture_output=True, text=True, check=True).stdout
+    return out, text
+
+
+def test_where_the_time_goes_is_said(alone):
+    out, text = alone
+    metrics = rows(out, times=True)
+    assert "seconds a step: " in text and " behind the off-policy half" in text and "memory at most: " in text
+    for row in metrics:
+        parts = sum(row[k] for k in ("rollout_s", "gepo_s", "logprob_s", "judge_wait_s", "policy_s", "optimizer_s"))
+        assert 0.9 * row["step_s"] < parts <= row["step_s"] + 0.01
+    mean = lambda k: sum(row[k] for row in metrics) / len(metrics)
+    assert mean("judge_wait_s") < 0.5 * mean("judge_s")              # most of the judge's time was behind the GEPO half
+    assert metrics[2]["save_s"] > 0 == metrics[1]["save_s"]          # after step 1 there was a checkpoint
+
+
+def test_four_ranks_give_the_curve_of_one(alone, uneven, tmp_path):
+    text = ended(torchrun(4, ROOT / "train.py", *uneven(tmp_path / "run")))
+    close(rows(tmp_path / "run"), rows(alone[0]))
+    assert rows(tmp_path / "run", "samples.jsonl") == rows(alone[0], "samples.jsonl")
+    assert "4 x cpu" in text and text.count("trained 4 step(s)") == 1            # rank 0 speaks
+
+
+def test_two_nodes_continue_what_one_process_began(alone, uneven, tmp_path):
+    """Plain torchrun rendezvous, two agents with one rank each; the run's first half was written by a single process."""
+    out = tmp_path / "run"
+    shutil.copytree(alone[0], out)
+    shutil.rmtree(out / "step-000004")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    node = ["--nnodes=2", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{port}", "--rdzv_id=oorl"]
+    agents = [torchrun(1, ROOT / "train.py", *uneven(out, "--resume"), node=node) for _ in range(2)]
+    texts = [ended(agent) for agent in agents]
+    assert sum("steps     2 to 4" in text for text in texts) == 1
+    close(rows(out), rows(alone[0]))
+    assert rows(out)[:2] == rows(alone[0])[:2] and [p.name for p in checkpoint.saved(out)] == ["step-000002", "step-000004"]
+
+
+# ------------------------------------------------------------------------------------------- ends of all kinds
+
+def test_ten_kills_leave_no_trace(alone, uneven, tmp_path):
+    """SIGKILL three times while it saves and seven times at a random moment of a step; then to the end, bit for bit."""
+    out, chance = tmp_path / "run", random.Random(7)
+    step_s = max(row["step_s"] for row in rows(alone[0], times=True))
+    saving = lambda: any(out.glob("step-*.tmp"))
+    kills = [saving, saving, saving, *(chance.uniform(0, step_s) for _ in range(7))]
+    chance.shuffle(kills)
+    for when in kills:
+        process = subprocess.Popen([sys.executable, ROOT / "train.py", *uneven(out, "--save-every", "1")], text=True, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, env={**os.environ, "OORL_TEST": str(out)})
+        before, deadline = len(checkpoint.saved(out)), time.time() + 100
+        done = lambda: process.poll() is not None or time.time() > deadline
+        if callable(when):
+            while not when() and not done():
+                time.sleep(0.001)
+        else:
+            for line in process.stdout:                      # the plan is printed before the first step
+                if "languages found" in line:
+                    break
+            time.sleep(0.5 + when)
+        process.kill()
+        process.communicate()
+        assert time.time() < deadline and len(checkpoint.saved(out)) >= before
+    assert subprocess.run([sys.executable, ROOT / "train.py", *uneven(out)], capture_output=True).returncode == 0
+    assert rows(out) == rows(alone[0]) and rows(out, "samples.jsonl") == rows(alone[0], "samples.jsonl")
+    assert not list(out.glob("*.tmp")) and not processes_of(out)
+
+
+def gone(out, seconds=30):
+    deadline = time.time() + seconds
+    while processes_of(out) and time.time() < deadline:
+        time.sleep(0.1)
+    return not processes_of(out)
+
+
+@pytest.mark.parametrize("who", ["rank", "torchrun"])
+def test_one_killed_all_gone(uneven, tmp_path, who):
+    out = tmp_path / "run"
+    process = torchrun(2, ROOT / "train.py", *uneven(out, "--steps", "100"), env={**os.environ, "OORL_TEST": str(out)})
+    wait_for_row(process, out)
+    ranks = [pid for pid in processes_of(out) if b"RANK=1" in open(f"/proc/{pid}/environ", "rb").read().split(b"\0")
+             and b"train.py" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    killed = time.time()
+    os.kill(min(ranks) if who == "rank" else process.pid, signal.SIGKILL)
+    assert gone(out), processes_of(out)
+    text, _ = process.communicate(timeout=30)
+    assert time.time() - killed < 30 and process.returncode != 0
+    if who == "rank":
+        assert "rank      : 1" in text[-900:] and "Signal 9 (SIGKILL)" in text[-900:], text[-900:]
+
+
+def test_one_raises_all_end_with_its_words(uneven, tmp_path):
+    out = tmp_path / "run"
+    (tmp_path / "flags.json").write_text(json.dumps(uneven(out, "--steps", "100")))
+    process = torchrun(2, RANKS, "broken", tmp_path, env={**os.environ, "OORL_TEST": str(out)})
+    wait_for_row(process, out)
+    row = time.time()
+    text = ended(process, code=1)
+    assert time.time() - row < 30 and gone(out, 1)
+    assert "the last rank found a hair in its soup" in text[-600:] and "rank      : 1" in text[-2500:], text[-2500:]
+
+
+# ------------------------------------------------------------------------------------------- damaged and full disks
+
+@pytest.fixture
+def saves(tmp_path):
+    """A run's folder with two checkpoints, and what a third takes."""
+    model = load_model(ROOT / "toy" / "model")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for step in (1, 2):
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+        checkpoint.save(tmp_path, step, model, optimizer, ROOT / "toy" / "model", {"ir_groups": ""})
+    (tmp_path / "config.json").write_text('{"ir_groups": ""}')
+    return tmp_path, model, optimizer
+
+
+@pytest.mark.parametrize("harm", ["model.safetensors", "optimizer/__0_0.distcp", "trainer.json", "gone"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(saves, capsys, harm):
+    run, *_ = saves
+    latest = run / "step-000002"
+    if harm == "gone":
+        (latest / "config.json").unlink()
+    elif harm == "trainer.json":
+        (latest / harm).write_text((latest / harm).read_text()[:40])
+    else:
+        with open(latest / harm, "r+b") as f:                        # one bit, in the middle
+            f.seek(100_000)
+            byte = f.read(1)[0]
+            f.seek(100_000)
+            f.write(bytes([byte ^ 1]))
+    assert checkpoint.open_run(run, {"ir_groups": ""}, ()) == (1, run / "step-000001")
+    text = capsys.readouterr().out
+    assert "step-000002 is damaged" in text and (harm if harm != "gone" else "config.json") in text
+    assert (run / "step-000002.damaged").is_dir()
+    shutil.rmtree(run / "step-000001" / "optimizer")
+    with pytest.raises(ValueError, match="no whole checkpoint left"):
+        checkpoint.open_run(run, {"ir_groups": ""}, ())
+
+
+@pytest.mark.parametrize("limit", [1_000_000, 5_000_000])            # the weights do not fit; they do and the moments do not
+def test_a_full_disk_leaves_the_checkpoint_before(saves, limit):
+    run, model, optimizer = saves
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))    # no file may be larger: write(2) fails as on a full disk
+    try:
+        with pytest.raises(OSError, match="step-000003 could not be written .*step-000002 is whole: make room"):
+            checkpoint.save(run, 3, model, optimizer, ROOT / "toy" / "model", {"ir_groups": ""})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(p.name for p in run.iterdir()) == ["config.json", "step-000001", "step-000002"]
+    assert checkpoint.open_run(run, {"ir_groups": ""}, ()) == (2, run / "step-000002")
+    assert checkpoint.save(run, 3, model, optimizer, ROOT / "toy" / "model", {"ir_groups": ""}).name == "step-000003"
+
+
+def test_where_nothing_can_be_written_and_nothing_continued(uneven, tmp_path):
+    with pytest.raises(OSError, match="/proc/nowhere"):
+        train.main(uneven("/proc/nowhere"))
+    with pytest.raises(ValueError, match="has no checkpoint to continue; start without --resume"):
+        train.main(uneven(tmp_path / "run", "--resume"))
+
+
+def test_other_settings_only_when_forced(alone, uneven, tmp_path, capsys):
+    shutil.copytree(alone[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "step-000004")
+    with pytest.raises(ValueError, match=r"--beta was 0.1, is 0.2.*--resume force"):
+        train.main(uneven(tmp_path / "run", "--beta", "0.2"))
+    assert train.main(uneven(tmp_path / "run", "--beta", "0.2", "--resume", "force", "--engine", "recompute")) == 0
+    assert "continued with other settings: --beta was 0.1, is 0.2" in capsys.readouterr().out
+    assert rows(tmp_path / "run")[:2] == rows(alone[0])[:2] and rows(tmp_path / "run")[3] != rows(alone[0])[3]
+
+
+# ------------------------------------------------------------------------------------------- NaN and infinity
+
+def test_a_step_with_nan_is_skipped_and_counted_and_five_end_the_run(uneven, alone, tmp_path, monkeypatch):
+    real, poisoned, steps = train.off_policy_half, [], iter(range(100))
+
+    def off_policy_half(model, *args):
+        metrics = real(model, *args)
+        if next(steps) in poisoned:
+            next(model.parameters()).grad[0, 0] = float("nan")
+        return metrics
+    monkeypatch.setattr(train, "off_policy_half", off_policy_half)
+    out, poisoned[:] = tmp_path / "run", [1]
+    assert train.main(uneven(out, "--steps", "3")) == 0
+    metrics = rows(out)
+    assert [row["skipped"] for row in metrics] == [0, 1, 0] and metrics[1]["grad_norm"] is None          # JSON has no NaN
+    saved, = checkpoint.saved(out)                           # none after step 1, whose update was skipped
+    assert saved.name == "step-000003" and all(p.isfinite().all() for p in load_model(saved).parameters())
+    out, steps, poisoned[:] = tmp_path / "other", iter(range(100)), range(2, 100)
+    with pytest.raises(ValueError, match=r"in 5 steps in a row, up to step 6, .*step-000002"):
+        train.main(uneven(out, "--steps", "20"))
+    assert [row["skipped"] for row in rows(out)] == [0, 0, 1, 1, 1, 1, 1]
+    assert [p.name for p in checkpoint.saved(out)] == ["step-000002"]                # none of the idle steps replaced it
