@@ -19,8 +19,8 @@ train: .venv/ready
 test: .venv/ready
 	@$(call need,$(IR))
 	@$(MAKE) --no-print-directory toolchains
-	$(RUN) -m pip install -q --disable-pip-version-check pytest transformers
-	$(RUN) -m pytest -q $(ARGS) tests
+	$(RUN) -m pip install -q --disable-pip-version-check pytest pytest-xdist transformers
+	$(RUN) -m pytest -q -n 2 --dist loadfile $(ARGS) tests
 
 # Debian's mono-runtime has no System.Numerics, and TypeScript comes from npm; languages.py compiles C++ with the header in PCH,
 # and Go, whose standard library is not compiled since 1.20, with the one in GOCACHE.
@@ -39,6 +39,8 @@ bench: .venv/ready
 	$(RUN) bench/packing.py
 	$(RUN) bench/judge.py
 	$(RUN) bench/load.py
+	$(RUN) bench/step.py
+	$(RUN) bench/memory.py
 
 # Everything in toy/ again from its seed: data, tokenizer, warm start (half an hour), IR groups.
 toy: .venv/ready

@@ -38,16 +38,10 @@ def dpo_loss(winner, loser, beta):
 
 # ------------------------------------------------------------------------------------- policy gradient, on-policy
 
-def normalise(advantages, all_reduce=None):
-    """(A - mean) * rsqrt(max(var, 1e-8)) over ALL response tokens of the global batch; equal values give exactly 0.
-
-    advantages: list of [R_i]. all_reduce: sums a float64 [3] tensor (count, sum, sum of squares) over
-    the ranks, in place."""
+def normalise(advantages):
+    """(A - mean) * rsqrt(max(var, 1e-8)) over ALL response tokens of the global batch, list of [R_i]; equal values give exactly 0."""
     flat = torch.cat(advantages).double()
-    moments = torch.stack([torch.tensor(float(len(flat)), dtype=torch.float64), flat.sum().cpu(), flat.square().sum().cpu()])
-    if all_reduce is not None:
-        all_reduce(moments)
-    mean, square = (moments[1:] / moments[0]).tolist()
+    mean, square = float(flat.mean()), float(flat.square().mean())
     scale = max(square - mean * mean, 1e-8) ** -0.5
     return [((a.double() - mean) * scale).float() for a in advantages]
 
@@ -64,9 +58,9 @@ def token_returns(rewards, kl, kl_coef):
     return returns
 
 
-def reinforce_pp_advantages(rewards, kl, kl_coef, all_reduce=None):
+def reinforce_pp_advantages(rewards, kl, kl_coef):
     """REINFORCE++ (arXiv 2501.03262): returns normalised over all tokens of the global batch. -> list of [R_i]."""
-    return normalise(token_returns(rewards, kl, kl_coef), all_reduce)
+    return normalise(token_returns(rewards, kl, kl_coef))
 
 
 def group_rewards(rewards, groups, how):
@@ -88,15 +82,15 @@ def group_rewards(rewards, groups, how):
     raise ValueError(f"unknown advantage {how!r}; known are reinforce++, reinforce++-baseline, grpo, rloo")
 
 
-def advantages(rewards, groups, kl, kl_coef, how, all_reduce=None):
+def advantages(rewards, groups, kl, kl_coef, how):
     """Per-token advantages of the whole batch for any --advantage. rewards [N], groups [N], kl: list of [R_i].
 
     The KL of Eq. (1) is in the token reward for all of them; REINFORCE++ and its baseline variant normalise over the
     global batch, GRPO and RLOO do not."""
     if how == "reinforce++":
-        return reinforce_pp_advantages(rewards, kl, kl_coef, all_reduce)
+        return reinforce_pp_advantages(rewards, kl, kl_coef)
     returns = token_returns(group_rewards(rewards, groups, how), kl, kl_coef)
-    return normalise(returns, all_reduce) if how == "reinforce++-baseline" else returns
+    return normalise(returns) if how == "reinforce++-baseline" else returns
 
 
 def clipped_policy_loss(logp, logp_old, advantages, clip_eps):

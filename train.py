@@ -57,7 +57,7 @@ def off_policy_half(model, c, groups, winner, ref):
     The loss couples the members of a group, but only through one number each: take it on log-probs without a graph,
     and its gradient there is a coefficient for each token; the second pass back-propagates member by member (exact)."""
     logps = [y for ys in frozen_logprobs(model, groups, c.token_budget) for y in ys]
-    of, mine = [], []
+    of, mine, batch_size = [], [], sum(parallel.gathered([len(groups)]))
     if groups:
         members = [(g, len(y)) for g, group in enumerate(groups) for y in group.responses]
         group, sizes = (torch.tensor(x).to(model.device) for x in zip(*members))
@@ -66,7 +66,7 @@ def off_policy_half(model, c, groups, winner, ref):
         response = torch.arange(len(sizes), device=model.device).repeat_interleave(sizes)              # [N] the response of each token
         leaf = torch.cat(logps).to(model.device).requires_grad_()                     # [N]
         preference, variance = gepo_group_loss(leaf * per_token[response], ref * per_token, response, group, winner, c.beta, c.lam)
-        (c.w_gepo / c.gepo_batch * (preference + c.lam * variance).sum()).backward()  # Eq. 9, weighted as in Eq. 10
+        (c.w_gepo / batch_size * (preference + c.lam * variance).sum()).backward()    # Eq. 9, weighted as in Eq. 10
         coefficients = iter(leaf.grad.split(sizes.tolist()))
         of = [[next(coefficients) for _ in group.responses] for group in groups]
         rhat = (torch.stack([y.sum() for y in logps]).to(model.device) - ref) * per_token  # [R] Eq. 8 (by length: --gepo-logp mean)
@@ -81,9 +81,9 @@ def off_policy_half(model, c, groups, winner, ref):
             "gepo_accuracy": float((margins > 0).float().mean()), "gepo_rhat_spread": float(torch.cat(rhat).std(unbiased=False))}
 
 
-def on_policy_half(model, c, groups, old, advantages, tokens):
-    """Eq. 5 of this rank's samples, back-propagated with weight w_rl; mean over all `tokens` response tokens of the global
-    batch. -> metrics of the batch."""
+def on_policy_half(model, c, groups, old, advantages):
+    """Eq. 5 of this rank's samples, back-propagated with weight w_rl; mean over all response tokens of the batch. -> its metrics."""
+    tokens = sum(parallel.gathered([len(y) for group in groups for y in group.responses]))            # one denominator, before any cut
     to = lambda of: [[x.to(model.device) for x in xs] for xs in of]
     on, an = to(old), to(advantages)
     now = backward_tokens(model, groups, c.token_budget, temperature=c.temperature, loss=lambda g, i, logp: c.w_rl / tokens
@@ -225,6 +225,7 @@ def main(argv=None) -> int:
             def check_judge():                               # one that has changed its mind must not go on
                 if int(os.environ.get("LOCAL_RANK", 0)) == 0:
                     canaries(pool, targets)
+                parallel.gathered([])
             check_judge()
             score_held_out(c, "before", initial, tokenizer, held_out, pool)
             began, seen, stop, idle, save_s = time.time(), Counter(), False, 0, 0.0
@@ -328,7 +329,6 @@ def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, pro
     if not judged:
         raise SandboxError(f"all verdicts of step {step} are judge errors: {everyone[0].verdict.detail}")
     rewards, prompt = torch.tensor([s.verdict.reward for s in judged]), torch.tensor([s.prompt for s in judged])
-    tokens = sum(len(s.old) for s in judged)                                    # one denominator, before any cut
     advantages = gepo.advantages(rewards, prompt, [s.kl for s in judged], c.kl_coef, c.advantage)           # Eq. 1, REINFORCE++
     own = defaultdict(list)                                                     # this rank's share again, by prompt
     for s, a in zip(judged, advantages):
@@ -341,7 +341,7 @@ def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, pro
     for epoch in range(c.inner_epochs):
         if epoch:
             off_policy()                                     # again, at the new theta; the log keeps the first
-        metrics |= on_policy_half(model, c, samples, old, advantages, tokens)                       # + w_rl * L_OnP
+        metrics |= on_policy_half(model, c, samples, old, advantages)                               # + w_rl * L_OnP
         times["policy_s"], at = times["policy_s"] + clock() - at, clock()
         optimizer.param_groups[0]["lr"] = lr = learning_rate(c, step * c.inner_epochs + epoch, total * c.inner_epochs)
         norm = parallel.full(torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM))

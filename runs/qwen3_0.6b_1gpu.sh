@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The same losses on one GPU: Qwen3-0.6B in fp32 takes 0.6B x (4 weights + 4 gradient + 8 AdamW + 4 reference) = 12 GB and the activations of --token-budget.
+# The same losses on one GPU: Qwen3-0.6B takes 10 GiB (float32 master weights, gradient, AdamW; bfloat16 reference) and the activations of --token-budget.
 #   bash runs/qwen3_0.6b_1gpu.sh MODEL_DIR problems.jsonl ir_groups.jsonl OUT
 set -e
 cd "$(dirname "$0")/.."

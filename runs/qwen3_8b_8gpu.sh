@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # The paper's run (arXiv 2505.12723, section 4.1): Qwen3-8B, 2,400 translation problems, 9,600 IR groups, one epoch.
-# The paper trained on 4 A100-80G; sharded training comes next in this project, until then train.py refuses more than one process.
+# The paper trained on 4 A100-80G; here 8 GPUs, 34 GiB each (README, "Many GPUs, many machines").
 #   bash runs/qwen3_8b_8gpu.sh MODEL_DIR problems.jsonl ir_groups.jsonl OUT
+# Two nodes of four or eight GPUs: the same on both, OUT on a file system that both see, HOST the first one's name, with
+#   NODES="--nnodes=2 --rdzv_backend=c10d --rdzv_endpoint=HOST:29500 --rdzv_id=oorl" bash runs/qwen3_8b_8gpu.sh ...
+# The same line again continues a run that was stopped, on any number of GPUs.
 # The paper's data: problems of SYNTHETIC-1 and APPS, source Python or C++, target Python, C++, Java, PHP, Bash, JavaScript;
 # groups of SLTrans: python ir.py --source Perf_Optimized.parquet Size_Optimized.parquet --out ir_groups.jsonl
 set -e
@@ -27,10 +30,10 @@ flags=(
     --inner-epochs 1             # the paper does not say
     --lr 5e-7                    # AdamW, cosine, no weight decay
     --warmup-ratio 0.03
-    --clip-norm 1                # the paper does not say
     --temperature 1              # the paper does not say
     --max-length 8192            # tokens
     --max-new-tokens 4096        # the paper does not say
     --token-budget 16384         # ours: memory only, changes no gradient
+    --engine recompute           # ours: activations again in the backward, 117 GiB less
 )
-torchrun --nproc_per_node=8 train.py "${flags[@]}"
+torchrun ${NODES:---standalone} --nproc_per_node="${GPUS:-8}" train.py "${flags[@]}"

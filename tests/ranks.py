@@ -38,7 +38,7 @@ def gradient(folder):
             model = train.load(c, c.model, device)
             part, winner, ref, old, advantages = batch(groups)
             metrics = train.off_policy_half(model, c, part, winner, ref)
-            metrics |= train.on_policy_half(model, c, part, old, advantages, sum(len(y) for g in groups for y in g.responses))
+            metrics |= train.on_policy_half(model, c, part, old, advantages)
             grads = {k: parallel.full(p.grad) for k, p in model.named_parameters()}
             result[name, *engine] = grads, metrics, parallel.gathered(frozen_logprobs(model, part, 25, 0.7))
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
