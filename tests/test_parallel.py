@@ -337,3 +337,19 @@ def test_a_step_with_nan_is_skipped_and_counted_and_five_end_the_run(uneven, alo
         train.main(uneven(out, "--steps", "20"))
     assert [row["skipped"] for row in rows(out)] == [0, 0, 1, 1, 1, 1, 1]
     assert [p.name for p in checkpoint.saved(out)] == ["step-000002"]                # none of the idle steps replaced it
+
+
+# ------------------------------------------------------------------------------------------- engine
+
+def test_compiled_blocks_give_the_gradient(results):
+    folder, result = results
+    c = Config(token_budget=25, w_gepo=0.3, engine=("recompute", "compile"))
+    groups = [Group(torch.tensor([1, 2, 3]), [torch.arange(4, 4 + n) for n in (2, 9, 5)]), Group(torch.tensor([7]), [torch.arange(n) for n in (3, 12)])]
+    winner, ref, grads = [torch.tensor([True, True, False]), torch.tensor([True, False])], [torch.zeros(3), torch.zeros(2)], []
+    for engine in ((), ("recompute", "compile")):
+        c.engine = engine
+        model = train.load(c, folder / "tied", torch.device("cpu"))
+        train.off_policy_half(model, c, groups, winner, ref)
+        grads.append([p.grad for p in model.parameters()])
+    for a, b in zip(*grads):
+        assert (a - b).norm() <= 1e-5 * a.norm() and a.norm() > 0
