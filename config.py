@@ -82,21 +82,21 @@ def parse_config(argv) -> Config:
     return c
 
 
-def memory(model, n, world, c, bytes=2, sharded=True) -> dict:
-    """Bytes that a rank needs at most, part by part: model a ModelConfig of n parameters, `bytes` of the compute dtype.
+def memory(model, n, world, c, width=2, sharded=True) -> dict:
+    """Bytes that a rank needs at most, part by part: model a ModelConfig of n parameters, `width` bytes of the compute dtype.
 
     training and sampling take turns, the other two stay. A test holds it against what tensors take; it leaves out the
     allocator's slack, torch itself (about 1 GiB on a GPU), and what --engine offload moves to the CPU."""
     d, f, kv = model.hidden_size, model.intermediate_size, model.num_key_value_heads * model.head_dim
     block = (n - model.vocab_size * d * (1 if model.tie_word_embeddings else 2)) // model.num_hidden_layers
-    layer = bytes * c.token_budget * (8 * d + 4 * f + 6 * model.num_attention_heads * model.head_dim + 7 * kv)       # kept for the backward
+    layer = width * c.token_budget * (8 * d + 4 * f + 6 * model.num_attention_heads * model.head_dim + 7 * kv)       # kept for the backward
     recompute = "recompute" in c.engine
-    activations = layer + bytes * d * c.token_budget * model.num_hidden_layers if recompute else layer * model.num_hidden_layers
+    activations = layer + width * d * c.token_budget * model.num_hidden_layers if recompute else layer * model.num_hidden_layers
     # gathered: two blocks and the gradient of one, the head and its gradient; gradients once more in float32, to be reduced
-    gathered = (3 * bytes + 4) * block + (2 * bytes + 4) * model.vocab_size * d if sharded else 0
-    cache = 2 * bytes * kv * model.num_hidden_layers * min(131_072, -(-c.rollout_batch // world) * c.max_length)     # of rollout.generate
-    parts = {"state": 16 * n // world, "pi_ref": (bytes if sharded else 4) * n // world if c.kl_coef else 0,
-             "training": gathered + activations + 2 ** 28, "sampling": (bytes * n if sharded else 0) + cache}
+    gathered = (3 * width + 4) * block + (2 * width + 4) * model.vocab_size * d if sharded else 0
+    cache = 2 * width * kv * model.num_hidden_layers * min(131_072, -(-c.rollout_batch // world) * c.max_length)     # of rollout.generate
+    parts = {"state": 16 * n // world, "pi_ref": (width if sharded else 4) * n // world if c.kl_coef else 0,
+             "training": gathered + activations + 2 ** 28, "sampling": (width * n if sharded else 0) + cache}
     return parts | {"peak": parts["state"] + parts["pi_ref"] + max(parts["training"], parts["sampling"])}
 
 

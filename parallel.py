@@ -47,8 +47,8 @@ def start() -> torch.device:
 
 def stop():
     """Ends the ranks' connections, when all have come here."""
-    if world() > 1:
-        gathered([])
+    gathered([])
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

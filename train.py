@@ -163,8 +163,11 @@ def learning_rate(c, step, total):
 
 @contextmanager
 def stop_after_step():
-    """First Ctrl-C (or SIGTERM) asks for an end after the step, a second one ends at once."""
+    """First Ctrl-C (or SIGTERM) asks for an end after the step, a second one ends at once; with more ranks the first does."""
     asked = []
+    if parallel.world() > 1:                                 # torchrun gives its ranks 30 s, and a step may take longer
+        yield asked
+        return
 
     def handler(signum, frame):
         if asked:
@@ -195,9 +198,11 @@ def main(argv=None) -> int:
     device = parallel.start()
     if parallel.rank() > 0:
         sys.stdout = open(os.devnull, "w")
+    if "offload" in c.engine and device.type == "cpu":
+        raise ValueError("--engine offload moves what a GPU cannot hold to the CPU; there is no GPU here, leave it out")
     mode, (available, missing) = probe(), found()
-    if missing != parallel.first(lambda: missing):
-        raise ValueError(f"this node lacks {list(missing)}, the first {list(parallel.first(lambda: missing))}: install the same toolchains on all")
+    if missing != (theirs := parallel.first(lambda: missing)):
+        raise ValueError(f"this node lacks {list(missing)}, the first one {list(theirs)}: install the same toolchains on all")
     tokenizer = load_tokenizer(c.model)
     problems, prompts = load_problems(c, tokenizer, missing)
     held_out = runnable(read_problems(c.eval_problems), missing, "held-out problems") if c.eval_problems else []

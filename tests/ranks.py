@@ -46,6 +46,9 @@ def gradient(folder):
         local = lambda t: t.to_local() if hasattr(t, "to_local") else t
         held = sum(local(t).nbytes for p in model.parameters() for t in (p, p.grad, *(optimizer.state[p][k] for k in ("exp_avg", "exp_avg_sq"))))
         optimizer.zero_grad()
+        half = load_model(c.model, device, compute_dtype=torch.bfloat16 if parallel.sharded() else None)             # as on a GPU
+        train.off_policy_half(half, c, part, winner, ref)
+        result[name, "half"] = {k: parallel.full(p.grad) for k, p in half.named_parameters()}, str(whole(half).lm_head.weight.dtype)
         copy = whole(model)
         result[name, "logits"], result[name, "held"] = copy.logits(torch.arange(12)[None]).detach(), parallel.gathered([held])
         save_model(model, folder / f"{name}-{parallel.world()}", shard_bytes=9000)
