@@ -115,7 +115,8 @@ def test_streams_and_exit_code(box):
 ])
 def test_status(box, shell, code, expected):
     began = time.monotonic()
-    assert shell(box, code, replace(SHORT, memory_bytes=256 << 20)).status in expected
+    cpu_s = 1.5 if expected == {"MLE"} else SHORT.cpu_s      # what touches 256 MiB on a busy machine may need 0.5 s for it
+    assert shell(box, code, replace(SHORT, cpu_s=cpu_s, memory_bytes=256 << 20)).status in expected
     assert time.monotonic() - began < SHORT.wall_s + 3
 
 
