@@ -133,7 +133,8 @@ def from_rows(rows, parameter):
     """This rank's rows as a tensor like `parameter`, sharded where that is."""
     if not isinstance(parameter, DTensor):
         return rows
-    return DTensor.from_local(rows, parameter.device_mesh, [Shard(0)], run_check=False, shape=parameter.shape, stride=parameter.stride())
+    made = DTensor.from_local(rows, parameter.device_mesh, [Shard(0)], run_check=False, shape=parameter.shape, stride=parameter.stride())
+    return made.to(rows.device)                              # from_local moves to the mesh's device; offloaded rows stay on the CPU
 
 
 def full(tensor, dtype=None):

@@ -161,11 +161,18 @@ def test_where_the_time_goes_is_said(alone):
     assert metrics[2]["save_s"] > 0 == metrics[1]["save_s"]          # after step 1 there was a checkpoint
 
 
-def test_four_ranks_give_the_curve_of_one(alone, uneven, tmp_path):
-    text = ended(torchrun(4, ROOT / "train.py", *uneven(tmp_path / "run")))
-    close(rows(tmp_path / "run"), rows(alone[0]))
-    assert rows(tmp_path / "run", "samples.jsonl") == rows(alone[0], "samples.jsonl")
-    assert "4 x cpu" in text and text.count("trained 4 step(s)") == 1            # rank 0 speaks
+@pytest.fixture(scope="module")
+def two(uneven, tmp_path_factory):
+    out = tmp_path_factory.mktemp("two") / "run"
+    return out, ended(torchrun(2, ROOT / "train.py", *uneven(out)))
+
+
+def test_two_and_four_ranks_give_the_curve_of_one(alone, two, uneven, tmp_path):
+    four = tmp_path / "run", ended(torchrun(4, ROOT / "train.py", *uneven(tmp_path / "run")))
+    for ranks, (out, text) in ((2, two), (4, four)):
+        close(rows(out), rows(alone[0]))
+        assert rows(out, "samples.jsonl") == rows(alone[0], "samples.jsonl")
+        assert f"{ranks} x cpu" in text and text.count("trained 4 step(s)") == 1     # rank 0 speaks
 
 
 def test_two_nodes_continue_what_one_process_began(alone, uneven, tmp_path):
@@ -222,9 +229,10 @@ def gone(out, seconds=30):
 
 
 @pytest.mark.parametrize("who", ["rank", "torchrun"])
-def test_one_killed_all_gone(uneven, tmp_path, who):
+def test_one_killed_all_gone_and_continued_bit_for_bit(uneven, two, tmp_path, who):
     out = tmp_path / "run"
-    process = torchrun(2, ROOT / "train.py", *uneven(out, "--steps", "100"), env={**os.environ, "OORL_TEST": str(out)})
+    command = ROOT / "train.py", *uneven(out, "--save-every", "1")
+    process = torchrun(2, *command, env={**os.environ, "OORL_TEST": str(out)})
     wait_for_row(process, out)
     ranks = [pid for pid in processes_of(out) if b"RANK=1" in open(f"/proc/{pid}/environ", "rb").read().split(b"\0")
              and b"train.py" in open(f"/proc/{pid}/cmdline", "rb").read()]
@@ -235,6 +243,9 @@ def test_one_killed_all_gone(uneven, tmp_path, who):
     assert time.time() - killed < 30 and process.returncode != 0
     if who == "rank":
         assert "rank      : 1" in text[-900:] and "Signal 9 (SIGKILL)" in text[-900:], text[-900:]
+    assert "trained 4 step(s)" not in text                   # there was something left to do
+    ended(torchrun(2, *command))
+    assert rows(out) == rows(two[0]) and rows(out, "samples.jsonl") == rows(two[0], "samples.jsonl")
 
 
 def test_one_raises_all_end_with_its_words(uneven, tmp_path):
