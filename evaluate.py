@@ -151,7 +151,7 @@ def main():
         print(probe())
         problems = runnable(read_problems(args.problems, harness=True), found()[1])
         tokenizer = load_tokenizer(args.model)
-        model = load_model(args.model, "cuda" if torch.cuda.is_available() else "cpu")
+        model = load_model(args.model, *(("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu",)))       # as train.py samples
         with JudgePool(args.workers) as pool:
             canaries(pool, sorted({p["target_language"] for p in problems}))
             rows = evaluate(model, tokenizer, problems, pool, args.samples, args.temperature, args.max_new_tokens, args.seed,
