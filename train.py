@@ -7,8 +7,8 @@
 One step, top to bottom in train_step(): sample translations of a few problems, hand them to the judge, back-propagate GEPO on
 IR groups while the judge works, turn its verdicts into advantages, back-propagate the policy loss into the same .grad,
 one AdamW step. Every rank samples, judges and back-propagates its share of the batch; what is divided by or normalised with is
-the global batch's. A --out that holds an unfinished run is continued. Ctrl-C ends after the step, with a checkpoint (under
-torchrun at once). Left out: asynchronous sampling. Not a framework: copy and change it.
+the global batch's. A --out that holds an unfinished run is continued. Ctrl-C ends after the step, with a checkpoint.
+Left out: asynchronous sampling. Not a framework: copy and change it.
 """
 import json
 import math
@@ -163,18 +163,16 @@ def learning_rate(c, step, total):
 
 @contextmanager
 def stop_after_step():
-    """First Ctrl-C (or SIGTERM) asks for an end after the step, a second one ends at once; with more ranks the first does."""
+    """First Ctrl-C (or SIGTERM) asks for an end after the step, a second one ends at once. With more ranks SIGTERM always does:
+    torchrun sends it when a rank has failed, and those that wait for that one must go."""
     asked = []
-    if parallel.world() > 1:                                 # torchrun gives its ranks 30 s, and a step may take longer
-        yield asked
-        return
 
     def handler(signum, frame):
         if asked:
             raise KeyboardInterrupt
         asked.append(signum)
         tqdm.write("stopping after this step (again: at once)")
-    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)[:1 if parallel.world() > 1 else 2]}
     try:
         yield asked
     finally:
@@ -244,7 +242,7 @@ def main(argv=None) -> int:
                     bar.set_postfix_str(f"reward {row['reward']:.2f}, {row['step_s']:.1f} s" + (
                         f", pref {row['gepo_preference']:.4f}, var {row['gepo_variance']:.1e}" if ir_groups else ""))
                     seen.update(row["verdicts"])
-                    stop, broken, save_s = bool(asked), seen["JE"] > max(1, 0.01 * seen.total()), 0.0
+                    stop, broken, save_s = bool(parallel.gathered(asked)), seen["JE"] > max(1, 0.01 * seen.total()), 0.0
                     idle = idle + 1 if row["skipped"] else 0
                     if idle == SKIPPED:
                         raise ValueError(f"the loss or the gradient was NaN or infinite in {idle} steps in a row, up to step {step}, and nothing "

@@ -228,24 +228,27 @@ def gone(out, seconds=30):
     return not processes_of(out)
 
 
-@pytest.mark.parametrize("who", ["rank", "torchrun"])
-def test_one_killed_all_gone_and_continued_bit_for_bit(uneven, two, tmp_path, who):
+@pytest.mark.parametrize("who, how", [("rank", signal.SIGKILL), ("torchrun", signal.SIGKILL), ("torchrun", signal.SIGINT)])
+def test_one_killed_all_gone_and_continued_bit_for_bit(uneven, two, tmp_path, who, how):
     out = tmp_path / "run"
-    command = ROOT / "train.py", *uneven(out, "--save-every", "1")
+    command = ROOT / "train.py", *uneven(out, "--save-every", "1" if how == signal.SIGKILL else "100")
     process = torchrun(2, *command, env={**os.environ, "OORL_TEST": str(out)})
     wait_for_row(process, out)
     ranks = [pid for pid in processes_of(out) if b"RANK=1" in open(f"/proc/{pid}/environ", "rb").read().split(b"\0")
              and b"train.py" in open(f"/proc/{pid}/cmdline", "rb").read()]
     killed = time.time()
-    os.kill(min(ranks) if who == "rank" else process.pid, signal.SIGKILL)
+    os.kill(min(ranks) if who == "rank" else process.pid, how)
     assert gone(out), processes_of(out)
     text, _ = process.communicate(timeout=30)
-    assert time.time() - killed < 30 and process.returncode != 0
+    assert time.time() - killed < 30 and process.returncode != 0 and "trained 4 step(s)" not in text         # something is left to do
     if who == "rank":
         assert "rank      : 1" in text[-900:] and "Signal 9 (SIGKILL)" in text[-900:], text[-900:]
-    assert "trained 4 step(s)" not in text                   # there was something left to do
-    ended(torchrun(2, *command))
-    assert rows(out) == rows(two[0]) and rows(out, "samples.jsonl") == rows(two[0], "samples.jsonl")
+    if how == signal.SIGINT:                                 # torchrun passes it on; the ranks agree on a step to end after
+        saved, = checkpoint.saved(out)
+        assert int(saved.name[-1]) == len(rows(out)) and "the same command continues from" in text, text[-900:]
+    if (who, how) != ("torchrun", signal.SIGKILL):
+        ended(torchrun(2, *command))
+        assert rows(out) == rows(two[0]) and rows(out, "samples.jsonl") == rows(two[0], "samples.jsonl")
 
 
 def test_one_raises_all_end_with_its_words(uneven, tmp_path):
