@@ -9,6 +9,7 @@ A checkpoint is written under another name and renamed, so a kill or a full disk
 that is not what its trainer.json says is set aside at the next start. Data order and sampling are functions of the step and
 the seed, so weights, optimizer and step are the whole state. All ranks call; the folder must be one that all of them see.
 """
+import errno
 import fcntl
 import hashlib
 import json
@@ -43,21 +44,22 @@ def write_atomically(path, text: str):
 def open_run(run, config: dict, free, resume="auto"):
     """Makes the folder, or checks that it holds a run with the same config (keys in `free` aside). -> (steps done, the
     checkpoint to go on from or None). resume: "only" refuses a folder with nothing to continue, "force" goes on with other
-    settings. A damaged checkpoint is set aside and the one before it taken, which is printed."""
+    settings. A damaged checkpoint is set aside and the one before it taken, which is printed. Raises ValueError."""
     run = Path(run)
     parallel.first(lambda: _claim(run, config, free, resume))
     if not (run / "config.json").exists():
         raise ValueError(f"{run} is not there on every node; --out must be on a file system that all nodes share")
-    found = 0
     while done := parallel.first(lambda: saved(run)):        # the same list for all ranks, whatever rank 0 renames meanwhile
-        latest, found = done[-1], found + 1
+        latest = done[-1]
         if not (damage := _damage(latest)):
             return int(latest.name.removeprefix("step-")), latest
         if parallel.rank() == 0:
-            latest.rename(latest.with_suffix(".damaged"))
-            print(f"{latest} is damaged ({damage}) and set aside as {latest.with_suffix('.damaged').name}", flush=True)
+            aside = latest.with_suffix(".damaged")
+            shutil.rmtree(aside, ignore_errors=True)         # of an earlier time
+            latest.rename(aside)
+            print(f"{latest} is damaged ({damage}) and set aside as {aside.name}", flush=True)
         parallel.gathered([])
-    if found:
+    if parallel.first(lambda: any(run.glob("step-*.damaged"))):              # its rows are not to be made from nothing again
         raise ValueError(f"{run} has no whole checkpoint left; remove the folder to start again, or give another --out")
     return 0, None
 
@@ -79,33 +81,37 @@ def _claim(run, config, free, resume):
         elif changed:
             raise ValueError(f"{run} holds a run with other settings: {'; '.join(changed)}. Its rows would mean two things: continue "
                              "it with its own settings, give another --out, or --resume force")
-    for half in run.glob("step-*.tmp"):
-        shutil.rmtree(half)                                  # of a run that was killed while it saved
+    for half in run.glob("*.tmp"):                           # of a run that was killed while it saved
+        shutil.rmtree(half) if half.is_dir() else half.unlink()
     write_atomically(path, json.dumps(config, indent=2) + "\n")
 
 
 def _digests(folder) -> dict:
-    """{file: SHA-256} of all but trainer.json; the ranks share the reading."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "trainer.json")
+    """{file: SHA-256} of all but trainer.json; the ranks share the reading of the files that rank 0 sees."""
+    names = parallel.first(lambda: sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != "trainer.json"))
     mine = []
-    for path in files[parallel.rank()::parallel.world()]:
-        with open(path, "rb") as f:
-            mine.append((str(path.relative_to(folder)), hashlib.file_digest(f, "sha256").hexdigest()))
+    for name in names[parallel.rank()::parallel.world()]:
+        with open(folder / name, "rb") as f:
+            mine.append((name, hashlib.file_digest(f, "sha256").hexdigest()))
     return dict(parallel.gathered(mine))
 
 
 def _damage(folder) -> str:
     """What is wrong with a checkpoint; empty: nothing."""
     is_now = _digests(folder)
-    try:
-        was = json.loads((folder / "trainer.json").read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        return f"trainer.json: {e}"
-    return ", ".join(name for name in sorted({*was, *is_now}) if was.get(name) != is_now.get(name))
+
+    def compared():
+        try:
+            was = json.loads((folder / "trainer.json").read_text())["files"]
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            return f"trainer.json: {e}"
+        return ", ".join(name for name in sorted({*was, *is_now}) if was.get(name) != is_now.get(name))
+    return parallel.first(compared)
 
 
 def load_optimizer(folder, model, optimizer):
-    """The moments of checkpoint `folder` into a fresh optimizer over the model's parameters, whatever the number of ranks."""
+    """The moments of checkpoint `folder` into a fresh optimizer over the model's parameters, whatever the number of ranks.
+    Raises CheckpointException for a folder that open_run has not checked."""
     state = get_optimizer_state_dict(model, optimizer)       # zeros of the right shapes, this rank's rows
     dcp.load(state, checkpoint_id=folder / "optimizer", process_group=parallel.patient(), no_dist=not parallel.sharded())
     set_optimizer_state_dict(model, optimizer, optim_state_dict=state)
@@ -139,11 +145,14 @@ def fingerprint(files, value) -> str:
 
 
 def kept(path, make):
-    """The object saved at `path`, made and saved (whole or not at all) when it is not there."""
+    """The object saved at `path`, made and saved (whole or not at all, OSError) when it is not there."""
     if not parallel.first(path.exists):
         made = make()
         if parallel.rank() == 0:
-            torch.save(made, path.with_suffix(".tmp"))
+            try:
+                torch.save(made, path.with_suffix(".tmp"))
+            except (OSError, RuntimeError) as e:             # torch's word for a full disk
+                raise OSError(f"{path} could not be written ({str(e).splitlines()[0]}); make room and give the same command again") from None
             os.replace(path.with_suffix(".tmp"), path)
         parallel.gathered([])
     return torch.load(path)
@@ -153,21 +162,26 @@ NOT_JSON = (math.inf, -math.inf)
 
 
 def append_rows(path, rows):
-    """Appends JSON rows in one write, not piece by piece: a killed run leaves whole rows. NaN and infinity become null."""
+    """Appends JSON rows in one write, not piece by piece: a killed run leaves whole rows. NaN and infinity become null.
+    Raises OSError, also when only a part could be written."""
+    data = "".join(json.dumps({k: None if v in NOT_JSON or v != v else v for k, v in row.items()}) + "\n" for row in rows).encode()
     with open(path, "ab", buffering=0) as f:
-        f.write("".join(json.dumps({k: None if v in NOT_JSON or v != v else v for k, v in row.items()}) + "\n" for row in rows).encode())
+        if f.write(data) < len(data):                        # a disk that is just full takes a part and says nothing
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def cut_rows(path, step):
-    """Drops the rows of `step` and later ones, which are about to be made again, and a row that a full disk cut short."""
+def cut_rows(path, step) -> list[dict]:
+    """Drops the rows of `step` and later ones, which are about to be made again, and one that a full disk cut short. -> the others"""
     path = Path(path)
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    rows = [row for row in map(json.loads, lines) if row["step"] < step]
     if path.exists():
-        lines = [line for line in path.read_text().split("\n")[:-1] if json.loads(line)["step"] < step]
-        write_atomically(path, "".join(line + "\n" for line in lines))
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
 
 
 def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
-    """Writes run/step-NNNNNN (step = optimiser steps done); the last `keep` stay. -> its path."""
+    """Writes run/step-NNNNNN (step = rollout batches done); the last `keep` stay. -> its path. Raises OSError, with nothing half written."""
     final = Path(run) / f"step-{step:06d}"
     if parallel.first(final.exists):
         return final

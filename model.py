@@ -272,7 +272,7 @@ def save_model(model: Transformer, directory, shard_bytes: int = 5_000_000_000) 
         "architectures": [ARCHITECTURES[config.model_type]], "hidden_act": "gelu_pytorch_tanh" if config.model_type == "gemma" else "silu",
         **{k: v for k, v in vars(config).items() if k not in ("raw", "rope", "windows")}, **({"rope_scaling": config.rope} if config.rope else {}),
         **({"sliding_window": max(config.windows)} if config.windows else {})}
-    dtype, shards, room = str(model.lm_head.weight.dtype).removeprefix("torch."), [], 0
+    dtype, shards, room, world, rank = str(model.lm_head.weight.dtype).removeprefix("torch."), [], 0, parallel.world(), parallel.rank()
     for name, p in model.named_parameters():
         size = p.numel() * p.element_size()
         if size > room:
@@ -281,16 +281,17 @@ def save_model(model: Transformer, directory, shard_bytes: int = 5_000_000_000) 
         shards[-1].append((name, p))
         room -= size
     files = [f"model-{k:05d}-of-{len(shards):05d}.safetensors" for k in range(1, len(shards) + 1)] if len(shards) > 1 else ["model.safetensors"]
-    for k, (file, shard) in enumerate(zip(files, shards)):
-        tensors, mine = {}, k % parallel.world() == parallel.rank()
-        for name, p in shard:
-            tensor = parallel.full(p)                        # whole on every rank, one by one; kept by the one that writes it
-            if mine:
-                tensors[name] = tensor.cpu().contiguous()
-        if mine:
-            save_file(tensors, directory / f"{file}.tmp", metadata={"format": "pt"})
-    parallel.gathered([])                                    # all have written
-    if parallel.rank() > 0:
+    for at in range(0, len(shards), world):                  # a shard a rank: first all gather, then all write, then the next
+        tensors = {}
+        for k, shard in enumerate(shards[at:at + world]):
+            for name, p in shard:
+                tensor = parallel.full(p)                    # whole on every rank, one by one; kept by the one that writes it
+                if k == rank:
+                    tensors[name] = tensor.cpu().contiguous()
+        if tensors:
+            save_file(tensors, directory / f"{files[at + rank]}.tmp", metadata={"format": "pt"})
+        parallel.gathered([])                                # not in the next shard's collectives, which have a time limit
+    if rank > 0:
         return
     texts = {"config.json": {**raw, "torch_dtype": dtype, "dtype": dtype}}
     if len(shards) > 1:

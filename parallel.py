@@ -25,19 +25,21 @@ _patient = None                                              # a group on the CP
 
 
 def start() -> torch.device:
-    """Joins the ranks that torchrun started (environment variables RANK, WORLD_SIZE ...). -> this rank's device.
+    """Joins the ranks that torchrun, or who sets the same environment variables, started. -> this rank's device. Raises ValueError.
 
     On a GPU there is a group also without torchrun: fp32 master weights under bf16 ones are FSDP's, of one rank too."""
     global _patient
-    cuda, under_torchrun = torch.cuda.is_available(), "TORCHELASTIC_RUN_ID" in os.environ
+    cuda, launched = torch.cuda.is_available(), "RANK" in os.environ
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
-    if under_torchrun:
+    if launched and (lacking := [k for k in ("WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if k not in os.environ]):
+        raise ValueError(f"the environment has RANK but no {', '.join(lacking)}: start with torchrun, or unset RANK for a run of one process")
+    if launched:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG, prctl(2): no rank outlives its torchrun
-    if not dist.is_initialized() and (cuda or int(os.environ.get("WORLD_SIZE", 1)) > 1):
-        alone = {} if under_torchrun else dict(store=dist.HashStore(), rank=0, world_size=1)
+    if not dist.is_initialized() and (cuda or launched and int(os.environ["WORLD_SIZE"]) > 1):
+        alone = {} if launched else dict(store=dist.HashStore(), rank=0, world_size=1)
         if cuda:
             torch.cuda.set_device(device)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(hours=1), **alone)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(minutes=10), **alone)
         _patient = dist.new_group(backend="gloo", timeout=timedelta(days=30))
     if world() > 1:
         for s in (signal.SIGINT, signal.SIGTERM):            # Python's own handler would wait for the collective to end

@@ -10,6 +10,7 @@ one AdamW step. Every rank samples, judges and back-propagates its share of the 
 the global batch's. A --out that holds an unfinished run is continued. Ctrl-C ends after the step, with a checkpoint.
 Left out: asynchronous sampling. Not a framework: copy and change it.
 """
+import gc
 import json
 import math
 import os
@@ -20,6 +21,7 @@ import time
 from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,19 +131,16 @@ def load_problems(c, tokenizer, missing):
     return [problems[i] for i in fit], [prompts[i] for i in fit]
 
 
-def model_files(c):
-    return [Path(c.model) / "config.json", *sorted(Path(c.model).glob("*.safetensors"))]
-
-
-def reference_sums(c, reference, groups):
-    """log pi_ref of every IR, summed over its tokens: list of [k] float32. Constant, so computed once (by reference()) and kept."""
+def reference_sums(c, reference, groups, weights):
+    """log pi_ref of every IR, summed over its tokens: list of [k] float32. Constant, so computed once (by reference(), whose
+    files have the fingerprint `weights`) and kept."""
     def make():
         model = reference()
         turns = range(parallel.rank(), len(groups) + parallel.rank(), parallel.world())               # equally many on every rank
         of = {i: torch.stack([y.sum() for y in ys]) for i in tqdm(turns, desc="pi_ref of the IR groups", unit="group")
               for ys in frozen_logprobs(model, groups[i:i + 1], c.token_budget)}
         return [sums for _, sums in sorted(parallel.gathered(list(of.items())))]
-    key = parallel.first(lambda: checkpoint.fingerprint(model_files(c), [[g.prompt.tolist(), *(y.tolist() for y in g.responses)] for g in groups]))
+    key = checkpoint.fingerprint([], [weights, *([g.prompt.tolist(), *(y.tolist() for y in g.responses)] for g in groups)])
     return checkpoint.kept(Path(c.out) / f"reference-{key}.pt", make)
 
 
@@ -188,7 +187,15 @@ def load(c, directory, device, frozen=False):
         block.recompute = "recompute" in c.engine
         if "compile" in c.engine:
             block.before, block.after = (torch.compile(part, dynamic=True) for part in (block.before, block.after))
+    parallel.gathered([])                                    # the ranks whose disk is quick wait here
     return model.requires_grad_(not frozen)
+
+
+def seconds(device) -> float:
+    """The clock, once the device has done what it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def main(argv=None) -> int:
@@ -206,8 +213,9 @@ def main(argv=None) -> int:
     held_out = runnable(read_problems(c.eval_problems), missing, "held-out problems") if c.eval_problems else []
     ir_groups, winner = ([], []) if c.off_policy == "none" else load_ir_groups(c, tokenizer)
     total = c.steps or -(-len(problems) * c.samples_per_prompt // c.rollout_batch)
-    files = [*model_files(c), *filter(None, (c.problems, c.eval_problems, ir_groups and c.ir_groups))]
-    run, config = Path(c.out), {**asdict(c), "inputs": parallel.first(lambda: checkpoint.fingerprint(files, [p["id"] for p in problems]))}
+    weights = parallel.first(lambda: checkpoint.fingerprint([Path(c.model) / "config.json", *sorted(Path(c.model).glob("*.safetensors"))], 0))
+    files = list(filter(None, (c.problems, c.eval_problems, ir_groups and c.ir_groups)))
+    run, config = Path(c.out), {**asdict(c), "inputs": parallel.first(lambda: checkpoint.fingerprint(files, [weights, *(p["id"] for p in problems)]))}
     with checkpoint.held(run):
         start, latest = checkpoint.open_run(run, config, MAY_CHANGE, c.resume)
         model = load(c, latest or c.model, device)
@@ -216,12 +224,10 @@ def main(argv=None) -> int:
             checkpoint.load_optimizer(latest, model, optimizer)
         print_plan(c, model, problems, ir_groups, total, start, mode, available, missing)
         reference = load(c, c.model, device, frozen=True) if c.kl_coef else None
-        ref = reference_sums(c, lambda: reference or load(c, c.model, device, frozen=True), ir_groups) if ir_groups else []
+        ref = reference_sums(c, lambda: reference or load(c, c.model, device, frozen=True), ir_groups, weights) if ir_groups else []
 
         with JudgePool(c.judge_workers) as pool:
-            if parallel.rank() == 0:
-                for name in ("metrics.jsonl", "samples.jsonl"):
-                    checkpoint.cut_rows(run / name, start)
+            *_, past = parallel.first(lambda: [checkpoint.cut_rows(run / name, start) for name in ("samples.jsonl", "metrics.jsonl")])
             targets = sorted({p["target_language"] for p in problems + held_out})
             initial = lambda: model if not start else reference or load(c, c.model, device, frozen=True)
 
@@ -231,7 +237,10 @@ def main(argv=None) -> int:
                 parallel.gathered([])
             check_judge()
             score_held_out(c, "before", initial, tokenizer, held_out, pool)
-            began, seen, stop, idle, save_s = time.time(), Counter(), False, 0, 0.0
+            gc.collect()                                     # FSDP's units are cycles: a reference of no more use would stay on the GPU
+            nothing = lambda row: row["skipped"] == c.inner_epochs                                   # was updated
+            began, seen, stop, due, save_s = time.time(), Counter(), False, False, 0.0
+            idle = sum(1 for _ in takewhile(nothing, reversed(past)))
             with stop_after_step() as asked, tqdm(range(start, total), initial=start, total=total, unit="step") as bar:
                 for step in bar:
                     row, samples = train_step(c, step, total, model, reference, optimizer, tokenizer, pool,
@@ -243,13 +252,13 @@ def main(argv=None) -> int:
                         f", pref {row['gepo_preference']:.4f}, var {row['gepo_variance']:.1e}" if ir_groups else ""))
                     seen.update(row["verdicts"])
                     stop, broken, save_s = bool(parallel.gathered(asked)), seen["JE"] > max(1, 0.01 * seen.total()), 0.0
-                    idle = idle + 1 if row["skipped"] else 0
+                    idle, due = idle + 1 if nothing(row) else 0, due or (step + 1) % c.save_every == 0
                     if idle == SKIPPED:
                         raise ValueError(f"the loss or the gradient was NaN or infinite in {idle} steps in a row, up to step {step}, and nothing "
                                          f"was updated; the last checkpoint, {(checkpoint.saved(run) or ['none yet'])[-1]}, is from before; lower "
                                          "--lr or --w-gepo in a new run")
-                    if ((step + 1) % c.save_every == 0 and not idle) or step + 1 == total or stop or broken:
-                        at = time.time()
+                    if (due and not idle) or step + 1 == total or stop or broken:
+                        at, due = time.time(), False
                         checkpoint.save(run, step + 1, model, optimizer, c.model, config)
                         check_judge()
                         save_s = time.time() - at
@@ -298,17 +307,17 @@ def score_held_out(c, title, model, tokenizer, problems, pool):
 
 def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, problems, prompts, ir_groups, winner, ref):
     """One step of OORL, Eq. 10. -> (row of metrics.jsonl, rows of samples.jsonl), of the global batch on every rank"""
-    clock, times, entropies, began = time.perf_counter, {}, [], time.perf_counter()
+    clock, times, entropies, began = lambda: seconds(model.device), {}, [], seconds(model.device)
     now = batch(step, c.rollout_batch // c.samples_per_prompt, len(prompts), c.seed)
     groups = generate(whole(model), [prompts[i] for i in now], c.samples_per_prompt, c.max_new_tokens, c.temperature, tokenizer.eos_ids,
                       seed=c.seed * 1_000_003 + step, share=parallel.share(c.rollout_batch))
-    times["rollout_s"], at = clock() - began, clock()
-
-    texts, ended = [[tokenizer.decode(y.tolist()) for y in group.responses] for group in groups], [at]
+    texts, submitted = [[tokenizer.decode(y.tolist()) for y in group.responses] for group in groups], clock()
+    ended = [submitted]
     futures = [[pool.submit(problems[i], text) for text in of] for i, of in zip(now, texts)]
     for future in sum(futures, []):
-        future.add_done_callback(lambda _: ended.append(clock()))
+        future.add_done_callback(lambda _: ended.append(time.perf_counter()))
     parallel.gathered([])                                    # the ranks that sampled quickly wait here, not in FSDP's collectives
+    times["rollout_s"], at = clock() - began, clock()
 
     def off_policy():                                        # needs no reward: it fills the time in which the judge runs
         if not ir_groups:
@@ -316,7 +325,6 @@ def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, pro
         ids = batch(step, c.gepo_batch, len(ir_groups), c.seed + 1)
         return off_policy_half(model, c, *([of[ids[k]] for k in parallel.share(c.gepo_batch)] for of in (ir_groups, winner, ref)))
 
-    submitted, at = at, clock()
     metrics = off_policy()                                   # Eq. 10: w_gepo * L_GEPO into .grad
     times["gepo_s"], at = clock() - at, clock()
     old = frozen_logprobs(model, groups, c.token_budget, c.temperature, entropies)
