@@ -85,8 +85,8 @@ def parse_config(argv) -> Config:
 def memory(model, n, world, c, width=2, sharded=True) -> dict:
     """Bytes that a rank needs at most, part by part: model a ModelConfig of n parameters, `width` bytes of the compute dtype.
 
-    training and sampling take turns, the other two stay. A test holds it against what tensors take; it leaves out the
-    allocator's slack, torch itself (about 1 GiB on a GPU), and what --engine offload moves to the CPU."""
+    training and sampling take turns, the other two stay (--engine offload: on the host, and not in the peak). A test holds
+    all but the gathered weights against what tensors take; the allocator's slack and torch itself (about 1 GiB) are left out."""
     d, f, kv = model.hidden_size, model.intermediate_size, model.num_key_value_heads * model.head_dim
     block = (n - model.vocab_size * d * (1 if model.tie_word_embeddings else 2)) // model.num_hidden_layers
     layer = width * c.token_budget * (8 * d + 4 * f + 6 * model.num_attention_heads * model.head_dim + 7 * kv)       # kept for the backward
@@ -97,15 +97,16 @@ def memory(model, n, world, c, width=2, sharded=True) -> dict:
     cache = 2 * width * kv * model.num_hidden_layers * min(131_072, -(-c.rollout_batch // world) * c.max_length)     # of rollout.generate
     parts = {"state": 16 * n // world, "pi_ref": (width if sharded else 4) * n // world if c.kl_coef else 0,
              "training": gathered + activations + 2 ** 28, "sampling": (width * n if sharded else 0) + cache}
-    return parts | {"peak": parts["state"] + parts["pi_ref"] + max(parts["training"], parts["sampling"])}
+    return parts | {"peak": max(parts["training"], parts["sampling"]) + (0 if "offload" in c.engine else parts["state"] + parts["pi_ref"])}
 
 
 def print_plan(c, model, problems, groups, total, start, mode, available, missing):
     n, cfg, world = sum(p.numel() for p in model.parameters()), model.config, parallel.world()
     need = {k: f"{v / 2 ** 30:.2f}" for k, v in memory(cfg, n, world, c, model.dtype.itemsize, parallel.sharded()).items()}
     print(f"model     {c.model}: {n / 1e6:.2f}M parameters, {cfg.num_hidden_layers} layers, vocabulary {cfg.vocab_size}; {world} x {model.device.type}\n"
-          f"memory    {need['peak']} GiB a rank: {need['state']} weights, gradients, AdamW; {need['pi_ref']} pi_ref; training {need['training']} "
-          f"(--token-budget {c.token_budget}), sampling {need['sampling']}, in turns\n"
+          f"memory    {need['peak']} GiB a rank: training {need['training']} (--token-budget {c.token_budget}), sampling {need['sampling']}, in turns; "
+          f"{'beside it' if 'offload' in c.engine else 'in it'} {need['state']} weights, gradients, AdamW and {need['pi_ref']} pi_ref"
+          f"{' in the memory of the host' * ('offload' in c.engine)}\n"
           f"on-policy {len(problems)} problems; {c.rollout_batch // c.samples_per_prompt} prompts x {c.samples_per_prompt} samples a step; "
           f"{c.advantage}, KL {c.kl_coef}, clip {c.clip_eps}, {c.inner_epochs} inner epoch(s)\n"
           f"off-policy {c.off_policy}" + (f": {len(groups)} IR groups, {c.gepo_batch} a step; weight {c.w_gepo}, beta {c.beta}, lambda {c.lam}\n"

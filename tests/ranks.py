@@ -50,6 +50,7 @@ def gradient(folder):
         train.off_policy_half(half, c, part, winner, ref)
         result[name, "half"] = {k: parallel.full(p.grad) for k, p in half.named_parameters()}, str(whole(half).lm_head.weight.dtype)
         copy = whole(model)
+        result[name, "whole"] = sum(p.nbytes for p in copy.parameters())
         result[name, "logits"], result[name, "held"] = copy.logits(torch.arange(12)[None]).detach(), parallel.gathered([held])
         save_model(model, folder / f"{name}-{parallel.world()}", shard_bytes=9000)
         saved = checkpoint.save(folder / f"run-{name}-{parallel.world()}", 1, model, optimizer, c.model, {})
