@@ -81,7 +81,7 @@ def _claim(run, config, free, resume):
         elif changed:
             raise ValueError(f"{run} holds a run with other settings: {'; '.join(changed)}. Its rows would mean two things: continue "
                              "it with its own settings, give another --out, or --resume force")
-    for half in run.glob("*.tmp"):                           # of a run that was killed while it saved
+    for half in run.glob("*.tmp") if before else ():         # of a run that was killed while it saved
         shutil.rmtree(half) if half.is_dir() else half.unlink()
     write_atomically(path, json.dumps(config, indent=2) + "\n")
 
