@@ -11,6 +11,7 @@ Without torchrun on a CPU there is one rank, nothing is sharded, and the functio
 import ctypes
 import os
 import signal
+import sys
 import time
 from datetime import timedelta
 
@@ -56,14 +57,20 @@ def stop():
 
 def told(main):
     """main for torchrun, whose last lines are then the exception of the rank that failed first. One that only lost its
-    connection to that rank gives it time to be the first."""
+    connection to that rank gives it time to be the first. With ranks it does not return: gloo's threads may still hold
+    Python objects, and one that asks for the interpreter while that ends aborts a run that is done."""
     def run(*args):
         try:
-            return main(*args)
+            code = main(*args) or 0
         except RuntimeError as e:
             if world() > 1 and (isinstance(e, dist.DistError) or "gloo" in str(e)):
                 time.sleep(5)
             raise
+        if _patient:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        return code
     return record(run)
 
 

@@ -289,7 +289,7 @@ def breakdown(rows) -> str:
     parts = ", ".join(f"{k.removesuffix('_s').replace('_', ' ')} {mean[k]:.2f}" for k in
                       ("rollout_s", "gepo_s", "logprob_s", "judge_wait_s", "policy_s", "optimizer_s", "save_s"))
     return (f"seconds a step: {mean['step_s']:.2f} = {parts}\nthe judge took {mean['judge_s']:.2f} of them, "
-            f"{mean['judge_s'] - mean['judge_wait_s']:.2f} behind the off-policy half and the log-probs")
+            f"{max(0, mean['judge_s'] - mean['judge_wait_s']):.2f} behind the off-policy half and the log-probs")
 
 
 def score_held_out(c, title, model, tokenizer, problems, pool):
