@@ -37,10 +37,11 @@ def start() -> torch.device:
     if launched:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG, prctl(2): no rank outlives its torchrun
     if not dist.is_initialized() and (cuda or launched and int(os.environ["WORLD_SIZE"]) > 1):
-        alone = {} if launched else dict(store=dist.HashStore(), rank=0, world_size=1)
+        store, rank, size = next(dist.rendezvous("env://")) if launched else (dist.HashStore(), 0, 1)
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)           # --max-restarts: no address of the dead
         if cuda:
             torch.cuda.set_device(device)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(minutes=10), **alone)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=timedelta(minutes=10))
         _patient = dist.new_group(backend="gloo", timeout=timedelta(days=30))
     if world() > 1:
         for s in (signal.SIGINT, signal.SIGTERM):            # Python's own handler would wait for the collective to end
