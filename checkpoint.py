@@ -110,8 +110,7 @@ def _damage(folder) -> str:
 
 
 def load_optimizer(folder, model, optimizer):
-    """The moments of checkpoint `folder` into a fresh optimizer over the model's parameters, whatever the number of ranks.
-    Raises CheckpointException for a folder that open_run has not checked."""
+    """The moments of checkpoint `folder` into a fresh optimizer over the model's parameters, whatever the number of ranks."""
     state = get_optimizer_state_dict(model, optimizer)       # zeros of the right shapes, this rank's rows
     dcp.load(state, checkpoint_id=folder / "optimizer", process_group=parallel.patient(), no_dist=not parallel.sharded())
     set_optimizer_state_dict(model, optimizer, optim_state_dict=state)
@@ -158,21 +157,17 @@ def kept(path, make):
     return torch.load(path)
 
 
-NOT_JSON = (math.inf, -math.inf)
-
-
 def append_rows(path, rows):
     """Appends JSON rows in one write, not piece by piece: a killed run leaves whole rows. NaN and infinity become null.
     Raises OSError, also when only a part could be written."""
-    data = "".join(json.dumps({k: None if v in NOT_JSON or v != v else v for k, v in row.items()}) + "\n" for row in rows).encode()
+    data = "".join(json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}) + "\n" for row in rows).encode()
     with open(path, "ab", buffering=0) as f:
         if f.write(data) < len(data):                        # a disk that is just full takes a part and says nothing
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def cut_rows(path, step) -> list[dict]:
+def cut_rows(path: Path, step) -> list[dict]:
     """Drops the rows of `step` and later ones, which are about to be made again, and one that a full disk cut short. -> the others"""
-    path = Path(path)
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     rows = [row for row in map(json.loads, lines) if row["step"] < step]
     if path.exists():

@@ -214,8 +214,9 @@ def main(argv=None) -> int:
     ir_groups, winner = ([], []) if c.off_policy == "none" else load_ir_groups(c, tokenizer)
     total = c.steps or -(-len(problems) * c.samples_per_prompt // c.rollout_batch)
     weights = parallel.first(lambda: checkpoint.fingerprint([Path(c.model) / "config.json", *sorted(Path(c.model).glob("*.safetensors"))], 0))
-    files = list(filter(None, (c.problems, c.eval_problems, ir_groups and c.ir_groups)))
-    run, config = Path(c.out), {**asdict(c), "inputs": parallel.first(lambda: checkpoint.fingerprint(files, [weights, *(p["id"] for p in problems)]))}
+    inputs = parallel.first(lambda: checkpoint.fingerprint(filter(None, (c.problems, c.eval_problems, ir_groups and c.ir_groups)),
+                                                           [weights, *(p["id"] for p in problems)]))
+    run, config = Path(c.out), {**asdict(c), "inputs": inputs}
     with checkpoint.held(run):
         start, latest = checkpoint.open_run(run, config, MAY_CHANGE, c.resume)
         model = load(c, latest or c.model, device)
@@ -239,8 +240,7 @@ def main(argv=None) -> int:
             score_held_out(c, "before", initial, tokenizer, held_out, pool)
             gc.collect()                                     # FSDP's units are cycles: a reference of no more use would stay on the GPU
             nothing = lambda row: row["skipped"] == c.inner_epochs                                   # was updated
-            began, seen, stop, due, save_s = time.time(), Counter(), False, False, 0.0
-            idle = sum(1 for _ in takewhile(nothing, reversed(past)))
+            began, seen, stop, due, save_s, idle = time.time(), Counter(), False, False, 0.0, len([*takewhile(nothing, reversed(past))])
             with stop_after_step() as asked, tqdm(range(start, total), initial=start, total=total, unit="step") as bar:
                 for step in bar:
                     row, samples = train_step(c, step, total, model, reference, optimizer, tokenizer, pool,
@@ -312,8 +312,7 @@ def train_step(c, step, total, model, reference, optimizer, tokenizer, pool, pro
     groups = generate(whole(model), [prompts[i] for i in now], c.samples_per_prompt, c.max_new_tokens, c.temperature, tokenizer.eos_ids,
                       seed=c.seed * 1_000_003 + step, share=parallel.share(c.rollout_batch))
     texts, submitted = [[tokenizer.decode(y.tolist()) for y in group.responses] for group in groups], clock()
-    ended = [submitted]
-    futures = [[pool.submit(problems[i], text) for text in of] for i, of in zip(now, texts)]
+    futures, ended = [[pool.submit(problems[i], text) for text in of] for i, of in zip(now, texts)], [submitted]
     for future in sum(futures, []):
         future.add_done_callback(lambda _: ended.append(time.perf_counter()))
     parallel.gathered([])                                    # the ranks that sampled quickly wait here, not in FSDP's collectives
