@@ -34,18 +34,16 @@ CARRIED = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "specia
            "merges.txt", "chat_template.jinja", "generation_config.json")
 
 
-def write_atomically(path, text: str):
-    path = Path(path)
+def write_atomically(path: Path, text: str):
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
 
 
-def open_run(run, config: dict, free, resume="auto"):
+def open_run(run: Path, config: dict, free, resume="auto"):
     """Makes the folder, or checks that it holds a run with the same config (keys in `free` aside). -> (steps done, the
     checkpoint to go on from or None). resume: "only" refuses a folder with nothing to continue, "force" goes on with other
     settings. A damaged checkpoint is set aside and the one before it taken, which is printed. Raises ValueError."""
-    run = Path(run)
     parallel.first(lambda: _claim(run, config, free, resume))
     if not (run / "config.json").exists():
         raise ValueError(f"{run} is not there on every node; --out must be on a file system that all nodes share")
@@ -112,7 +110,7 @@ def _damage(folder) -> str:
 def load_optimizer(folder, model, optimizer):
     """The moments of checkpoint `folder` into a fresh optimizer over the model's parameters, whatever the number of ranks."""
     state = get_optimizer_state_dict(model, optimizer)       # zeros of the right shapes, this rank's rows
-    dcp.load(state, checkpoint_id=folder / "optimizer", process_group=parallel.patient(), no_dist=not parallel.sharded())
+    dcp.load(state, checkpoint_id=folder / "optimizer", process_group=parallel.patient, no_dist=not parallel.sharded())
     set_optimizer_state_dict(model, optimizer, optim_state_dict=state)
 
 
@@ -185,7 +183,7 @@ def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
         parallel.first(lambda: shutil.rmtree(temporary, ignore_errors=True))
         save_model(model, temporary)
         dcp.save(get_optimizer_state_dict(model, optimizer), checkpoint_id=temporary / "optimizer",
-                 process_group=parallel.patient(), no_dist=not parallel.sharded())
+                 process_group=parallel.patient, no_dist=not parallel.sharded())
         for name in CARRIED if parallel.rank() == 0 else ():
             if (Path(tokenizer_from) / name).exists():
                 shutil.copy(Path(tokenizer_from) / name, temporary / name)

@@ -163,7 +163,7 @@ def _pieces(groups, token_budget):
     """The micro-batches as (their places, their groups). A rank with fewer than another runs NOTHING with no place, so that all
     run as many forwards and backwards: FSDP's collectives pair them up."""
     batches = microbatches(groups, token_budget)
-    for batch in batches + [[]] * (parallel.most(len(batches)) - len(batches)):
+    for batch in batches + [[]] * (max(parallel.gathered([len(batches)])) - len(batches)):
         yield batch, [Group(groups[g].prompt, groups[g].responses[first:last]) for g, first, last in batch] or [NOTHING]
 
 

@@ -22,14 +22,14 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
-_patient = None                                              # a group on the CPU whose waits do not time out
+patient = None                                               # a group on the CPU whose waits do not time out
 
 
 def start() -> torch.device:
     """Joins the ranks that torchrun, or who sets the same environment variables, started. -> this rank's device. Raises ValueError.
 
     On a GPU there is a group also without torchrun: fp32 master weights under bf16 ones are FSDP's, of one rank too."""
-    global _patient
+    global patient
     cuda, launched = torch.cuda.is_available(), "RANK" in os.environ
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     if launched and (lacking := [k for k in ("WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if k not in os.environ]):
@@ -37,12 +37,12 @@ def start() -> torch.device:
     if launched:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG, prctl(2): no rank outlives its torchrun
     if not dist.is_initialized() and (cuda or launched and int(os.environ["WORLD_SIZE"]) > 1):
-        store, rank, size = next(dist.rendezvous("env://")) if launched else (dist.HashStore(), 0, 1)
+        store, number, size = next(dist.rendezvous("env://")) if launched else (dist.HashStore(), 0, 1)
         store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)           # --max-restarts: no address of the dead
         if cuda:
             torch.cuda.set_device(device)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=timedelta(minutes=10))
-        _patient = dist.new_group(backend="gloo", timeout=timedelta(days=30))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=number, world_size=size, timeout=timedelta(minutes=10))
+        patient = dist.new_group(backend="gloo", timeout=timedelta(days=30))
     if world() > 1:
         for s in (signal.SIGINT, signal.SIGTERM):            # Python's own handler would wait for the collective to end
             signal.signal(s, signal.SIG_DFL)
@@ -67,9 +67,8 @@ def told(main):
             if world() > 1 and (isinstance(e, dist.DistError) or "gloo" in str(e)):
                 time.sleep(5)
             raise
-        if _patient:
+        if patient:
             sys.stdout.flush()
-            sys.stderr.flush()
             os._exit(code)
         return code
     return record(run)
@@ -83,11 +82,6 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def patient():
-    """The group for what may take long; None without ranks."""
-    return _patient
-
-
 def share(n: int) -> range:
     """This rank's part of n places: contiguous, so that gathered() puts them back in order."""
     return range(rank() * n // world(), (rank() + 1) * n // world())
@@ -98,18 +92,13 @@ def gathered(items: list) -> list:
     if world() == 1:
         return items
     parts = [None] * world()
-    dist.all_gather_object(parts, items, group=_patient)
+    dist.all_gather_object(parts, items, group=patient)
     return [item for part in parts for item in part]
 
 
 def first(make):
     """What make() returns on rank 0, on every rank; only rank 0 calls it."""
     return gathered([make()] if rank() == 0 else [])[0]
-
-
-def most(n: int) -> int:
-    """The largest n of all ranks: every rank must run as many forwards, or FSDP's collectives wait for ever."""
-    return max(gathered([n]))
 
 
 # ---------------------------------------------------------------------------------------------- weights
