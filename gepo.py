@@ -7,11 +7,12 @@ rhat = log pi_theta(y|x) - log pi_ref(y|x), the implicit reward of Eq. (8), is a
 (equivalent programs) and m losers (inequivalent ones); n and m are free. R_i is the number of tokens of response i, EOS
 included. Advantages are constants: they carry no gradient.
 """
+
 import torch
 import torch.nn.functional as F
 
-
 # ------------------------------------------------------------------------------------- preferences, off-policy
+
 
 def gepo_loss(winners, losers, beta, lam):
     """Eq. (9) of one group. winners [n], losers [m]: rhat, float. -> (preference, variance), two scalars.
@@ -24,8 +25,8 @@ def gepo_loss(winners, losers, beta, lam):
 
     Not separable over responses, but these coefficients are all that couples them: see off_policy_half in train.py."""
     margin = winners.mean() - losers.mean()
-    preference = -F.logsigmoid(beta * margin)                                        # Eq. 9, first term (from Eq. 6)
-    variance = (winners - winners.mean()).square().mean()                            # Eq. 9, second term, without beta
+    preference = -F.logsigmoid(beta * margin)  # Eq. 9, first term (from Eq. 6)
+    variance = (winners - winners.mean()).square().mean()  # Eq. 9, second term, without beta
     return preference, variance
 
 
@@ -33,10 +34,11 @@ def dpo_loss(winner, loser, beta):
     """Eq. (3) of one pair: Bradley-Terry, Eq. (2), with r = beta * rhat. winner, loser: scalars, or equal shapes, unreduced.
 
     Written out to be read and tested: --off-policy dpo trains it as gepo_loss with n = m = 1, which is the same."""
-    return -F.logsigmoid(beta * (winner - loser))                                    # Eq. 3
+    return -F.logsigmoid(beta * (winner - loser))  # Eq. 3
 
 
 # ------------------------------------------------------------------------------------- policy gradient, on-policy
+
 
 def normalise(advantages):
     """(A - mean) * rsqrt(max(var, 1e-8)) over ALL response tokens of the global batch, list of [R_i]; equal values give exactly 0."""
@@ -78,8 +80,10 @@ def group_rewards(rewards, groups, how):
     if how == "grpo":
         return centred / ((total(centred.square()) / count).sqrt() + 1e-6)
     if how == "rloo":
-        return centred * count / (count - 1).clamp(min=1)                            # = R - (sum - R) / (count - 1)
-    raise ValueError(f"unknown advantage {how!r}; known are reinforce++, reinforce++-baseline, grpo, rloo")
+        return centred * count / (count - 1).clamp(min=1)  # = R - (sum - R) / (count - 1)
+    raise ValueError(
+        f"unknown advantage {how!r}; known are reinforce++, reinforce++-baseline, grpo, rloo"
+    )
 
 
 def advantages(rewards, groups, kl, kl_coef, how):
@@ -96,4 +100,6 @@ def advantages(rewards, groups, kl, kl_coef, how):
 def clipped_policy_loss(logp, logp_old, advantages, clip_eps):
     """Eq. (5), per token and unreduced: logp (policy), logp_old (under the parameters that sampled), advantages of one shape."""
     rho = torch.exp(logp - logp_old)
-    return -torch.minimum(rho * advantages, rho.clamp(1 - clip_eps, 1 + clip_eps) * advantages)      # Eq. 5
+    return -torch.minimum(
+        rho * advantages, rho.clamp(1 - clip_eps, 1 + clip_eps) * advantages
+    )  # Eq. 5

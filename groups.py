@@ -9,6 +9,7 @@ the old policy and the reference, on-policy and off-policy, is token_logprobs.
 
 Shapes: P prompt tokens, R_i tokens of response i (EOS included), T tokens of one packed forward.
 """
+
 import functools
 import inspect
 import warnings
@@ -18,15 +19,15 @@ from types import SimpleNamespace
 import torch
 from torch.nn.attention.varlen import varlen_attn
 
-import parallel
-from model import sdpa, seen
+from distributed import ranks
+from model import causal_mask, sdpa
 
 
 @dataclass
 class Group:
-    prompt: torch.Tensor                                     # [P] int64, P >= 1
-    responses: list                                          # k x [R_i] int64, R_i >= 1
-    logps: list = field(default_factory=list)                # k x [R_i] float32: log-probs kept by the sampler
+    prompt: torch.Tensor  # [P] int64, P >= 1
+    responses: list  # k x [R_i] int64, R_i >= 1
+    logps: list = field(default_factory=list)  # k x [R_i] float32: log-probs kept by the sampler
 
     def __len__(self):
         return len(self.prompt) + sum(map(len, self.responses))
@@ -52,25 +53,47 @@ def _pack(groups, device):
 # A packed row is 1 + k attention problems a group: the prompt over itself, each response over the prompt and itself. No
 # mask over the whole row: it would cost (P + sum R)^2 where sum R (P + R) is needed (bench/packing.py).
 
+
 def _attend_each(groups, device, config):
     """One SDPA call a sequence: any device and dtype."""
     sizes = [[len(group.prompt), *map(len, group.responses)] for group in groups]
 
     @functools.cache
-    def masks(window):                                       # of the prompt (None: plainly causal) and of each response
+    def masks(window):  # of the prompt (None: plainly causal) and of each response
         at = torch.arange(max(map(sum, sizes)), device=device)
-        return [(seen(at[:p], at[:p], window) if 0 < window < p else None, [seen(at[p:p + r], at[:p + r], window) for r in rs])
-                for p, *rs in sizes]
+        return [
+            (
+                causal_mask(at[:p], at[:p], window) if 0 < window < p else None,
+                [causal_mask(at[p : p + r], at[: p + r], window) for r in rs],
+            )
+            for p, *rs in sizes
+        ]
 
-    def attend(layer, q, k, v):                              # q [T, H, E]
+    def attend(layer, q, k, v):  # q [T, H, E]
         q, k, v = (iter(x.split(sum(sizes, []))) for x in (q, k, v))
         out = []
         for first, of in masks(config.window(layer)):
             prompt_k, prompt_v = next(k), next(v)
-            out.append(sdpa(next(q)[None], prompt_k[None], prompt_v[None], attn_mask=first, is_causal=first is None)[0])
-            out += [sdpa(next(q)[None], torch.cat([prompt_k, next(k)])[None], torch.cat([prompt_v, next(v)])[None], attn_mask=mask)[0]
-                    for mask in of]
+            out.append(
+                sdpa(
+                    next(q)[None],
+                    prompt_k[None],
+                    prompt_v[None],
+                    attn_mask=first,
+                    is_causal=first is None,
+                )[0]
+            )
+            out += [
+                sdpa(
+                    next(q)[None],
+                    torch.cat([prompt_k, next(k)])[None],
+                    torch.cat([prompt_v, next(v)])[None],
+                    attn_mask=mask,
+                )[0]
+                for mask in of
+            ]
         return torch.cat(out)
+
     return attend
 
 
@@ -87,25 +110,47 @@ def _attend_varlen(groups, device, config):
         k_sizes += [len(prompt), *(len(prompt) + len(y) for y in group.responses)]
         start = at
     keys = torch.cat(keys).to(device)
-    ends = [torch.tensor([0, *sizes]).cumsum(0).to(device, torch.int32) for sizes in (q_sizes, k_sizes)]
+    ends = [
+        torch.tensor([0, *sizes]).cumsum(0).to(device, torch.int32) for sizes in (q_sizes, k_sizes)
+    ]
 
     def attend(layer, q, k, v):
-        return varlen_attn(q, k[keys], v[keys], *ends, max(q_sizes), max(k_sizes), window_size=((config.window(layer) or 0) - 1, 0),
-                           enable_gqa=q.shape[1] != k.shape[1])
+        return varlen_attn(
+            q,
+            k[keys],
+            v[keys],
+            *ends,
+            max(q_sizes),
+            max(k_sizes),
+            window_size=((config.window(layer) or 0) - 1, 0),
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
+
     return attend
 
 
 @functools.cache
 def _varlen_is_right(device, dtype, window=0):
     """varlen_attn does not say how it aligns queries with longer keys, and a packed group needs bottom-right: ask it."""
-    group, g = Group(torch.zeros(3), [torch.zeros(2), torch.zeros(5)]), torch.Generator().manual_seed(0)
+    group, g = (
+        Group(torch.zeros(3), [torch.zeros(2), torch.zeros(5)]),
+        torch.Generator().manual_seed(0),
+    )
     q, k, v = (torch.randn(10, heads, 64, generator=g).to(device, dtype) for heads in (4, 2, 2))
     config = SimpleNamespace(window=lambda layer: window)
-    known = (device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 0)) and {"window_size", "enable_gqa"} <= inspect.signature(varlen_attn).parameters.keys()
-    if known and torch.allclose(_attend_varlen([group], device, config)(0, q, k, v),
-                               _attend_each([group], device, config)(0, q, k, v), atol=0.03):
+    known = (device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 0)) and {
+        "window_size",
+        "enable_gqa",
+    } <= inspect.signature(varlen_attn).parameters.keys()
+    if known and torch.allclose(
+        _attend_varlen([group], device, config)(0, q, k, v),
+        _attend_each([group], device, config)(0, q, k, v),
+        atol=0.03,
+    ):
         return True
-    warnings.warn(f"varlen_attn of torch {torch.__version__} does not fit packed groups; one SDPA call a response instead")
+    warnings.warn(
+        f"varlen_attn of torch {torch.__version__} does not fit packed groups; one SDPA call a response instead"
+    )
     return False
 
 
@@ -118,11 +163,24 @@ def token_logprobs(model, groups, temperature=1.0, entropies=None):
     if not groups:
         return []
     device, dtype = model.device, model.dtype
-    varlen = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and all(
-        _varlen_is_right(device, dtype, window) for window in {0, *({3} if model.config.windows else ())})  # bites in the trial
+    varlen = (
+        device.type == "cuda"
+        and dtype in (torch.float16, torch.bfloat16)
+        and all(
+            _varlen_is_right(device, dtype, window)
+            for window in {0, *({3} if model.config.windows else ())}
+        )
+    )  # bites in the trial
     tokens, positions, rows, targets = _pack(groups, device)
-    logps = model(tokens, positions, (_attend_varlen if varlen else _attend_each)(groups, device, model.config), rows, targets, temperature,
-                  entropy=entropies is not None)
+    logps = model(
+        tokens,
+        positions,
+        (_attend_varlen if varlen else _attend_each)(groups, device, model.config),
+        rows,
+        targets,
+        temperature,
+        entropy=entropies is not None,
+    )
     if entropies is not None:
         logps, entropy = logps
         entropies.append(entropy.cpu())
@@ -156,15 +214,19 @@ def microbatches(groups, token_budget):
     return batches
 
 
-NOTHING = Group(torch.zeros(1, dtype=torch.int64), [torch.zeros(1, dtype=torch.int64)])
+DUMMY_GROUP = Group(torch.zeros(1, dtype=torch.int64), [torch.zeros(1, dtype=torch.int64)])
 
 
 def _pieces(groups, token_budget):
-    """The micro-batches as (their places, their groups). A rank with fewer than another runs NOTHING with no place, so that all
+    """The micro-batches as (their places, their groups). A rank with fewer than another runs DUMMY_GROUP with no place, so that all
     run as many forwards and backwards: FSDP's collectives pair them up."""
     batches = microbatches(groups, token_budget)
-    for batch in batches + [[]] * (max(parallel.gathered([len(batches)])) - len(batches)):
-        yield batch, [Group(groups[g].prompt, groups[g].responses[first:last]) for g, first, last in batch] or [NOTHING]
+    for batch in batches + [[]] * (max(ranks.all_gather_list([len(batches)])) - len(batches)):
+        yield (
+            batch,
+            [Group(groups[g].prompt, groups[g].responses[first:last]) for g, first, last in batch]
+            or [DUMMY_GROUP],
+        )
 
 
 @torch.no_grad()
@@ -172,7 +234,9 @@ def frozen_logprobs(model, groups, token_budget, temperature=1.0, entropies=None
     """token_logprobs without a graph, cut under the token budget; same nesting, on the CPU. All ranks must call."""
     result = [[] for _ in groups]
     for batch, pieces in _pieces(groups, token_budget):
-        for (g, _, _), logps in zip(batch, token_logprobs(model, pieces, temperature, entropies if batch else None)):
+        for (g, _, _), logps in zip(
+            batch, token_logprobs(model, pieces, temperature, entropies if batch else None)
+        ):
             result[g] += [logp.cpu() for logp in logps]
     return result
 

@@ -8,8 +8,9 @@ scaled embeddings, GELU). Module names are the checkpoint's tensor names, so the
 Shapes: B sequences, S positions, T tokens of any layout, D hidden_size, H heads, K key-value heads, E head_dim,
 V vocabulary. Attention is data: forward takes a function attend(layer, q [..., H, E], k [..., K, E], v [..., K, E])
 -> [..., H, E], so that a plain causal batch, a packed group (groups.py) and cached decoding (rollout.py) are one model.
-Under FSDP (parallel.py) parameters are sharded, float32, and gathered in the compute dtype. Left out: other families and rope scalings.
+Under FSDP (ranks.py) parameters are sharded, float32, and gathered in the compute dtype. Left out: other families and rope scalings.
 """
+
 import json
 import math
 import os
@@ -22,8 +23,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-import parallel
-from families import ARCHITECTURES, ModelConfig, rope_frequencies
+from distributed import ranks, sharding
+from hf.families import ARCHITECTURES, ModelConfig, rope_frequencies
 from kernels import linear_logprob, matmul32
 
 
@@ -34,9 +35,13 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.zeros(size) if self.gemma else torch.ones(size))
 
     def forward(self, x):
-        x32 = x.float()                                                              # as the checkpoints were trained
+        x32 = x.float()  # as the checkpoints were trained
         x32 = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps)
-        return (x32 * (1 + self.weight.float())).to(x.dtype) if self.gemma else x32.to(x.dtype) * self.weight
+        return (
+            (x32 * (1 + self.weight.float())).to(x.dtype)
+            if self.gemma
+            else x32.to(x.dtype) * self.weight
+        )
 
 
 def _rope(x, cos, sin):
@@ -59,10 +64,12 @@ class Attention(nn.Module):
             self.q_norm, self.k_norm = RMSNorm(c, c.head_dim), RMSNorm(c, c.head_dim)
 
     def project(self, x, cos, sin):
-        q, k, v = (p(x).unflatten(-1, (-1, self.head_dim)) for p in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            p(x).unflatten(-1, (-1, self.head_dim)) for p in (self.q_proj, self.k_proj, self.v_proj)
+        )
         if hasattr(self, "q_norm"):
-            q, k = self.q_norm(q), self.k_norm(k)                                    # before RoPE
-        return _rope(q, cos, sin), _rope(k, cos, sin), v                             # [..., H, E], twice [..., K, E]
+            q, k = self.q_norm(q), self.k_norm(k)  # before RoPE
+        return _rope(q, cos, sin), _rope(k, cos, sin), v  # [..., H, E], twice [..., K, E]
 
 
 class MLP(nn.Module):
@@ -75,11 +82,13 @@ class MLP(nn.Module):
 
     def forward(self, x):
         gate = self.gate_proj(x)
-        return self.down_proj((F.gelu(gate, approximate="tanh") if self.gelu else F.silu(gate)) * self.up_proj(x))
+        return self.down_proj(
+            (F.gelu(gate, approximate="tanh") if self.gelu else F.silu(gate)) * self.up_proj(x)
+        )
 
 
 class Block(nn.Module):
-    recompute = False                                        # activations: again in the backward, not kept
+    recompute = False  # activations: again in the backward, not kept
 
     def __init__(self, c: ModelConfig, layer: int):
         super().__init__()
@@ -101,7 +110,7 @@ class Block(nn.Module):
     def before(self, x, cos, sin):
         return self.self_attn.project(self.input_layernorm(x), cos, sin)
 
-    def after(self, x, y):                                   # y [..., H, E]
+    def after(self, x, y):  # y [..., H, E]
         x = x + self.self_attn.o_proj(y.flatten(-2))
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -122,7 +131,7 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.model = nn.Module()                                                     # "model." as in the checkpoints
+        self.model = nn.Module()  # "model." as in the checkpoints
         self.model.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.model.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
         self.model.norm = RMSNorm(config, config.hidden_size)
@@ -136,32 +145,44 @@ class Transformer(nn.Module):
                 nn.init.zeros_(p)
             if p.dim() == 2:
                 deep = name.endswith(("o_proj.weight", "down_proj.weight"))
-                nn.init.normal_(p, std=0.02 / math.sqrt(2 * config.num_hidden_layers) if deep else 0.02)
+                nn.init.normal_(
+                    p, std=0.02 / math.sqrt(2 * config.num_hidden_layers) if deep else 0.02
+                )
 
-    def forward(self, tokens, positions, attend, rows=None, targets=None, temperature=1.0, entropy=False):
+    def forward(
+        self, tokens, positions, attend, rows=None, targets=None, temperature=1.0, entropy=False
+    ):
         """tokens, positions int64 of one shape [...]. Without targets: logits [..., V] float32 (of `rows` only, if given).
 
         With rows, targets int64 [N] into a flat tokens [T]: what Head gives, targets[i] predicted by row rows[i]."""
         x = self.model.embed_tokens(tokens)
         if self.config.model_type == "gemma":
-            x = x * torch.tensor(self.config.hidden_size ** 0.5, dtype=x.dtype)      # rounded like the activations
+            x = x * torch.tensor(
+                self.config.hidden_size**0.5, dtype=x.dtype
+            )  # rounded like the activations
         angle = positions[..., None, None].float() * self.frequencies
-        cos, sin = angle.cos() * self.rope_scale, angle.sin() * self.rope_scale      # [..., 1, E / 2] float32
+        cos, sin = (
+            angle.cos() * self.rope_scale,
+            angle.sin() * self.rope_scale,
+        )  # [..., 1, E / 2] float32
         for block in self.model.layers:
             x = block(x, cos, sin, attend)
-        if rows is not None:                                 # x[rows] has a backward whose bits vary from run to run on a CPU
+        if rows is not None:  # x[rows] has a backward whose bits vary from run to run on a CPU
             x = F.embedding(rows, x) if x.dim() == 2 else x[rows]
         return self.lm_head(self.model.norm(x), targets, temperature, entropy)
 
     def logits(self, tokens):
         """tokens [B, S] int64 -> logits [B, S, V] float32, plain causal."""
         positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        return self(tokens, positions, causal(self.config))
+        return self(tokens, positions, causal_attention(self.config))
 
     def _take(self, state, device):
         """A model built on the meta device gets its tensors. state: by the names of named_parameters()."""
         tied = self.config.tie_word_embeddings
-        self.load_state_dict({**state, "lm_head.weight": state["model.embed_tokens.weight"]} if tied else state, assign=True)
+        self.load_state_dict(
+            {**state, "lm_head.weight": state["model.embed_tokens.weight"]} if tied else state,
+            assign=True,
+        )
         if tied:
             self.lm_head.weight = self.model.embed_tokens.weight
         self.frequencies = rope_frequencies(self.config)[0].to(device)
@@ -169,32 +190,38 @@ class Transformer(nn.Module):
 
     @property
     def device(self):
-        return self.frequencies.device                       # computes here; offloaded weights lie elsewhere
+        return self.frequencies.device  # computes here; offloaded weights lie elsewhere
 
     @property
     def dtype(self):
-        return getattr(self, "compute_dtype", self.lm_head.weight.dtype)             # sharded weights are float32
+        return getattr(
+            self, "compute_dtype", self.lm_head.weight.dtype
+        )  # sharded weights are float32
 
 
 def sdpa(q, k, v, **kwargs):
     """F.scaled_dot_product_attention on [B, S, heads, E] (heads last but one, as the projections make them)."""
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    return F.scaled_dot_product_attention(q, k, v, enable_gqa=q.shape[1] != k.shape[1], **kwargs).transpose(1, 2)
+    return F.scaled_dot_product_attention(
+        q, k, v, enable_gqa=q.shape[1] != k.shape[1], **kwargs
+    ).transpose(1, 2)
 
 
-def seen(queries, keys, window: int = 0):
+def causal_mask(queries, keys, window: int = 0):
     """Which positions `keys` a query at each of the positions `queries` sees: bool [..., queries, keys]."""
     distance = queries[..., None] - keys
     return (distance >= 0) & (distance < window) if window else distance >= 0
 
 
-def causal(config: ModelConfig):
+def causal_attention(config: ModelConfig):
     """attend of a plain causal batch."""
-    def attend(layer, q, k, v):                              # [B, S, H, E]
+
+    def attend(layer, q, k, v):  # [B, S, H, E]
         if (window := config.window(layer)) and q.shape[1] > window:
             positions = torch.arange(q.shape[1], device=q.device)
-            return sdpa(q, k, v, attn_mask=seen(positions, positions, window))
+            return sdpa(q, k, v, attn_mask=causal_mask(positions, positions, window))
         return sdpa(q, k, v, is_causal=True)
+
     return attend
 
 
@@ -203,11 +230,13 @@ def causal(config: ModelConfig):
 INDEX = "model.safetensors.index.json"
 
 
-def load_model(directory, device="cpu", dtype=torch.float32, compute_dtype=None, offload=False) -> Transformer:
+def load_model(
+    directory, device="cpu", dtype=torch.float32, compute_dtype=None, offload=False
+) -> Transformer:
     """A Hugging Face checkpoint (config.json, model.safetensors or the shards of its index) as a Transformer on `device`.
 
     Tensor by tensor from the mapped files, so that beside the model only one tensor is in memory. compute_dtype: sharded over
-    all ranks (parallel.shard; every rank reads its rows alone), float32, gathered in that dtype; offload: kept on the CPU.
+    all ranks (sharding.shard_model; every rank reads its rows alone), float32, gathered in that dtype; offload: kept on the CPU.
     Raises FileNotFoundError or ValueError naming the file and the tensor, also for a weight that is not finite."""
     directory = Path(directory)
     config, names = ModelConfig.from_pretrained(directory), ["model.safetensors"]
@@ -215,13 +244,15 @@ def load_model(directory, device="cpu", dtype=torch.float32, compute_dtype=None,
         try:
             names = sorted(set(json.loads((directory / INDEX).read_text())["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise ValueError(f"{directory / INDEX}: not an index of shards ({e!r}); copy it again") from None
+            raise ValueError(
+                f"{directory / INDEX}: not an index of shards ({e!r}); copy it again"
+            ) from None
     with torch.device("meta"):
         model = Transformer(config)
     if compute_dtype:
-        parallel.shard(model, compute_dtype, offload)
+        sharding.shard_model(model, compute_dtype, offload)
         model.compute_dtype = compute_dtype
-    wanted, state = dict(model.named_parameters()), {}       # a tied head appears once, as the embedding
+    wanted, state = dict(model.named_parameters()), {}  # a tied head appears once, as the embedding
     for name in names:
         path = directory / name
         if not path.exists():
@@ -229,37 +260,51 @@ def load_model(directory, device="cpu", dtype=torch.float32, compute_dtype=None,
         try:
             with safe_open(path, framework="pt", device="cpu" if offload else str(device)) as file:
                 for key in file.keys():
-                    if (key == "lm_head.weight" and config.tie_word_embeddings) or key.endswith("rotary_emb.inv_freq"):
-                        continue                             # the embedding once more; what old checkpoints carry along
+                    if (key == "lm_head.weight" and config.tie_word_embeddings) or key.endswith(
+                        "rotary_emb.inv_freq"
+                    ):
+                        continue  # the embedding once more; what old checkpoints carry along
                     state[key] = _read(path, key, file.get_slice(key), wanted, config, dtype)
         except (SafetensorError, OSError) as e:
             raise ValueError(f"{path}: not a whole safetensors file ({e}); copy it again") from None
     if missing := sorted(set(wanted) - set(state)):
-        raise ValueError(f"{directory}: {len(missing)} tensors are missing, the first is {missing[0]}")
+        raise ValueError(
+            f"{directory}: {len(missing)} tensors are missing, the first is {missing[0]}"
+        )
     return model._take(state, device)
 
 
 def _read(path, key, data, wanted, config, dtype):
     """This rank's rows of a tensor of the file: all of them, unless the model is sharded."""
     if key not in wanted:
-        raise ValueError(f"{path}: tensor {key} does not belong to a {config.model_type} with this config.json")
+        raise ValueError(
+            f"{path}: tensor {key} does not belong to a {config.model_type} with this config.json"
+        )
     if list(data.get_shape()) != list(wanted[key].shape):
-        raise ValueError(f"{path}: tensor {key} is {data.get_shape()}, config.json asks for {list(wanted[key].shape)}")
-    tensor = data[parallel.rows_of(wanted[key])].to(dtype)
+        raise ValueError(
+            f"{path}: tensor {key} is {data.get_shape()}, config.json asks for {list(wanted[key].shape)}"
+        )
+    tensor = data[sharding.local_rows(wanted[key])].to(dtype)
     if not tensor.sum(dtype=torch.float32).isfinite():
         raise ValueError(f"{path}: tensor {key} holds NaN or infinity; the checkpoint is broken")
-    return parallel.from_rows(tensor, wanted[key])
+    return sharding.tensor_from_local_rows(tensor, wanted[key])
 
 
 @torch.no_grad()
-def whole(model: Transformer) -> Transformer:
+def unsharded_copy(model: Transformer) -> Transformer:
     """The policy to sample from: of a sharded model a copy that is whole on every rank, in the compute dtype, with no collective
     inside the decode loop (all ranks must call); a model that is not sharded itself."""
-    if not parallel.sharded():
+    if not sharding.is_sharded():
         return model
     with torch.device("meta"):
         copy = Transformer(model.config)
-    return copy._take({name: parallel.full(p.to(model.device), model.dtype) for name, p in model.named_parameters()}, model.device)
+    return copy._take(
+        {
+            name: sharding.unshard(p.to(model.device), model.dtype)
+            for name, p in model.named_parameters()
+        },
+        model.device,
+    )
 
 
 def save_model(model: Transformer, directory, shard_bytes: int = 5_000_000_000) -> None:
@@ -269,10 +314,19 @@ def save_model(model: Transformer, directory, shard_bytes: int = 5_000_000_000) 
     directory, config = Path(directory), model.config
     directory.mkdir(parents=True, exist_ok=True)
     raw = config.raw or {
-        "architectures": [ARCHITECTURES[config.model_type]], "hidden_act": "gelu_pytorch_tanh" if config.model_type == "gemma" else "silu",
-        **{k: v for k, v in vars(config).items() if k not in ("raw", "rope", "windows")}, **({"rope_scaling": config.rope} if config.rope else {}),
-        **({"sliding_window": max(config.windows)} if config.windows else {})}
-    dtype, shards, room, world, rank = str(model.lm_head.weight.dtype).removeprefix("torch."), [], 0, parallel.world(), parallel.rank()
+        "architectures": [ARCHITECTURES[config.model_type]],
+        "hidden_act": "gelu_pytorch_tanh" if config.model_type == "gemma" else "silu",
+        **{k: v for k, v in vars(config).items() if k not in ("raw", "rope", "windows")},
+        **({"rope_scaling": config.rope} if config.rope else {}),
+        **({"sliding_window": max(config.windows)} if config.windows else {}),
+    }
+    dtype, shards, room, world, rank = (
+        str(model.lm_head.weight.dtype).removeprefix("torch."),
+        [],
+        0,
+        ranks.world_size(),
+        ranks.rank(),
+    )
     for name, p in model.named_parameters():
         size = p.numel() * p.element_size()
         if size > room:
@@ -280,23 +334,35 @@ def save_model(model: Transformer, directory, shard_bytes: int = 5_000_000_000) 
             room = max(shard_bytes, size)
         shards[-1].append((name, p))
         room -= size
-    files = [f"model-{k:05d}-of-{len(shards):05d}.safetensors" for k in range(1, len(shards) + 1)] if len(shards) > 1 else ["model.safetensors"]
-    for at in range(0, len(shards), world):                  # a shard a rank: first all gather, then all write, then the next
+    files = (
+        [f"model-{k:05d}-of-{len(shards):05d}.safetensors" for k in range(1, len(shards) + 1)]
+        if len(shards) > 1
+        else ["model.safetensors"]
+    )
+    for at in range(
+        0, len(shards), world
+    ):  # a shard a rank: first all gather, then all write, then the next
         tensors = {}
-        for k, shard in enumerate(shards[at:at + world]):
+        for k, shard in enumerate(shards[at : at + world]):
             for name, p in shard:
-                tensor = parallel.full(p)                    # whole on every rank, one by one; kept by the one that writes it
+                tensor = sharding.unshard(
+                    p
+                )  # whole on every rank, one by one; kept by the one that writes it
                 if k == rank:
                     tensors[name] = tensor.cpu().contiguous()
         if tensors:
             save_file(tensors, directory / f"{files[at + rank]}.tmp", metadata={"format": "pt"})
-        parallel.gathered([])                                # not in the next shard's collectives, which have a time limit
+        ranks.barrier()  # not in the next shard's collectives, which have a time limit
     if rank > 0:
         return
     texts = {"config.json": {**raw, "torch_dtype": dtype, "dtype": dtype}}
     if len(shards) > 1:
-        texts[INDEX] = {"metadata": {"total_size": sum(p.numel() * p.element_size() for p in model.parameters())},
-                        "weight_map": {name: file for file, shard in zip(files, shards) for name, _ in shard}}
+        texts[INDEX] = {
+            "metadata": {
+                "total_size": sum(p.numel() * p.element_size() for p in model.parameters())
+            },
+            "weight_map": {name: file for file, shard in zip(files, shards) for name, _ in shard},
+        }
     for name, value in texts.items():
         (directory / f"{name}.tmp").write_text(json.dumps(value, indent=2) + "\n")
     for name in (*files, *texts):

@@ -9,6 +9,7 @@ Floor is what two cores of 2.3 GHz gave boxed when the judge was designed: compa
 the same submissions (passing, wrong, crashing, endless) by one worker and by 4 a core: no verdict may change.
 Prints two tables, then a line of JSON; ends with 1 if a verdict changed. Left out: compilation a second.
 """
+
 import argparse
 import json
 import os
@@ -23,9 +24,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import sandbox
-from languages import LANGUAGES, found, names
-from reward import JudgePool
+from judge import sandbox
+from judge.languages import LANGUAGES, installed_toolchains
+from reward import judge_pool
 
 FLOOR = {"bash": 99, "cpp": 124, "python": 78, "php": 75, "javascript": 39, "java": 19}
 CORES = os.cpu_count()
@@ -42,7 +43,14 @@ def boxed_per_s(pool, name, runs):
     for tests in (1, runs + 1):
         note = {"bash": "#", "python": "#", "php": "#", "haskell": "--"}.get(name, "//")
         began = time.perf_counter()
-        futures = [pool.submit(*submission(name, f"{LANGUAGES[name].canary}\n{note} {tests} {core} {began}", [SUM] * tests)) for core in range(CORES)]
+        futures = [
+            pool.submit(
+                *submission(
+                    name, f"{LANGUAGES[name].canary}\n{note} {tests} {core} {began}", [SUM] * tests
+                )
+            )
+            for core in range(CORES)
+        ]
         assert [future.result().status for future in futures] == ["AC"] * CORES, futures[0].result()
         times.append(time.perf_counter() - began)
     return CORES * runs / (times[1] - times[0])
@@ -50,27 +58,40 @@ def boxed_per_s(pool, name, runs):
 
 def bare_per_s(name, runs):
     row = LANGUAGES[name]
-    file, main = names(row, row.canary)
+    file, main = file_and_main_class(row, row.canary)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, file).write_text(row.canary)
         if row.beside[0]:
             Path(folder, row.beside[0]).write_text(row.beside[1])
-        start = lambda command: subprocess.run(command.format(file=file, main=main).split(), cwd=folder, input=SUM["stdin"].encode(),
-                                               capture_output=True, check=True)
+        start = lambda command: subprocess.run(
+            command.format(file=file, main=main).split(),
+            cwd=folder,
+            input=SUM["stdin"].encode(),
+            capture_output=True,
+            check=True,
+        )
         if row.compile:
             start(row.compile)
         with ThreadPoolExecutor(CORES) as threads:
             began = time.perf_counter()
-            assert all(done.stdout == SUM["stdout"].encode() for done in threads.map(lambda _: start(row.run), range(CORES * runs)))
+            assert all(
+                done.stdout == SUM["stdout"].encode()
+                for done in threads.map(lambda _: start(row.run), range(CORES * runs))
+            )
             return CORES * runs / (time.perf_counter() - began)
 
 
 def overhead_ms(runs):
     """CPU milliseconds that a box costs, this process's and the kernel's for it included."""
-    used = lambda: sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    used = lambda: sum(
+        sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     costs = []
     with tempfile.TemporaryDirectory() as box:
-        for run in (lambda: sandbox.run(["/usr/bin/true"], box, sandbox.Limits()), lambda: subprocess.run(["/usr/bin/true"], capture_output=True)):
+        for run in (
+            lambda: sandbox.run(["/usr/bin/true"], box, sandbox.Limits()),
+            lambda: subprocess.run(["/usr/bin/true"], capture_output=True),
+        ):
             run()
             began = used()
             for _ in range(runs):
@@ -81,36 +102,74 @@ def overhead_ms(runs):
 
 def load(count):
     """{verdict by one worker: {verdict by 4 workers a core: how many}} of the same mixed submissions."""
-    programs = {"python": ["print(int(input()) + int(input()))", "print(3)", "1 / 0", "while True: pass"],
-                "bash": ["read a; read b; echo $((a + b))", "echo 3", "exit 3", "while :; do :; done"],
-                "javascript": [LANGUAGES["javascript"].canary, "console.log(3)", "null.x", "for (;;);"],
-                "cpp": [LANGUAGES["cpp"].canary, "int main() {}", "#include <cstdlib>\nint main() { abort(); }", "int main("]}
-    programs = [(name, code) for name, codes in programs.items() if name in found()[0] for code in codes]
-    mixed = [submission(name, f"{code}\n{'#' if name in ('python', 'bash') else '//'} {i}", [SUM])
-             for i in range(count) for name, code in [programs[i % len(programs)]]]
+    programs = {
+        "python": ["print(int(input()) + int(input()))", "print(3)", "1 / 0", "while True: pass"],
+        "bash": ["read a; read b; echo $((a + b))", "echo 3", "exit 3", "while :; do :; done"],
+        "javascript": [LANGUAGES["javascript"].canary, "console.log(3)", "null.x", "for (;;);"],
+        "cpp": [
+            LANGUAGES["cpp"].canary,
+            "int main() {}",
+            "#include <cstdlib>\nint main() { abort(); }",
+            "int main(",
+        ],
+    }
+    programs = [
+        (name, code)
+        for name, codes in programs.items()
+        if name in installed_toolchains()[0]
+        for code in codes
+    ]
+    mixed = [
+        submission(name, f"{code}\n{'#' if name in ('python', 'bash') else '//'} {i}", [SUM])
+        for i in range(count)
+        for name, code in [programs[i % len(programs)]]
+    ]
     by = []
     for workers in (1, 4 * CORES):
-        with JudgePool(workers) as pool:
+        with judge_pool(workers) as pool:
             by.append([future.result().status for future in [pool.submit(*each) for each in mixed]])
     return Counter(zip(*by))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--languages", default="", help="with commas; default: all that are installed")
-    parser.add_argument("--runs", type=int, default=30, help="boxed and bare runs a core (default: %(default)s)")
-    parser.add_argument("--submissions", type=int, default=200, help="of the load test; 0: none (default: %(default)s)")
+    parser.add_argument(
+        "--languages", default="", help="with commas; default: all that are installed"
+    )
+    parser.add_argument(
+        "--runs", type=int, default=30, help="boxed and bare runs a core (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--submissions",
+        type=int,
+        default=200,
+        help="of the load test; 0: none (default: %(default)s)",
+    )
     args = parser.parse_args()
     print(sandbox.probe())
-    chosen = [name for name in (args.languages.split(",") if args.languages else found()[0])]
-    result = {"bench": "judge", "cores": CORES, "sandbox": sandbox.probe(), "overhead_ms": overhead_ms(100), "runs_per_s": {}}
-    print(f"{CORES} cores; the sandbox costs {result['overhead_ms']:.1f} ms of CPU a run\n\n"
-          "| language | boxed runs/s | bare runs/s | boxed / bare | floor |\n| --- | ---: | ---: | ---: | ---: |")
-    with JudgePool(CORES) as pool:
+    chosen = [
+        name
+        for name in (args.languages.split(",") if args.languages else installed_toolchains()[0])
+    ]
+    result = {
+        "bench": "judge",
+        "cores": CORES,
+        "sandbox": sandbox.probe(),
+        "overhead_ms": overhead_ms(100),
+        "runs_per_s": {},
+    }
+    print(
+        f"{CORES} cores; the sandbox costs {result['overhead_ms']:.1f} ms of CPU a run\n\n"
+        "| language | boxed runs/s | bare runs/s | boxed / bare | floor |\n| --- | ---: | ---: | ---: | ---: |"
+    )
+    with judge_pool(CORES) as pool:
         for name in chosen:
             boxed, bare = boxed_per_s(pool, name, args.runs), bare_per_s(name, args.runs)
             result["runs_per_s"][name] = {"boxed": boxed, "bare": bare, "floor": FLOOR.get(name)}
-            print(f"| {name} | {boxed:.1f} | {bare:.1f} | {boxed / bare:.2f} | {FLOOR.get(name, '')} |", flush=True)
+            print(
+                f"| {name} | {boxed:.1f} | {bare:.1f} | {boxed / bare:.2f} | {FLOOR.get(name, '')} |",
+                flush=True,
+            )
     changed = 0
     if args.submissions:
         pairs = load(args.submissions)

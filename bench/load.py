@@ -6,6 +6,7 @@ Both read from the page cache, in turn; times are medians. The target is 80 % of
 buffer that stays, which is the fastest a copy can be). What load_model does beside copying: it checks every weight for
 NaN and infinity. Prints a table, then a line of JSON; ends with 1 below the target. Left out: cold disks, GPUs' buses.
 """
+
 import argparse
 import json
 import statistics
@@ -33,15 +34,33 @@ def main():
     parser.add_argument("--mib", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    shape = dict(vocab_size=32_768, hidden_size=1024, intermediate_size=3072, num_attention_heads=16, num_key_value_heads=8, head_dim=128)
-    layers = max(1, round((args.mib / 2 - 32) / 15))         # 15 M parameters a layer, 32 M in the tied embedding
+    shape = dict(
+        vocab_size=32_768,
+        hidden_size=1024,
+        intermediate_size=3072,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+    )
+    layers = max(
+        1, round((args.mib / 2 - 32) / 15)
+    )  # 15 M parameters a layer, 32 M in the tied embedding
     with tempfile.TemporaryDirectory() as folder:
-        save_model(Transformer(ModelConfig(num_hidden_layers=layers, tie_word_embeddings=True, **shape)).bfloat16(), folder, shard_bytes=100_000_000)
+        save_model(
+            Transformer(
+                ModelConfig(num_hidden_layers=layers, tie_word_embeddings=True, **shape)
+            ).bfloat16(),
+            folder,
+            shard_bytes=100_000_000,
+        )
         files = sorted(Path(folder).glob("*.safetensors"))
         mib = sum(path.stat().st_size for path in files) / 2**20
         seconds = {"plain read": [], "load_model": []}
-        for _ in range(args.repeats + 1):                    # the first of each warms up
-            for way, run in (("plain read", lambda: read(files)), ("load_model", lambda: load_model(folder, dtype=torch.bfloat16))):
+        for _ in range(args.repeats + 1):  # the first of each warms up
+            for way, run in (
+                ("plain read", lambda: read(files)),
+                ("load_model", lambda: load_model(folder, dtype=torch.bfloat16)),
+            ):
                 began = time.perf_counter()
                 run()
                 seconds[way].append(time.perf_counter() - began)
@@ -50,7 +69,18 @@ def main():
     print(f"{mib:.0f} MiB in {len(files)} files\n\n| way | s | MiB/s |\n| --- | ---: | ---: |")
     for way, s in medians.items():
         print(f"| {way} | {s:.3f} | {mib / s:.0f} |")
-    print("\n" + json.dumps({"bench": "load", "mib": mib, "seconds": medians, "ratio": ratio, "torch": torch.__version__}))
+    print(
+        "\n"
+        + json.dumps(
+            {
+                "bench": "load",
+                "mib": mib,
+                "seconds": medians,
+                "ratio": ratio,
+                "torch": torch.__version__,
+            }
+        )
+    )
     return int(ratio < 0.8)
 
 

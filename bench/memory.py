@@ -5,6 +5,7 @@
 The paper's settings with --engine recompute, eight samples per GPU and step. tests/test_parallel.py holds the formula against
 what tensors take on a CPU, and this table against the README's.
 """
+
 import json
 import sys
 from pathlib import Path
@@ -16,21 +17,37 @@ from config import Config, memory
 from model import ModelConfig, Transformer
 
 SIZES = {  # hidden, MLP, layers, heads, tied; 8 key-value heads of 128 and a vocabulary of 151,936 all
-    "Qwen3-0.6B": (1024, 3072, 28, 16, True), "Qwen3-4B": (2560, 9728, 36, 32, True),
-    "Qwen3-8B": (4096, 12288, 36, 32, False), "Qwen3-32B": (5120, 25600, 64, 64, False)}
+    "Qwen3-0.6B": (1024, 3072, 28, 16, True),
+    "Qwen3-4B": (2560, 9728, 36, 32, True),
+    "Qwen3-8B": (4096, 12288, 36, 32, False),
+    "Qwen3-32B": (5120, 25600, 64, 64, False),
+}
 
 
 def main():
-    print("| model | GPUs | weights, gradients, AdamW | pi_ref | training | sampling | at most |\n|---|---|---|---|---|---|---|")
+    print(
+        "| model | GPUs | weights, gradients, AdamW | pi_ref | training | sampling | at most |\n|---|---|---|---|---|---|---|"
+    )
     result = {}
     for name, (hidden, mlp, layers, heads, tied) in SIZES.items():
-        config = ModelConfig(vocab_size=151_936, hidden_size=hidden, intermediate_size=mlp, num_hidden_layers=layers,
-                             num_attention_heads=heads, num_key_value_heads=8, head_dim=128, tie_word_embeddings=tied)
+        config = ModelConfig(
+            vocab_size=151_936,
+            hidden_size=hidden,
+            intermediate_size=mlp,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=8,
+            head_dim=128,
+            tie_word_embeddings=tied,
+        )
         with torch.device("meta"):
             n = sum(p.numel() for p in Transformer(config).parameters())
         for world in (1, 8, 64):
             need = memory(config, n, world, Config(rollout_batch=8 * world, engine=("recompute",)))
-            cells = [f"{need[part] / 2 ** 30:.1f}" for part in ("state", "pi_ref", "training", "sampling", "peak")]
+            cells = [
+                f"{need[part] / 2**30:.1f}"
+                for part in ("state", "pi_ref", "training", "sampling", "peak")
+            ]
             print(f"| {name} | {world} | {' | '.join(cells)} |")
             result[f"{name}/{world}"] = float(cells[-1])
     print(json.dumps(result))

@@ -11,23 +11,35 @@ of the vocabulary at a time. Three backends, one algorithm (kernels/README.md ha
 
 T tokens, D hidden size, V vocabulary. Left out: bias, label smoothing, soft-capped logits, second derivatives.
 """
+
 import torch
 import triton
 import triton.language as tl
 
-SLAB = 2048, 4224                                            # tokens, columns: 33 MiB of float32 logits, an L2 cache
-WORKSPACE = 256 * 2 ** 20                                    # bytes that one slice of the vocabulary may take in backward
-LAUNCH = dict(enable_fp_fusion=True)                         # its default changes in Triton 3.10
+SLAB = 2048, 4224  # tokens, columns: 33 MiB of float32 logits, an L2 cache
+WORKSPACE = 256 * 2**20  # bytes that one slice of the vocabulary may take in backward
+LAUNCH = dict(enable_fp_fusion=True)  # its default changes in Triton 3.10
 
 
 # ---------------------------------------------------------------------------------------------- Triton: fused
 
+
 @triton.jit
-def _logits_tile(hidden, weight, T, V, D, scale, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr,
-                 EVEN_D: tl.constexpr):
+def _logits_tile(
+    hidden,
+    weight,
+    T,
+    V,
+    D,
+    scale,
+    BLOCK_T: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    EVEN_D: tl.constexpr,
+):
     """This program's tile of z: rows [BLOCK_T], columns [BLOCK_V], z [BLOCK_T, BLOCK_V] float32."""
     n_t, n_v = tl.cdiv(T, BLOCK_T), tl.cdiv(V, BLOCK_V)
-    wide = 8 * n_v                                           # 8 row blocks go along V together: weight is read from L2
+    wide = 8 * n_v  # 8 row blocks go along V together: weight is read from L2
     first = tl.program_id(0) // wide * 8
     high = min(n_t - first, 8)
     rows = (first + tl.program_id(0) % wide % high) * BLOCK_T + tl.arange(0, BLOCK_T)
@@ -51,42 +63,85 @@ def _logits_tile(hidden, weight, T, V, D, scale, BLOCK_T: tl.constexpr, BLOCK_V:
 
 
 @triton.jit
-def _forward_tile(hidden, weight, targets, tile_lse, tile_mean, logit, T, V, D, scale, ENTROPY: tl.constexpr,
-                  BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr, EVEN_D: tl.constexpr):
+def _forward_tile(
+    hidden,
+    weight,
+    targets,
+    tile_lse,
+    tile_mean,
+    logit,
+    T,
+    V,
+    D,
+    scale,
+    ENTROPY: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    EVEN_D: tl.constexpr,
+):
     """tile_lse [tiles, T]: log-sum-exp over each tile's columns; tile_mean: mean of z under the tile's softmax; logit [T]."""
-    rows, cols, tile, z = _logits_tile(hidden, weight, T, V, D, scale, BLOCK_T, BLOCK_V, BLOCK_D, EVEN_D)
+    rows, cols, tile, z = _logits_tile(
+        hidden, weight, T, V, D, scale, BLOCK_T, BLOCK_V, BLOCK_D, EVEN_D
+    )
     here, out = rows < T, tile.to(tl.int64) * T + rows
-    z = tl.where((cols < V)[None, :], z, -3e38)              # V is rarely a multiple of BLOCK_V; -inf * 0 would be NaN below
+    z = tl.where(
+        (cols < V)[None, :], z, -3e38
+    )  # V is rarely a multiple of BLOCK_V; -inf * 0 would be NaN below
     target = tl.load(targets + rows, mask=here, other=-1)
     picked = tl.sum(tl.where(cols[None, :] == target[:, None], z, 0.0), 1)
-    tl.store(logit + rows, picked, mask=here & (target // BLOCK_V == tile))          # one tile has it: one writer
+    tl.store(
+        logit + rows, picked, mask=here & (target // BLOCK_V == tile)
+    )  # one tile has it: one writer
     top = tl.max(z, 1)
     z = z - top[:, None]
     e = tl.exp(z)
-    total = tl.sum(e, 1)                                     # >= 1, so that a log-prob is <= 0
+    total = tl.sum(e, 1)  # >= 1, so that a log-prob is <= 0
     tl.store(tile_lse + out, top + tl.log(total), mask=here)
     if ENTROPY:
         tl.store(tile_mean + out, top + tl.sum(e * z, 1) / total, mask=here)
 
 
 @triton.jit
-def _dlogits_tile(hidden, weight, targets, lse, grad, out, T, V, D, scale, first, BLOCK_T: tl.constexpr,
-                  BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr, EVEN_D: tl.constexpr):
+def _dlogits_tile(
+    hidden,
+    weight,
+    targets,
+    lse,
+    grad,
+    out,
+    T,
+    V,
+    D,
+    scale,
+    first,
+    BLOCK_T: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    EVEN_D: tl.constexpr,
+):
     """out [T, V]: gradient in the logits of the slice of V columns that begins at column `first` of the vocabulary."""
-    rows, cols, _, z = _logits_tile(hidden, weight, T, V, D, scale, BLOCK_T, BLOCK_V, BLOCK_D, EVEN_D)
+    rows, cols, _, z = _logits_tile(
+        hidden, weight, T, V, D, scale, BLOCK_T, BLOCK_V, BLOCK_D, EVEN_D
+    )
     here = rows < T
     p = tl.exp(z - tl.load(lse + rows, mask=here, other=0.0)[:, None])
     hit = (cols + first)[None, :] == tl.load(targets + rows, mask=here, other=-1)[:, None]
-    g = (tl.where(hit, 1.0, 0.0) - p) * (tl.load(grad + rows, mask=here, other=0.0) * scale)[:, None]
-    tl.store(out + rows.to(tl.int64)[:, None] * V + cols[None, :], g.to(out.dtype.element_ty),
-             mask=here[:, None] & (cols < V)[None, :])
+    g = (tl.where(hit, 1.0, 0.0) - p) * (tl.load(grad + rows, mask=here, other=0.0) * scale)[
+        :, None
+    ]
+    tl.store(
+        out + rows.to(tl.int64)[:, None] * V + cols[None, :],
+        g.to(out.dtype.element_ty),
+        mask=here[:, None] & (cols < V)[None, :],
+    )
 
 
 def _tile_config(dtype, major):
     """Tile and launch options for a compute capability; tests/test_kernels_compile.py holds them free of spills."""
     if dtype == torch.float32:
         t, v, d, warps, stages = 64, 64, 32, 4, 3
-    elif major == 9:                                         # Hopper: 192 KiB of its 228; with 8 warps the epilogue spills
+    elif major == 9:  # Hopper: 192 KiB of its 228; with 8 warps the epilogue spills
         t, v, d, warps, stages = 128, 256, 64, 16, 4
     else:
         t, v, d, warps, stages = 128, 128, 64, 8, 3
@@ -105,22 +160,44 @@ def _forward_fused(hidden, weight, targets, temperature, entropy):
     tile_lse = torch.empty(tiles, T, device=hidden.device, dtype=torch.float32)
     tile_mean = torch.empty_like(tile_lse) if entropy else tile_lse
     logit = torch.empty(T, device=hidden.device, dtype=torch.float32)
-    _launch_tiles(_forward_tile, hidden, weight, targets, tile_lse, tile_mean, logit, T, V, D, 1 / temperature, ENTROPY=entropy)
+    _launch_tiles(
+        _forward_tile,
+        hidden,
+        weight,
+        targets,
+        tile_lse,
+        tile_mean,
+        logit,
+        T,
+        V,
+        D,
+        1 / temperature,
+        ENTROPY=entropy,
+    )
     lse = tile_lse.logsumexp(0)
-    return logit - lse, lse, ((tile_lse - lse).exp() * (lse - tile_mean)).sum(0) if entropy else None
+    return (
+        logit - lse,
+        lse,
+        ((tile_lse - lse).exp() * (lse - tile_mean)).sum(0) if entropy else None,
+    )
 
 
 def _dlogits_fused(hidden, weight, first, targets, lse, grad, temperature):
     (T, D), V = hidden.shape, len(weight)
     out = torch.empty(T, V, device=hidden.device, dtype=hidden.dtype)
-    _launch_tiles(_dlogits_tile, hidden, weight, targets, lse, grad, out, T, V, D, 1 / temperature, first)
+    _launch_tiles(
+        _dlogits_tile, hidden, weight, targets, lse, grad, out, T, V, D, 1 / temperature, first
+    )
     return out
 
 
 # ---------------------------------------------------------------------------------------------- Triton: rows of a slab
 
+
 @triton.jit
-def _forward_rows(z, targets, state, T, n, first, scale, ENTROPY: tl.constexpr, BLOCK: tl.constexpr):
+def _forward_rows(
+    z, targets, state, T, n, first, scale, ENTROPY: tl.constexpr, BLOCK: tl.constexpr
+):
     """One row of a slab z [rows, n], columns first .. first + n - 1, into state [4, T]: see _online_eager."""
     row = tl.program_id(0)
     at = state + row
@@ -154,8 +231,19 @@ def _dlogits_rows(z, targets, lse, grad, out, n, first, stride, scale, BLOCK: tl
 
 
 def _online_slab(z, first, targets, state, scale, entropy):
-    _forward_rows[len(z),](z, targets, state, state.stride(0), z.shape[1], first, scale, ENTROPY=entropy, BLOCK=1024,
-                           num_warps=4, enable_fp_fusion=False)                      # fused, exp(x - new) at the maximum is not 1
+    _forward_rows[len(z),](
+        z,
+        targets,
+        state,
+        state.stride(0),
+        z.shape[1],
+        first,
+        scale,
+        ENTROPY=entropy,
+        BLOCK=1024,
+        num_warps=4,
+        enable_fp_fusion=False,
+    )  # fused, exp(x - new) at the maximum is not 1
 
 
 def _forward_slab(hidden, weight, targets, temperature, entropy):
@@ -166,18 +254,33 @@ def _dlogits_slab(hidden, weight, first, targets, lse, grad, temperature):
     out = torch.empty(len(hidden), len(weight), device=hidden.device, dtype=hidden.dtype)
     for rows, cols in _slabs(len(hidden), len(weight)):
         z, part = matmul32(hidden[rows], weight[cols].T), out[rows, cols]
-        _dlogits_rows[len(z), triton.cdiv(z.shape[1], 1024)](z, targets[rows], lse[rows], grad[rows], part, z.shape[1],
-                      first + cols.start, out.stride(0), 1 / temperature, BLOCK=1024, num_warps=4, **LAUNCH)
+        _dlogits_rows[len(z), triton.cdiv(z.shape[1], 1024)](
+            z,
+            targets[rows],
+            lse[rows],
+            grad[rows],
+            part,
+            z.shape[1],
+            first + cols.start,
+            out.stride(0),
+            1 / temperature,
+            BLOCK=1024,
+            num_warps=4,
+            **LAUNCH,
+        )
     return out
 
 
 # ---------------------------------------------------------------------------------------------- torch: the eager twin
 
+
 def matmul32(a, b):
     """a @ b, accumulated and returned in float32 (float64 for float64) whatever the inputs: bf16 logits would cost 1.45
     nats a sequence."""
     needs_graph = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
-    if a.is_cuda and a.dtype in (torch.float16, torch.bfloat16) and not needs_graph:  # else: a float32 copy of b
+    if (
+        a.is_cuda and a.dtype in (torch.float16, torch.bfloat16) and not needs_graph
+    ):  # else: a float32 copy of b
         return torch.mm(a, b, out_dtype=torch.float32)
     accurate = torch.promote_types(a.dtype, torch.float32)
     with torch.autocast(a.device.type, enabled=False):
@@ -186,8 +289,11 @@ def matmul32(a, b):
 
 def _slabs(T, V):
     """(token slice, vocabulary slice) of every slab."""
-    return [(slice(t, min(t + SLAB[0], T)), slice(v, min(v + SLAB[1], V)))
-            for t in range(0, T, SLAB[0]) for v in range(0, V, SLAB[1])]
+    return [
+        (slice(t, min(t + SLAB[0], T)), slice(v, min(v + SLAB[1], V)))
+        for t in range(0, T, SLAB[0])
+        for v in range(0, V, SLAB[1])
+    ]
 
 
 def _column(targets, first, n):
@@ -213,10 +319,19 @@ def _online_eager(z, first, targets, state, scale, entropy):
 
 
 def _forward_online(hidden, weight, targets, temperature, entropy, online):
-    state = torch.zeros(4, len(hidden), device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
+    state = torch.zeros(
+        4, len(hidden), device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32)
+    )
     state[0] = -torch.inf
     for rows, cols in _slabs(len(hidden), len(weight)):
-        online(matmul32(hidden[rows], weight[cols].T), cols.start, targets[rows], state[:, rows], 1 / temperature, entropy)
+        online(
+            matmul32(hidden[rows], weight[cols].T),
+            cols.start,
+            targets[rows],
+            state[:, rows],
+            1 / temperature,
+            entropy,
+        )
     top, total, weighted, logit = state
     lse = top + total.log()
     return logit - lse, lse, lse - weighted / total if entropy else None
@@ -251,7 +366,7 @@ class _LinearLogprob(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad, _):
-        if torch.is_grad_enabled():                          # with create_graph=True; else they would silently be wrong
+        if torch.is_grad_enabled():  # with create_graph=True; else they would silently be wrong
             raise RuntimeError("linear_logprob has no second derivatives")
         hidden, weight, targets, lse = ctx.saved_tensors
         need_hidden, need_weight = ctx.needs_input_grad[:2]
@@ -262,14 +377,16 @@ class _LinearLogprob(torch.autograd.Function):
         unit = grad.abs().amax().clamp(min=1e-30) if hidden.dtype == torch.float16 else 1.0
         grad = grad / unit
         columns = max(128, WORKSPACE // ((T + D) * lse.element_size()) // 128 * 128)
-        for v in range(0, V, columns):                       # not over tokens: d_weight would be rounded once a chunk
-            w = weight[v:v + columns]
-            g = DLOGITS[ctx.backend](hidden, w, v, targets, lse, grad, ctx.temperature)     # [T, columns]
+        for v in range(0, V, columns):  # not over tokens: d_weight would be rounded once a chunk
+            w = weight[v : v + columns]
+            g = DLOGITS[ctx.backend](
+                hidden, w, v, targets, lse, grad, ctx.temperature
+            )  # [T, columns]
             if need_hidden:
                 d_hidden += matmul32(g, w).mul_(unit)
             if need_weight:
-                d_weight[v:v + columns] = matmul32(g.T, hidden).mul_(unit)
-            del g                                            # or the next slice would be beside it
+                d_weight[v : v + columns] = matmul32(g.T, hidden).mul_(unit)
+            del g  # or the next slice would be beside it
         return d_hidden.to(hidden.dtype) if need_hidden else None, d_weight, None, None, None, None
 
 
@@ -279,10 +396,12 @@ def _major(hidden):
 
 def choose_backend(hidden):
     """eager on the CPU (fused under TRITON_INTERPRET=1) and for float64; on CUDA what is faster there (kernels/README.md)."""
-    if hidden.dtype == torch.float64 or not (hidden.is_cuda or triton.knobs.runtime.interpret and hidden.dtype != torch.bfloat16):
-        return "eager"                                       # the interpreter multiplies the bit patterns of bfloat16
+    if hidden.dtype == torch.float64 or not (
+        hidden.is_cuda or triton.knobs.runtime.interpret and hidden.dtype != torch.bfloat16
+    ):
+        return "eager"  # the interpreter multiplies the bit patterns of bfloat16
     if hidden.is_cuda and (hidden.dtype == torch.float32 or _major(hidden) not in (8, 9)):
-        return "slab"                                        # float32 needs cuBLAS; Blackwell's tile is not measured
+        return "slab"  # float32 needs cuBLAS; Blackwell's tile is not measured
     return "fused"
 
 
@@ -292,39 +411,67 @@ def check(hidden, weight, targets, temperature):
         if not isinstance(x, torch.Tensor):
             raise TypeError(f"{name} is a {type(x).__name__}; it must be a tensor")
         if hasattr(x, "to_local"):
-            raise TypeError(f"{name} is a DTensor, whose storage a kernel cannot read; call this in the forward of the module "
-                            "that owns the weight, where FSDP has gathered it")
+            raise TypeError(
+                f"{name} is a DTensor, whose storage a kernel cannot read; call this in the forward of the module "
+                "that owns the weight, where FSDP has gathered it"
+            )
         if x.dim() != (1 if name == "targets" else 2):
-            raise ValueError(f"{name} is {list(x.shape)}; it must be " + {"hidden": "[T, D]", "weight": "[V, D]", "targets": "[T]"}[name])
+            raise ValueError(
+                f"{name} is {list(x.shape)}; it must be "
+                + {"hidden": "[T, D]", "weight": "[V, D]", "targets": "[T]"}[name]
+            )
         if x.device != hidden.device:
-            raise ValueError(f"{name} is on {x.device} and hidden on {hidden.device}; move one of them")
+            raise ValueError(
+                f"{name} is on {x.device} and hidden on {hidden.device}; move one of them"
+            )
         if not x.is_contiguous():
-            raise ValueError(f"{name} is not contiguous (strides {list(x.stride())}); call {name}.contiguous()")
+            raise ValueError(
+                f"{name} is not contiguous (strides {list(x.stride())}); call {name}.contiguous()"
+            )
     if hidden.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-        raise TypeError(f"hidden is {hidden.dtype}; it must be float32, bfloat16 or float16 (float64 for the eager twin)")
+        raise TypeError(
+            f"hidden is {hidden.dtype}; it must be float32, bfloat16 or float16 (float64 for the eager twin)"
+        )
     if weight.dtype != hidden.dtype:
-        raise TypeError(f"weight is {weight.dtype} and hidden {hidden.dtype}; they must be of one dtype")
+        raise TypeError(
+            f"weight is {weight.dtype} and hidden {hidden.dtype}; they must be of one dtype"
+        )
     if targets.dtype != torch.int64:
         raise TypeError(f"targets is {targets.dtype}; it must be int64")
     if weight.shape[1] != hidden.shape[1]:
-        raise ValueError(f"weight is {list(weight.shape)} and hidden {list(hidden.shape)}; their last sizes must be equal")
+        raise ValueError(
+            f"weight is {list(weight.shape)} and hidden {list(hidden.shape)}; their last sizes must be equal"
+        )
     if len(targets) != len(hidden):
-        raise ValueError(f"targets is {list(targets.shape)} and hidden {list(hidden.shape)}; their first sizes must be equal")
+        raise ValueError(
+            f"targets is {list(targets.shape)} and hidden {list(hidden.shape)}; their first sizes must be equal"
+        )
     if not (isinstance(temperature, (int, float)) and 1e-6 <= temperature < float("inf")):
         raise ValueError(f"temperature is {temperature!r}; it must be a number above 0")
     if len(targets):
         low, high = torch.stack(targets.aminmax()).tolist()
         if low < 0 or high >= len(weight):
-            raise ValueError(f"targets has {low if low < 0 else high}; it must be in 0 .. {len(weight) - 1}, the rows of weight")
+            raise ValueError(
+                f"targets has {low if low < 0 else high}; it must be in 0 .. {len(weight) - 1}, the rows of weight"
+            )
 
 
 def _run(hidden, weight, targets, temperature, entropy, backend):
     check(hidden, weight, targets, temperature)
     backend = backend or choose_backend(hidden)
     if backend not in FORWARD or backend != "eager" and hidden.dtype == torch.float64:
-        raise ValueError(f"backend {backend!r} is unknown for {hidden.dtype}; known are eager and, but for float64, fused and slab")
-    with torch.cuda.device_of(hidden):                       # Triton launches on the current device
-        logp, entropies = _LinearLogprob.apply(hidden, weight, targets, float(temperature), entropy, backend if len(targets) else "eager")
+        raise ValueError(
+            f"backend {backend!r} is unknown for {hidden.dtype}; known are eager and, but for float64, fused and slab"
+        )
+    with torch.cuda.device_of(hidden):  # Triton launches on the current device
+        logp, entropies = _LinearLogprob.apply(
+            hidden,
+            weight,
+            targets,
+            float(temperature),
+            entropy,
+            backend if len(targets) else "eager",
+        )
     return (logp, entropies) if entropy else logp
 
 

@@ -1,3 +1,4 @@
+import json
 import sys
 from pathlib import Path
 
@@ -12,12 +13,23 @@ sys.path.insert(0, str(ROOT))
 def tiny():
     """A model with every moving part (grouped queries, its own head_dim, q and k norms), random weights."""
     from model import ModelConfig, Transformer
+
     torch.manual_seed(0)
-    model = Transformer(ModelConfig(vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
-                                    num_attention_heads=4, num_key_value_heads=2, head_dim=8, tie_word_embeddings=True))
+    model = Transformer(
+        ModelConfig(
+            vocab_size=61,
+            hidden_size=24,
+            intermediate_size=40,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            tie_word_embeddings=True,
+        )
+    )
     with torch.no_grad():
         for p in model.parameters():
-            p.mul_(8.0 if p.dim() == 2 else 1.0)             # far from the flat start, so that mistakes show
+            p.mul_(8.0 if p.dim() == 2 else 1.0)  # far from the flat start, so that mistakes show
     return model
 
 
@@ -25,6 +37,25 @@ def tiny():
 def some_groups():
     """Ragged groups: other prompt lengths, other numbers of responses, a response of one token."""
     from groups import Group
+
     g = torch.Generator().manual_seed(1)
     draw = lambda n: torch.randint(0, 61, (n,), generator=g)
-    return [Group(draw(5), [draw(7), draw(1), draw(4)]), Group(draw(1), [draw(3)]), Group(draw(9), [draw(6), draw(2), draw(8), draw(5)])]
+    return [
+        Group(draw(5), [draw(7), draw(1), draw(4)]),
+        Group(draw(1), [draw(3)]),
+        Group(draw(9), [draw(6), draw(2), draw(8), draw(5)]),
+    ]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Problems to Python and Bash only: their programs start quickly."""
+    from data import read_problems
+
+    folder, rows = tmp_path_factory.mktemp("data"), read_problems(ROOT / "toy" / "problems.jsonl")
+    rows = [p for p in rows if p["target_language"] in ("python", "bash")]
+    (folder / "problems.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows[:24]))
+    (folder / "heldout.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows[24:30]))
+    groups = (ROOT / "toy" / "ir_groups.jsonl").read_text().splitlines()
+    (folder / "ir_groups.jsonl").write_text("\n".join(groups[:12]) + "\n")
+    return folder

@@ -1,13 +1,12 @@
 """pass@k, its interval and its table."""
+
 import math
 import random
 from concurrent.futures import Future
 from types import SimpleNamespace
 
-import pytest
-
 from evaluate import evaluate, pass_at_k, scores, table, wilson
-from reward import Verdict
+from judge.verdict import Verdict
 
 
 def test_pass_at_k_is_the_chance_of_a_pass_among_k():
@@ -19,7 +18,9 @@ def test_pass_at_k_is_the_chance_of_a_pass_among_k():
 
 def test_wilson():
     low, high = wilson(0.5, 100)
-    assert abs(low - 0.4038) < 1e-4 and abs(high - 0.5962) < 1e-4              # Wilson 1927, as in every table of it
+    assert (
+        abs(low - 0.4038) < 1e-4 and abs(high - 0.5962) < 1e-4
+    )  # Wilson 1927, as in every table of it
     low, high = wilson(1.0, 20)
     assert 0.8 < low < 0.9 and math.isclose(high, 1.0)
 
@@ -32,31 +33,69 @@ def test_evaluate_gives_each_problem_its_own_verdicts(tiny):
         def submit(self, problem, text):
             asked.append((problem["id"], text))
             first, future = int(text.split()[0]), Future()
-            future.set_result(Verdict("JE", None) if len(asked) == 5 else Verdict("AC", 1.0) if first % 2 == 0 else Verdict("WA", 0.0))
+            future.set_result(
+                Verdict("JE", None)
+                if len(asked) == 5
+                else Verdict("AC", 1.0)
+                if first % 2 == 0
+                else Verdict("WA", 0.0)
+            )
             return future
-    tokenizer = SimpleNamespace(eos_ids={0}, decode=lambda ids: " ".join(map(str, ids)), chat_prompt=lambda text: [len(text) % 61, 7])
-    problems = [{"id": str(i), "source_language": "python", "target_language": "php", "source": "x" * i} for i in range(1, 5)]
+
+    tokenizer = SimpleNamespace(
+        eos_ids={0},
+        decode=lambda ids: " ".join(map(str, ids)),
+        chat_prompt=lambda text: [len(text) % 61, 7],
+    )
+    problems = [
+        {"id": str(i), "source_language": "python", "target_language": "php", "source": "x" * i}
+        for i in range(1, 5)
+    ]
     rows = evaluate(tiny, tokenizer, problems, Pool(), samples=3, temperature=1.0, max_new_tokens=4)
     assert [(r["id"], t) for r in rows for t in r["completions"]] == asked and len(asked) == 12
     even = [int(text.split()[0]) % 2 == 0 for _, text in asked]
     for k, r in enumerate(rows):
         want = ["JE" if 3 * k + i == 4 else "AC" if even[3 * k + i] else "WA" for i in range(3)]
-        assert r["verdicts"] == want and r["n"] == 3 - want.count("JE") and r["passed"] == want.count("AC")
+        assert (
+            r["verdicts"] == want
+            and r["n"] == 3 - want.count("JE")
+            and r["passed"] == want.count("AC")
+        )
     assert 0 < sum(even) < 12
 
 
 def row(source, target, verdicts):
-    return {"id": "x", "source_language": source, "target_language": target, "completions": [], "verdicts": verdicts,
-            "n": sum(v != "JE" for v in verdicts), "passed": verdicts.count("AC")}
+    return {
+        "id": "x",
+        "source_language": source,
+        "target_language": target,
+        "completions": [],
+        "verdicts": verdicts,
+        "n": sum(v != "JE" for v in verdicts),
+        "passed": verdicts.count("AC"),
+    }
 
 
 def test_scores_leave_judge_errors_out():
-    rows = [row("python", "php", ["AC", "WA"]), row("cpp", "php", ["JE", "AC"]), row("cpp", "bash", ["JE", "JE"])]
+    rows = [
+        row("python", "php", ["AC", "WA"]),
+        row("cpp", "php", ["JE", "AC"]),
+        row("cpp", "bash", ["JE", "JE"]),
+    ]
     got = scores(rows)
-    assert got["all", "php"] == (0.75, 2) and got["python", "php"] == (0.5, 1) and ("all", "bash") not in got
-    assert scores(rows, k=2) == {k: (1.0, 1) for k in (("python", "php"), ("all", "php"), ("python", "all"), ("all", "all"))}
+    assert (
+        got["all", "php"] == (0.75, 2)
+        and got["python", "php"] == (0.5, 1)
+        and ("all", "bash") not in got
+    )
+    assert scores(rows, k=2) == {
+        k: (1.0, 1) for k in (("python", "php"), ("all", "php"), ("python", "all"), ("all", "all"))
+    }
     text = table({"before": rows, "after": rows})
-    assert "any -> php                      2" in text and "judge errors, left out: {'before': 3, 'after': 3}" in text
+    assert (
+        "any -> php                      2" in text
+        and "judge errors, left out: {'before': 3, 'after': 3}" in text
+    )
 
 
 def test_command_line(tmp_path):
@@ -65,19 +104,43 @@ def test_command_line(tmp_path):
     import sys
 
     from conftest import ROOT
+
     problems = [json.loads(line) for line in open(ROOT / "toy" / "heldout.jsonl")]
     problems = [p for p in problems if p["target_language"] == "bash"][:4]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(p) + "\n" for p in problems))
-    command = [sys.executable, ROOT / "evaluate.py", "--model", ROOT / "toy" / "model", "--problems", tmp_path / "p.jsonl", "--samples", "3",
-               "--temperature", "1", "--k", "2", "--max-new-tokens", "128", "--out", tmp_path / "e.jsonl"]
+    command = [
+        sys.executable,
+        ROOT / "evaluate.py",
+        "--model",
+        ROOT / "toy" / "model",
+        "--problems",
+        tmp_path / "p.jsonl",
+        "--samples",
+        "3",
+        "--temperature",
+        "1",
+        "--k",
+        "2",
+        "--max-new-tokens",
+        "128",
+        "--out",
+        tmp_path / "e.jsonl",
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0 and "any -> bash" in result.stdout and "pass@2" in result.stdout, result.stderr
+    assert (
+        result.returncode == 0 and "any -> bash" in result.stdout and "pass@2" in result.stdout
+    ), result.stderr
     rows = [json.loads(line) for line in open(tmp_path / "e.jsonl")]
-    assert [r["id"] for r in rows] == [p["id"] for p in problems] and all(len(r["verdicts"]) == 3 for r in rows)
+    assert [r["id"] for r in rows] == [p["id"] for p in problems] and all(
+        len(r["verdicts"]) == 3 for r in rows
+    )
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 2 and "exists, or its folder does not" in again.stderr
-    for more, message in ((["--k", "9"], "1 <= --k <= --samples"), (["--temperature", "0"], "3 times the same"),
-                          (["--problems", str(tmp_path / "none.jsonl")], "none.jsonl: cannot be read"),
-                          (["--model", str(tmp_path)], "no tokenizer.json and no tokenizer.model")):
+    for more, message in (
+        (["--k", "9"], "1 <= --k <= --samples"),
+        (["--temperature", "0"], "3 times the same"),
+        (["--problems", str(tmp_path / "none.jsonl")], "none.jsonl: cannot be read"),
+        (["--model", str(tmp_path)], "no tokenizer.json and no tokenizer.model"),
+    ):
         bad = subprocess.run([*command[:-2], *more], capture_output=True, text=True)
         assert bad.returncode == 2 and message in bad.stderr and "Traceback" not in bad.stderr

@@ -1,4 +1,5 @@
 """gepo.py and the group-loss kernel against golden numbers, closed forms and each other."""
+
 import json
 import math
 from pathlib import Path
@@ -10,13 +11,20 @@ import gepo
 from kernels import gepo_group_loss
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
-close = lambda a, b: torch.testing.assert_close(torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64),
-                                                atol=2e-6, rtol=0)
+close = lambda a, b: torch.testing.assert_close(
+    torch.as_tensor(a, dtype=torch.float64),
+    torch.as_tensor(b, dtype=torch.float64),
+    atol=2e-6,
+    rtol=0,
+)
 
 
 @pytest.mark.parametrize("case", GOLDEN["gepo"])
 def test_gepo_golden(case):
-    w, l = (torch.tensor(case[k], dtype=torch.float64, requires_grad=True) for k in ("winners", "losers"))
+    w, l = (
+        torch.tensor(case[k], dtype=torch.float64, requires_grad=True)
+        for k in ("winners", "losers")
+    )
     preference, variance = gepo.gepo_loss(w, l, case["beta"], case["lam"])
     close(preference, case["preference"])
     close(variance, case["variance"])
@@ -29,11 +37,18 @@ def test_gepo_golden(case):
 
 def test_gepo_gradient_is_the_closed_form():
     torch.manual_seed(0)
-    w, l, beta, lam = torch.randn(4, dtype=torch.float64, requires_grad=True), torch.randn(3, dtype=torch.float64, requires_grad=True), 0.3, 0.7
+    w, l, beta, lam = (
+        torch.randn(4, dtype=torch.float64, requires_grad=True),
+        torch.randn(3, dtype=torch.float64, requires_grad=True),
+        0.3,
+        0.7,
+    )
     preference, variance = gepo.gepo_loss(w, l, beta, lam)
     (preference + lam * variance).backward()
     s = torch.sigmoid(-beta * (w.mean() - l.mean()))
-    torch.testing.assert_close(w.grad, -beta * s / 4 + 2 * lam * (w.detach() - w.detach().mean()) / 4)
+    torch.testing.assert_close(
+        w.grad, -beta * s / 4 + 2 * lam * (w.detach() - w.detach().mean()) / 4
+    )
     torch.testing.assert_close(l.grad, (beta * s / 3).expand(3))
 
 
@@ -52,15 +67,21 @@ def test_group_loss_of_ragged_groups_is_gepo_loss_of_each():
     preference, variance = gepo_group_loss(logp, ref, response, group, winner, 0.5, 1.0)
     rhat = torch.stack([y.sum() for y in logp.split(sizes)]) - ref
     for g, (w, l) in enumerate([([0, 2], [1]), ([4], [3])]):
-        torch.testing.assert_close((preference[g], variance[g]), gepo.gepo_loss(rhat[w], rhat[l], 0.5, 1.0))
+        torch.testing.assert_close(
+            (preference[g], variance[g]), gepo.gepo_loss(rhat[w], rhat[l], 0.5, 1.0)
+        )
     with pytest.raises(ValueError, match="group 1 has 2 winners and 0 losers"):
-        gepo_group_loss(logp, ref, response, group, torch.tensor([True, False, True, True, True]), 0.5, 1.0)
+        gepo_group_loss(
+            logp, ref, response, group, torch.tensor([True, False, True, True, True]), 0.5, 1.0
+        )
 
 
 @pytest.mark.parametrize("case", GOLDEN["reinforce_pp"])
 def test_reinforce_pp_golden(case):
     kl = [torch.tensor(k, dtype=torch.float32) for k in case["kl"]]
-    got = gepo.reinforce_pp_advantages(torch.tensor(case["rewards"], dtype=torch.float32), kl, case["kl_coef"])
+    got = gepo.reinforce_pp_advantages(
+        torch.tensor(case["rewards"], dtype=torch.float32), kl, case["kl_coef"]
+    )
     for a, b in zip(got, case["advantages"]):
         close(a, b)
 
@@ -72,12 +93,16 @@ def test_equal_rewards_give_exactly_zero():
             assert (a == 0).all(), how
 
 
-
 def test_group_rewards():
     rewards, groups = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0]), torch.tensor([0, 0, 0, 1, 2])
     mean, std = 1 / 3, math.sqrt(2) / 3
-    close(gepo.group_rewards(rewards, groups, "reinforce++-baseline"), [1 - mean, -mean, -mean, 0, 0])
-    close(gepo.group_rewards(rewards, groups, "grpo"), [(1 - mean) / (std + 1e-6), -mean / (std + 1e-6), -mean / (std + 1e-6), 0, 0])
+    close(
+        gepo.group_rewards(rewards, groups, "reinforce++-baseline"), [1 - mean, -mean, -mean, 0, 0]
+    )
+    close(
+        gepo.group_rewards(rewards, groups, "grpo"),
+        [(1 - mean) / (std + 1e-6), -mean / (std + 1e-6), -mean / (std + 1e-6), 0, 0],
+    )
     close(gepo.group_rewards(rewards, groups, "rloo"), [1, -0.5, -0.5, 0, 0])
     with pytest.raises(ValueError, match="known are"):
         gepo.group_rewards(rewards, groups, "ppo")
@@ -89,4 +114,4 @@ def test_clipped_policy_loss():
     loss = gepo.clipped_policy_loss(logp, old, torch.tensor([2.0, 1.0, 1.0, -1.0]), eps)
     close(loss.detach(), [-2.0, -1.2, -0.5, 0.8])
     loss.sum().backward()
-    close(logp.grad, [-2.0, 0.0, -0.5, 0.0])                                         # clipped: no gradient
+    close(logp.grad, [-2.0, 0.0, -0.5, 0.0])  # clipped: no gradient

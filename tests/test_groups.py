@@ -1,4 +1,5 @@
 """One path from tokens to log-probs: packing, cutting, caching and the two-pass gradient change nothing."""
+
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -46,7 +47,9 @@ def test_temperature_divides_the_logits(tiny, some_groups):
 @pytest.mark.parametrize("budget", [1, 12, 20, 1000])
 def test_cut_changes_neither_logprobs_nor_gradient(tiny, some_groups, budget):
     torch.manual_seed(3)
-    weight = [[torch.randn(len(y)) for y in g.responses] for g in some_groups]       # other upstream for every token
+    weight = [
+        [torch.randn(len(y)) for y in g.responses] for g in some_groups
+    ]  # other upstream for every token
     loss = lambda g, i, logp: (weight[g][i] * logp).sum()
     whole = backward_tokens(tiny, some_groups, 10_000, loss)
     want = grads(tiny)
@@ -63,14 +66,29 @@ def test_cut_changes_neither_logprobs_nor_gradient(tiny, some_groups, budget):
 def test_microbatches_hold_every_response_once_within_budget(some_groups, budget):
     seen = []
     for batch in microbatches(some_groups, budget):
-        size = sum(len(some_groups[g].prompt) + sum(map(len, some_groups[g].responses[a:b])) for g, a, b in batch)
+        size = sum(
+            len(some_groups[g].prompt) + sum(map(len, some_groups[g].responses[a:b]))
+            for g, a, b in batch
+        )
         assert size <= budget or (len(batch) == 1 and batch[0][2] - batch[0][1] == 1)
         seen += [(g, i) for g, a, b in batch for i in range(a, b)]
-    assert seen == [(g, i) for g, group in enumerate(some_groups) for i in range(len(group.responses))]
+    assert seen == [
+        (g, i) for g, group in enumerate(some_groups) for i in range(len(group.responses))
+    ]
 
 
 def config(**more):
-    return Config(model="m", problems="p", ir_groups="g", out="o", token_budget=15, w_rl=0.7, w_gepo=0.3, beta=0.5, **more)
+    return Config(
+        model="m",
+        problems="p",
+        ir_groups="g",
+        out="o",
+        token_budget=15,
+        w_rl=0.7,
+        w_gepo=0.3,
+        beta=0.5,
+        **more,
+    )
 
 
 def gepo_inputs(groups):
@@ -83,8 +101,15 @@ def one_graph_gepo(model, c, groups, winner, ref):
     scale = [1 / len(y) if c.gepo_logp == "mean" else 1.0 for y in logps]
     response = torch.arange(len(logps)).repeat_interleave(torch.tensor([len(y) for y in logps]))
     group = torch.tensor([g for g, of in enumerate(groups) for _ in of.responses])
-    preference, variance = gepo_group_loss(torch.cat([y * s for y, s in zip(logps, scale)]), torch.cat(ref) * torch.tensor(scale),
-                                           response, group, torch.cat(winner), c.beta, c.lam)
+    preference, variance = gepo_group_loss(
+        torch.cat([y * s for y, s in zip(logps, scale)]),
+        torch.cat(ref) * torch.tensor(scale),
+        response,
+        group,
+        torch.cat(winner),
+        c.beta,
+        c.lam,
+    )
     return (preference + c.lam * variance).mean()
 
 
@@ -109,8 +134,10 @@ def test_two_backwards_equal_the_summed_loss(tiny, some_groups):
     train.on_policy_half(tiny, c, some_groups, old, advantages)
     got = grads(tiny)
     flat = lambda of: torch.cat([y for ys in of for y in ys])
-    policy = train.gepo.clipped_policy_loss(flat(token_logprobs(tiny, some_groups)), flat(old), flat(advantages), c.clip_eps).mean()
-    (c.w_rl * policy + c.w_gepo * one_graph_gepo(tiny, c, *inputs)).backward()       # Eq. 10
+    policy = train.gepo.clipped_policy_loss(
+        flat(token_logprobs(tiny, some_groups)), flat(old), flat(advantages), c.clip_eps
+    ).mean()
+    (c.w_rl * policy + c.w_gepo * one_graph_gepo(tiny, c, *inputs)).backward()  # Eq. 10
     torch.testing.assert_close(got, grads(tiny), atol=1e-4, rtol=1e-4)
 
 
@@ -126,17 +153,30 @@ def test_at_the_reference_rhat_is_0(tiny, some_groups):
 def test_sampled_logprobs_are_the_trainers(tiny, temperature):
     """Cached decoding of ragged prompts equals the full forward; so the ratio at lr 0 is 1."""
     prompts = [[3], [5, 9, 2, 40, 7, 7], [1, 2, 3]]
-    groups = generate(tiny, prompts, samples=5, max_new_tokens=12, temperature=temperature, eos_ids={0, 4, 8, 15, 16}, seed=0)
+    groups = generate(
+        tiny,
+        prompts,
+        samples=5,
+        max_new_tokens=12,
+        temperature=temperature,
+        eos_ids={0, 4, 8, 15, 16},
+        seed=0,
+    )
     assert [g.prompt.tolist() for g in groups] == prompts
     lengths = {len(y) for g in groups for y in g.responses}
-    assert len(lengths) > 2                                                          # some ended, some were cut
+    assert len(lengths) > 2  # some ended, some were cut
     for of, group in zip(token_logprobs(tiny, groups, temperature), groups):
         for logp, kept, y in zip(of, group.logps, group.responses, strict=True):
             torch.testing.assert_close(logp, kept, atol=3e-5, rtol=1e-5)
             ends = [t in {0, 4, 8, 15, 16} for t in y.tolist()]
             assert not any(ends[:-1]) and (ends[-1] or len(y) == 12)
-    metrics = train.on_policy_half(tiny, config(temperature=temperature), groups, [g.logps for g in groups],
-                                   [[torch.ones(len(y)) for y in g.responses] for g in groups])
+    metrics = train.on_policy_half(
+        tiny,
+        config(temperature=temperature),
+        groups,
+        [g.logps for g in groups],
+        [[torch.ones(len(y)) for y in g.responses] for g in groups],
+    )
     assert abs(metrics["ratio_max"] - 1) < 1e-4 and abs(metrics["ratio_min"] - 1) < 1e-4
 
 
@@ -146,7 +186,7 @@ def test_greedy_is_the_argmax_of_the_full_forward(tiny):
         tokens = list(prompt)
         for _ in range(10):
             tokens.append(int(tiny.logits(torch.tensor([tokens]))[0, -1].argmax()))
-        assert tokens[len(prompt):] == group.responses[0].tolist()
+        assert tokens[len(prompt) :] == group.responses[0].tolist()
 
 
 def test_sampling_follows_the_distribution(tiny):
@@ -172,7 +212,9 @@ def varlen_by_hand(q, k, v, cu_q, cu_k, max_q, max_k, window_size, enable_gqa, t
     out = []
     for a, b, c, d in zip(cu_q, cu_q[1:], cu_k, cu_k[1:]):
         assert b - a <= max_q and d - c <= max_k
-        mask = torch.ones(b - a, d - c, dtype=torch.bool, device=q.device).tril(0 if top_left else int((d - c) - (b - a)))
+        mask = torch.ones(b - a, d - c, dtype=torch.bool, device=q.device).tril(
+            0 if top_left else int((d - c) - (b - a))
+        )
         if left >= 0:
             mask &= torch.ones_like(mask).triu(int((d - c) - (b - a)) - left)
         out.append(sdpa(q[None, a:b], k[None, c:d], v[None, c:d], attn_mask=mask)[0])
@@ -188,7 +230,10 @@ def test_one_varlen_call_is_a_call_a_sequence(window, some_groups, monkeypatch):
     """The sequences, gathered keys and lengths that FlashAttention gets on a GPU, given to the definition instead."""
     monkeypatch.setattr(groups_module, "varlen_attn", varlen_by_hand)
     g = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(sum(map(len, some_groups)), heads, 8, generator=g, requires_grad=True) for heads in (4, 2, 2))
+    q, k, v = (
+        torch.randn(sum(map(len, some_groups)), heads, 8, generator=g, requires_grad=True)
+        for heads in (4, 2, 2)
+    )
     results = []
     for attend in (groups_module._attend_varlen, groups_module._attend_each):
         out = attend(some_groups, torch.device("cpu"), windowed(window))(0, q, k, v)
@@ -199,11 +244,20 @@ def test_one_varlen_call_is_a_call_a_sequence(window, some_groups, monkeypatch):
 
 @pytest.mark.parametrize("top_left", [False, True])
 def test_a_varlen_that_aligns_otherwise_is_not_used(top_left, monkeypatch):
-    monkeypatch.setattr(groups_module, "varlen_attn", lambda q, k, v, cu_q, cu_k, max_q, max_k, window_size, enable_gqa:
-                        varlen_by_hand(q, k, v, cu_q, cu_k, max_q, max_k, window_size, enable_gqa, top_left))
-    ask = groups_module._varlen_is_right.__wrapped__                                 # past the cache
-    with pytest.warns(UserWarning, match="does not fit packed groups") if top_left else nullcontext():
-        assert all(ask(torch.device("cpu"), torch.float32, window) is not top_left for window in (0, 3))
+    monkeypatch.setattr(
+        groups_module,
+        "varlen_attn",
+        lambda q, k, v, cu_q, cu_k, max_q, max_k, window_size, enable_gqa: varlen_by_hand(
+            q, k, v, cu_q, cu_k, max_q, max_k, window_size, enable_gqa, top_left
+        ),
+    )
+    ask = groups_module._varlen_is_right.__wrapped__  # past the cache
+    with (
+        pytest.warns(UserWarning, match="does not fit packed groups") if top_left else nullcontext()
+    ):
+        assert all(
+            ask(torch.device("cpu"), torch.float32, window) is not top_left for window in (0, 3)
+        )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlashAttention needs a GPU")
@@ -212,13 +266,24 @@ def test_a_varlen_that_aligns_otherwise_is_not_used(top_left, monkeypatch):
 def test_varlen_on_the_gpu(dtype, window):
     g, device = torch.Generator().manual_seed(0), torch.device("cuda")
     zeros = lambda n: torch.zeros(n, dtype=torch.int64)
-    groups = [Group(zeros(300), [zeros(200), zeros(1), zeros(77)]), Group(zeros(1), [zeros(130)]), Group(zeros(64), [zeros(64)] * 5)]
-    q, k, v = (torch.randn(sum(map(len, groups)), heads, 128, generator=g).to(device, dtype).requires_grad_() for heads in (16, 8, 8))
+    groups = [
+        Group(zeros(300), [zeros(200), zeros(1), zeros(77)]),
+        Group(zeros(1), [zeros(130)]),
+        Group(zeros(64), [zeros(64)] * 5),
+    ]
+    q, k, v = (
+        torch.randn(sum(map(len, groups)), heads, 128, generator=g)
+        .to(device, dtype)
+        .requires_grad_()
+        for heads in (16, 8, 8)
+    )
     results = []
     for attend in (groups_module._attend_varlen, groups_module._attend_each):
         out = attend(groups, device, windowed(window))(0, q, k, v)
         results.append([out, *torch.autograd.grad(out.float().square().sum(), (q, k, v))])
-    assert groups_module._varlen_is_right(device, dtype) and groups_module._varlen_is_right(device, dtype, 3)
+    assert groups_module._varlen_is_right(device, dtype) and groups_module._varlen_is_right(
+        device, dtype, 3
+    )
     for a, b in zip(*results):
         torch.testing.assert_close(a, b, atol=0.03 * float(b.abs().max()), rtol=0)
 
@@ -226,9 +291,17 @@ def test_varlen_on_the_gpu(dtype, window):
 def test_the_same_backward_has_the_same_bits(tiny):
     """Rows that several responses share must be summed in one order: else a continued run would drift from an uninterrupted one."""
     g = torch.Generator().manual_seed(0)
-    group = Group(torch.randint(0, 61, (5,), generator=g), [torch.randint(0, 61, (300,), generator=g) for _ in range(8)])
+    group = Group(
+        torch.randint(0, 61, (5,), generator=g),
+        [torch.randint(0, 61, (300,), generator=g) for _ in range(8)],
+    )
     seen = set()
     for _ in range(25):
-        backward_tokens(tiny, [group], 10_000, lambda g, i, logp: (logp * torch.linspace(-1, 1, len(logp))).sum() * (i + 1))
+        backward_tokens(
+            tiny,
+            [group],
+            10_000,
+            lambda g, i, logp: (logp * torch.linspace(-1, 1, len(logp))).sum() * (i + 1),
+        )
         seen.add(grads(tiny).numpy().tobytes())
     assert len(seen) == 1

@@ -1,4 +1,5 @@
 """One step of train.py against the same step written out by hand, in one graph, one response at a time."""
+
 import copy
 import math
 from concurrent.futures import Future
@@ -10,7 +11,7 @@ import torch
 import train
 from config import Config
 from groups import Group
-from reward import Verdict
+from judge.verdict import Verdict
 from rollout import generate
 
 EOS = {0, 4, 8, 15, 16}
@@ -22,7 +23,11 @@ PROMPTS = [[3, 9], [5, 9, 2, 40, 7, 7], [1, 2, 3]]
 def verdict(text):
     """A made-up judge: 1 for an even sum, no verdict for a sum that 5 divides."""
     total = sum(map(int, text.split()))
-    return Verdict("JE", None, "disk full") if total % 5 == 0 else Verdict("AC" if total % 2 == 0 else "WA", float(total % 2 == 0))
+    return (
+        Verdict("JE", None, "disk full")
+        if total % 5 == 0
+        else Verdict("AC" if total % 2 == 0 else "WA", float(total % 2 == 0))
+    )
 
 
 class Pool:
@@ -34,13 +39,23 @@ class Pool:
 
 def log_softmax_of(model, prompt, y, temperature):
     tokens = torch.cat([prompt, y])
-    return (model.logits(tokens[None])[0] / temperature).log_softmax(-1)[torch.arange(len(prompt) - 1, len(tokens) - 1), y]
+    return (model.logits(tokens[None])[0] / temperature).log_softmax(-1)[
+        torch.arange(len(prompt) - 1, len(tokens) - 1), y
+    ]
 
 
 def by_hand(model, reference, c, ir_groups, winner, ref):
     """-> (gradient of Eq. 10 before clipping, mean reward, mean kl)"""
     order = train.batch(0, 3, 3, c.seed)
-    groups = generate(model, [PROMPTS[i] for i in order], c.samples_per_prompt, c.max_new_tokens, c.temperature, EOS, c.seed * 1_000_003)
+    groups = generate(
+        model,
+        [PROMPTS[i] for i in order],
+        c.samples_per_prompt,
+        c.max_new_tokens,
+        c.temperature,
+        EOS,
+        c.seed * 1_000_003,
+    )
     logps, returns, kls, rewards = [], [], [], []
     for group in groups:
         for y in group.responses:
@@ -51,7 +66,7 @@ def by_hand(model, reference, c, ir_groups, winner, ref):
             kl = logp.detach() - log_softmax_of(reference, group.prompt, y, c.temperature).detach()
             token = [-c.kl_coef * float(k) for k in kl]
             token[-1] += v.reward
-            returns.append([sum(token[t:]) for t in range(len(token))])          # REINFORCE++, gamma = 1
+            returns.append([sum(token[t:]) for t in range(len(token))])  # REINFORCE++, gamma = 1
             logps.append(logp)
             kls += kl.tolist()
             rewards.append(v.reward)
@@ -60,55 +75,133 @@ def by_hand(model, reference, c, ir_groups, winner, ref):
     std = math.sqrt(sum((g - mean) ** 2 for g in flat) / len(flat))
     advantages = torch.tensor([(g - mean) / std for g in flat])
     logp = torch.cat(logps)
-    on_policy = -((logp - logp.detach()).exp() * advantages).mean()                # Eq. 5: rho = 1, inside the clip
+    on_policy = -(
+        (logp - logp.detach()).exp() * advantages
+    ).mean()  # Eq. 5: rho = 1, inside the clip
     off_policy = 0.0
     for g in train.batch(0, c.gepo_batch, len(ir_groups), c.seed + 1):
-        rhat = torch.stack([log_softmax_of(model, ir_groups[g].prompt, y, 1.0).sum() for y in ir_groups[g].responses]) - ref[g]
+        rhat = (
+            torch.stack(
+                [
+                    log_softmax_of(model, ir_groups[g].prompt, y, 1.0).sum()
+                    for y in ir_groups[g].responses
+                ]
+            )
+            - ref[g]
+        )
         w, l = rhat[winner[g]], rhat[~winner[g]]
-        off_policy = off_policy + (-torch.log(torch.sigmoid(c.beta * (w.mean() - l.mean()))) + c.lam * ((w - w.mean()) ** 2).mean()) / c.gepo_batch
-    loss = c.w_rl * on_policy + c.w_gepo * off_policy                              # Eq. 10
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]), sum(rewards) / len(rewards), sum(kls) / len(kls)
+        off_policy = (
+            off_policy
+            + (
+                -torch.log(torch.sigmoid(c.beta * (w.mean() - l.mean())))
+                + c.lam * ((w - w.mean()) ** 2).mean()
+            )
+            / c.gepo_batch
+        )
+    loss = c.w_rl * on_policy + c.w_gepo * off_policy  # Eq. 10
+    return (
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]),
+        sum(rewards) / len(rewards),
+        sum(kls) / len(kls),
+    )
 
 
 @pytest.mark.parametrize("clip_norm", [1e9, 0.01])
 def test_a_step_is_the_equations(tiny, some_groups, clip_norm, monkeypatch):
     monkeypatch.setattr(train, "CLIP_NORM", clip_norm)
-    c = Config(seed=3, samples_per_prompt=4, rollout_batch=12, gepo_batch=2, kl_coef=0.3, temperature=0.7, max_new_tokens=6, lr=1.0,
-                     warmup_ratio=0.0, token_budget=25, w_rl=0.6, w_gepo=0.05, lam=0.2, beta=0.4)
+    c = Config(
+        seed=3,
+        samples_per_prompt=4,
+        rollout_batch=12,
+        gepo_batch=2,
+        kl_coef=0.3,
+        temperature=0.7,
+        max_new_tokens=6,
+        lr=1.0,
+        warmup_ratio=0.0,
+        token_budget=25,
+        w_rl=0.6,
+        w_gepo=0.05,
+        lam=0.2,
+        beta=0.4,
+    )
     torch.manual_seed(7)
     reference = copy.deepcopy(tiny)
     with torch.no_grad():
         for p in reference.parameters():
             p.add_(0.05 * torch.randn_like(p))
-    ir_groups = [some_groups[0], some_groups[2], Group(torch.tensor([5, 6]), [torch.tensor([7, 8]), torch.tensor([9])])]
+    ir_groups = [
+        some_groups[0],
+        some_groups[2],
+        Group(torch.tensor([5, 6]), [torch.tensor([7, 8]), torch.tensor([9])]),
+    ]
     winner = [torch.tensor([i % 2 == 0 for i in range(len(g.responses))]) for g in ir_groups]
     ref = [torch.randn(len(g.responses)) - 20 for g in ir_groups]
     want, reward, kl = by_hand(tiny, reference, c, ir_groups, winner, ref)
     before = torch.cat([p.detach().flatten().clone() for p in tiny.parameters()])
-    row, samples = train.train_step(c, 0, 10, tiny, reference, torch.optim.SGD(tiny.parameters(), lr=1.0), TOKENIZER, Pool(),
-                                    PROBLEMS, PROMPTS, ir_groups, winner, ref)
-    moved = before - torch.cat([p.detach().flatten() for p in tiny.parameters()])    # SGD at lr 1: the clipped gradient
+    row, samples = train.train_step(
+        c,
+        0,
+        10,
+        tiny,
+        reference,
+        torch.optim.SGD(tiny.parameters(), lr=1.0),
+        TOKENIZER,
+        Pool(),
+        PROBLEMS,
+        PROMPTS,
+        ir_groups,
+        winner,
+        ref,
+    )
+    moved = before - torch.cat(
+        [p.detach().flatten() for p in tiny.parameters()]
+    )  # SGD at lr 1: the clipped gradient
     want = want * min(1.0, clip_norm / float(want.norm()))
     torch.testing.assert_close(moved, want, atol=3e-4 * float(want.abs().max()), rtol=2e-3)
     assert row["verdicts"]["JE"] > 0 and row["verdicts"]["AC"] > 0 and row["verdicts"]["WA"] > 0
     assert abs(row["reward"] - reward) < 1e-6 and abs(row["kl"] - kl) < 1e-4 and len(samples) == 12
-    for sample in samples:                                                           # each verdict is its own sample's
+    for sample in samples:  # each verdict is its own sample's
         assert sample["verdict"] == verdict(sample["completion"]).status
 
 
 def test_inner_epochs_take_both_halves_again(tiny, some_groups, monkeypatch):
     """Two inner epochs = two optimiser steps; the second has the GEPO gradient too and a ratio that has moved."""
-    base = dict(seed=3, rollout_batch=12, gepo_batch=1, kl_coef=0.0, max_new_tokens=6, lr=0.01, warmup_ratio=0.0, token_budget=25)
+    base = dict(
+        seed=3,
+        rollout_batch=12,
+        gepo_batch=1,
+        kl_coef=0.0,
+        max_new_tokens=6,
+        lr=0.01,
+        warmup_ratio=0.0,
+        token_budget=25,
+    )
     monkeypatch.setattr(train, "CLIP_NORM", 1e9)
     winner, ref, moved = [torch.tensor([True, False, True])], [torch.zeros(3)], {}
     for w_gepo in (0.0, 1.0):
         model = copy.deepcopy(tiny)
         c = Config(**base, inner_epochs=2, w_gepo=w_gepo, w_rl=0.0 if w_gepo else 1.0)
-        row, _ = train.train_step(c, 0, 1, model, None, torch.optim.SGD(model.parameters(), lr=1.0), TOKENIZER, Pool(), PROBLEMS, PROMPTS,
-                                  some_groups[:1], winner, ref)
+        row, _ = train.train_step(
+            c,
+            0,
+            1,
+            model,
+            None,
+            torch.optim.SGD(model.parameters(), lr=1.0),
+            TOKENIZER,
+            Pool(),
+            PROBLEMS,
+            PROMPTS,
+            some_groups[:1],
+            winner,
+            ref,
+        )
         assert "kl" not in row
-        moved[w_gepo] = [(a - b).abs().max().item() for a, b in zip(tiny.parameters(), model.parameters())]
-        if w_gepo:                                                                   # on its own: both steps are GEPO's
+        moved[w_gepo] = [
+            (a - b).abs().max().item() for a, b in zip(tiny.parameters(), model.parameters())
+        ]
+        if w_gepo:  # on its own: both steps are GEPO's
             once = copy.deepcopy(tiny)
             train.off_policy_half(once, c, some_groups[:1], winner, ref)
             for rate in (train.learning_rate(c, 0, 2), train.learning_rate(c, 1, 2)):
@@ -120,30 +213,44 @@ def test_inner_epochs_take_both_halves_again(tiny, some_groups, monkeypatch):
             for a, b in zip(once.parameters(), model.parameters()):
                 torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
         else:
-            assert row["ratio_max"] > 1.0001                                         # the second epoch is off-policy
+            assert row["ratio_max"] > 1.0001  # the second epoch is off-policy
     assert max(moved[0.0]) > 0
 
 
 def test_learning_rate():
     c = Config(lr=2.0, warmup_ratio=0.1)
     rates = [train.learning_rate(c, k, 100) for k in range(100)]
-    assert rates[:10] == pytest.approx([0.2 * (k + 1) for k in range(10)])           # linear up over 3 % (here 10 %)
+    assert rates[:10] == pytest.approx(
+        [0.2 * (k + 1) for k in range(10)]
+    )  # linear up over 3 % (here 10 %)
     assert rates[10] == 2.0 and rates[55] == pytest.approx(1.0) and 0 < rates[99] < 0.01
-    assert train.learning_rate(Config(lr=2.0), 0, 1) == 2.0                    # a run of one step learns
+    assert train.learning_rate(Config(lr=2.0), 0, 1) == 2.0  # a run of one step learns
 
 
 def test_a_toy_reward_rises(tiny):
     """REINFORCE++ on 'the first token is even': from about half of the samples to nearly all."""
-    c = Config(samples_per_prompt=8, rollout_batch=24, kl_coef=0.0, max_new_tokens=2, lr=2e-2, token_budget=1000)
+    c = Config(
+        samples_per_prompt=8,
+        rollout_batch=24,
+        kl_coef=0.0,
+        max_new_tokens=2,
+        lr=2e-2,
+        token_budget=1000,
+    )
 
     class Even:
         def submit(self, problem, text):
             future, even = Future(), int(text.split()[0]) % 2 == 0
             future.set_result(Verdict("AC" if even else "WA", float(even)))
             return future
+
     optimizer = torch.optim.AdamW(tiny.parameters(), lr=c.lr)
-    rewards = [train.train_step(c, k, 25, tiny, None, optimizer, TOKENIZER, Even(), PROBLEMS, PROMPTS, [], [], [])[0]["reward"]
-               for k in range(25)]
+    rewards = [
+        train.train_step(
+            c, k, 25, tiny, None, optimizer, TOKENIZER, Even(), PROBLEMS, PROMPTS, [], [], []
+        )[0]["reward"]
+        for k in range(25)
+    ]
     assert sum(rewards[:2]) / 2 < 0.75 and sum(rewards[-3:]) / 3 > 0.95, rewards
 
 
@@ -152,6 +259,8 @@ def test_a_broken_gradient_updates_nothing(tiny):
     optimizer = torch.optim.AdamW(tiny.parameters())
     before = [p.detach().clone() for p in tiny.parameters()]
     tiny.model.norm.weight.register_hook(lambda grad: grad * float("nan"))
-    row, _ = train.train_step(c, 0, 1, tiny, None, optimizer, TOKENIZER, Pool(), PROBLEMS, PROMPTS, [], [], [])
+    row, _ = train.train_step(
+        c, 0, 1, tiny, None, optimizer, TOKENIZER, Pool(), PROBLEMS, PROMPTS, [], [], []
+    )
     assert row["skipped"] == 1 and math.isnan(row["grad_norm"])
     assert all(torch.equal(a, b) for a, b in zip(before, tiny.parameters()))

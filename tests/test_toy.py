@@ -1,4 +1,5 @@
 """The embedded world is honest: every rendering means what the evaluator says, and the shipped files are what they claim."""
+
 import collections
 import json
 import os
@@ -8,15 +9,36 @@ import subprocess
 import pytest
 
 from conftest import ROOT
-from data import load_tokenizer, read_groups, read_problems
-from ir import ir_prompt, ir_response
-from languages import LANGUAGES, missing
-from reward import judge, translation_prompt
+from data import (
+    ir_prompt,
+    ir_response,
+    load_tokenizer,
+    read_groups,
+    read_problems,
+    translation_prompt,
+)
+from judge.languages import LANGUAGES, why_missing
+from reward import judge
 from toy import make
 from toy.make import heldout, make_problem
-from toy.world import HABITS, TARGETS, Program, generate, make_tests, render, rewrite, run, shape, single_mutants, with_habits
+from toy.world import (
+    HABITS,
+    TARGETS,
+    Program,
+    generate,
+    make_tests,
+    render,
+    rewrite,
+    run,
+    shape,
+    single_mutants,
+    with_habits,
+)
 
-PROBLEMS, HELD_OUT = read_problems(ROOT / "toy" / "problems.jsonl"), read_problems(ROOT / "toy" / "heldout.jsonl")
+PROBLEMS, HELD_OUT = (
+    read_problems(ROOT / "toy" / "problems.jsonl"),
+    read_problems(ROOT / "toy" / "heldout.jsonl"),
+)
 
 
 def programs(count, seed=0):
@@ -25,16 +47,21 @@ def programs(count, seed=0):
         program = generate(rng, rng.random() < 0.5)
         if tests := make_tests(program, rng):
             count -= 1
-            yield program, [{"stdin": " ".join(map(str, i)) + "\n", "stdout": f"{o}\n"} for i, o in tests]
+            yield (
+                program,
+                [{"stdin": " ".join(map(str, i)) + "\n", "stdout": f"{o}\n"} for i, o in tests],
+            )
 
 
 @pytest.mark.parametrize("language", TARGETS)
 def test_every_rendering_passes_the_tests(language):
-    if (mend := missing(LANGUAGES[language])) and os.environ.get("CI") != "true":
+    if (mend := why_missing(LANGUAGES[language])) and os.environ.get("CI") != "true":
         pytest.skip(mend)
     for program, tests in programs(3 if language == "java" else 8, seed=language):
         text = render(program, language)
-        verdict = judge({"target_language": language, "tests": tests}, f"```{language}\n{text}\n```")
+        verdict = judge(
+            {"target_language": language, "tests": tests}, f"```{language}\n{text}\n```"
+        )
         assert verdict.status == "AC", f"{text}\n{verdict}"
 
 
@@ -42,18 +69,27 @@ def test_c_functions_compute_the_same(tmp_path):
     for k, (program, tests) in enumerate(programs(6)):
         arity = len(program.inputs)
         reads = "".join(f'scanf("%d", v + {i});' for i in range(arity))
-        (tmp_path / "f.c").write_text(f"#include <stdio.h>\n{render(program, 'c')}\nint main() {{ int v[3]; {reads} "
-                                      f'printf("%d\\n", f({", ".join(f"v[{i}]" for i in range(arity))})); }}')
+        (tmp_path / "f.c").write_text(
+            f"#include <stdio.h>\n{render(program, 'c')}\nint main() {{ int v[3]; {reads} "
+            f'printf("%d\\n", f({", ".join(f"v[{i}]" for i in range(arity))})); }}'
+        )
         subprocess.run(["gcc", "-w", "-o", tmp_path / "f", tmp_path / "f.c"], check=True)
         for test in tests:
-            assert subprocess.run([tmp_path / "f"], input=test["stdin"], capture_output=True, text=True).stdout == test["stdout"]
+            assert (
+                subprocess.run(
+                    [tmp_path / "f"], input=test["stdin"], capture_output=True, text=True
+                ).stdout
+                == test["stdout"]
+            )
 
 
 def test_languages_part_at_negative_operands():
     div = lambda op: Program((("a", "value"),), [("set", "s", (op, ("var", "a"), ("num", 4)))], "s")
     assert [run(div(op), [-7]) for op in ("fdiv", "fmod", "tdiv", "tmod")] == [-2, 1, -1, -3]
     assert "// 4" in render(div("fdiv"), "python") and "int(a / 4)" in render(div("tdiv"), "python")
-    assert "(a % 4 + 4) % 4" in render(div("fmod"), "cpp") and "s = a % 4;" in render(div("tmod"), "cpp")
+    assert "(a % 4 + 4) % 4" in render(div("fmod"), "cpp") and "s = a % 4;" in render(
+        div("tmod"), "cpp"
+    )
 
 
 def test_every_killable_mutant_is_killed():
@@ -66,11 +102,13 @@ def test_every_killable_mutant_is_killed():
             elsewhere = [tuple(rng.randint(-9, 9) for _ in program.inputs) for _ in range(30)]
             killed += fails
             alive += not fails and any(run(mutant, i) != run(program, i) for i in elsewhere)
-    assert killed > 60 and alive < 0.1 * killed              # what survives differs on rare inputs only
+    assert killed > 60 and alive < 0.1 * killed  # what survives differs on rare inputs only
 
 
 def test_habits_are_drawn_at_their_rate():
-    program = Program((("a", "value"), ("b", "value")), [("set", "s", ("-", ("var", "a"), ("var", "b")))], "s")
+    program = Program(
+        (("a", "value"), ("b", "value")), [("set", "s", ("-", ("var", "a"), ("var", "b")))], "s"
+    )
     rng, rates = random.Random(0), dict.fromkeys(HABITS, 0.6)
     wrong = sum(with_habits(program, rng, rates) != program for _ in range(2000))
     assert 0.56 < wrong / 2000 < 0.64
@@ -83,13 +121,14 @@ def test_shipped_data_is_what_the_script_makes_and_held_out_shapes_are_new(monke
     def watched(rng, target, held):
         programs[held].append(make_problem(rng, target, held))
         return programs[held][-1]
+
     monkeypatch.setattr(make, "write_rows", lambda name, rows: made.__setitem__(name, rows))
     monkeypatch.setattr(make, "make_problem", watched)
     make.make_data(0)
     for name, rows in made.items():
         assert rows == [json.loads(line) for line in open(ROOT / "toy" / name)], name
     trained = {shape(program) for program, _ in programs[False]}
-    for program, _ in programs[True]:                        # nor does another way to divide make a program new
+    for program, _ in programs[True]:  # nor does another way to divide make a program new
         twin = program._replace(body=rewrite(program.body, lambda habit: habit == "division"))
         assert not {shape(program), shape(twin)} & trained and heldout(program) and heldout(twin)
 
@@ -98,18 +137,32 @@ def test_shipped_problems_have_right_tests():
     """Each source program is run on each of its tests (Python ones all, C++ ones a sample: they must be compiled)."""
     counts = collections.Counter(p["target_language"] for p in HELD_OUT)
     assert len(HELD_OUT) >= 200 and len(counts) == 6 and min(counts.values()) >= 30
-    for p in [p for p in HELD_OUT if p["source_language"] == "python"][:25] + [p for p in PROBLEMS if p["source_language"] == "cpp"][:5]:
+    for p in [p for p in HELD_OUT if p["source_language"] == "python"][:25] + [
+        p for p in PROBLEMS if p["source_language"] == "cpp"
+    ][:5]:
         assert len(p["tests"]) >= 5
-        verdict = judge({**p, "target_language": p["source_language"]}, f"```{p['source_language']}\n{p['source']}\n```")
+        verdict = judge(
+            {**p, "target_language": p["source_language"]},
+            f"```{p['source_language']}\n{p['source']}\n```",
+        )
         assert verdict.status == "AC", (p["id"], verdict)
 
 
 def test_shipped_groups_fit_and_are_groups():
-    tokenizer, rows = load_tokenizer(ROOT / "toy" / "model"), read_groups(ROOT / "toy" / "ir_groups.jsonl")
+    tokenizer, rows = (
+        load_tokenizer(ROOT / "toy" / "model"),
+        read_groups(ROOT / "toy" / "ir_groups.jsonl"),
+    )
     assert len(rows) >= 100
     for row in rows:
-        assert len(row["winners"]) >= 2 and len(row["losers"]) >= 2 and not set(row["winners"]) & set(row["losers"])
-        assert tokenizer.decode(tokenizer.encode(ir_response(row["winners"][0]))) == ir_response(row["winners"][0])
+        assert (
+            len(row["winners"]) >= 2
+            and len(row["losers"]) >= 2
+            and not set(row["winners"]) & set(row["losers"])
+        )
+        assert tokenizer.decode(tokenizer.encode(ir_response(row["winners"][0]))) == ir_response(
+            row["winners"][0]
+        )
         assert row["source"].strip() in ir_prompt(row["source"])
 
 

@@ -1,4 +1,5 @@
 """The whole loop on the embedded world, a few steps of it: what it logs, how it ends, how it goes on, what it refuses."""
+
 import json
 import os
 import re
@@ -10,48 +11,28 @@ import time
 import pytest
 import torch
 
-import checkpoint
-import languages
-import sandbox
 import train
 from conftest import ROOT
-from data import read_problems
+from judge import languages, sandbox
 from model import load_model
-from test_readme import table_under
-
-STEPS, TIMES = 4, ("_s", "_per_s")
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory):
-    """Problems to Python and Bash only: their programs start quickly."""
-    folder, rows = tmp_path_factory.mktemp("data"), read_problems(ROOT / "toy" / "problems.jsonl")
-    rows = [p for p in rows if p["target_language"] in ("python", "bash")]
-    (folder / "problems.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows[:24]))
-    (folder / "heldout.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows[24:30]))
-    groups = (ROOT / "toy" / "ir_groups.jsonl").read_text().splitlines()
-    (folder / "ir_groups.jsonl").write_text("\n".join(groups[:12]) + "\n")
-    return folder
-
-
-def flags(few, out, *more):
-    return ["--model", str(ROOT / "toy" / "model"), "--problems", str(few / "problems.jsonl"), "--ir-groups", str(few / "ir_groups.jsonl"),
-            "--out", str(out), "--steps", str(STEPS), "--rollout-batch", "8", "--gepo-batch", "2", "--max-length", "640",
-            "--max-new-tokens", "128", "--token-budget", "1024", "--lr", "1e-3", "--warmup-ratio", "0", "--save-every", "2",
-            "--judge-workers", "2", *more]
-
-
-def rows(out, name="metrics.jsonl", times=False):
-    lines = [json.loads(line) for line in (out / name).read_text().splitlines()]
-    return lines if times else [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in lines]
+from support import STEPS, flags, processes_of, rows, table_under, wait_for_row
+from training import checkpoint
 
 
 @pytest.fixture(scope="module")
 def whole(few, tmp_path_factory):
     """One uninterrupted run, in its own process as users start it."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    result = subprocess.run([sys.executable, ROOT / "train.py", *flags(few, out, "--eval-problems", str(few / "heldout.jsonl"))],
-                            capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "train.py",
+            *flags(few, out, "--eval-problems", str(few / "heldout.jsonl")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert result.returncode == 0, result.stderr
     return out, result.stdout
 
@@ -61,22 +42,49 @@ def test_a_run_and_what_it_leaves(whole):
     metrics = rows(out, times=True)
     assert [row["step"] for row in metrics] == list(range(STEPS))
     first, last = metrics[0], metrics[-1]
-    assert abs(first["gepo_preference"] - 0.6931) < 1e-3 and first["gepo_variance"] < 1e-6 and abs(first["gepo_margin"]) < 1e-3
+    assert (
+        abs(first["gepo_preference"] - 0.6931) < 1e-3
+        and first["gepo_variance"] < 1e-6
+        and abs(first["gepo_margin"]) < 1e-3
+    )
     named = {name for line in table_under("Metrics") for name in re.findall(r"`(\w+)`", line[0])}
-    assert set(first) == named                                                   # the README's table is the log's
-    assert last["gepo_rhat_spread"] > 0.01 and last["gepo_preference"] != first["gepo_preference"]       # the terms move
+    assert set(first) == named  # the README's table is the log's
+    assert (
+        last["gepo_rhat_spread"] > 0.01 and last["gepo_preference"] != first["gepo_preference"]
+    )  # the terms move
     for row in metrics:
-        assert row["logp_gap"] < 1e-3 and abs(row["ratio_max"] - 1) < 1e-3       # sampler and trainer agree; on-policy
+        assert (
+            row["logp_gap"] < 1e-3 and abs(row["ratio_max"] - 1) < 1e-3
+        )  # sampler and trainer agree; on-policy
         assert sum(row["verdicts"].values()) == 8 and 0 <= row["reward"] <= 1
-    assert [row["step"] for row in rows(out, "samples.jsonl")] == [k for k in range(STEPS) for _ in range(8)]
-    assert not list(out.rglob("*.tmp")) and [p.name for p in checkpoint.saved(out)] == ["step-000002", "step-000004"]
-    assert json.loads((checkpoint.saved(out)[-1] / "trainer.json").read_text())["config"]["lr"] == 1e-3
+    assert [row["step"] for row in rows(out, "samples.jsonl")] == [
+        k for k in range(STEPS) for _ in range(8)
+    ]
+    assert not list(out.rglob("*.tmp")) and [p.name for p in checkpoint.saved_checkpoints(out)] == [
+        "step-000002",
+        "step-000004",
+    ]
+    assert (
+        json.loads((checkpoint.saved_checkpoints(out)[-1] / "trainer.json").read_text())["config"][
+            "lr"
+        ]
+        == 1e-3
+    )
     transformers = pytest.importorskip("transformers")
-    saved = checkpoint.saved(out)[-1]
+    saved = checkpoint.saved_checkpoints(out)[-1]
     tokens = torch.randint(0, 900, (1, 20))
     theirs = transformers.AutoModelForCausalLM.from_pretrained(saved)(tokens).logits
     torch.testing.assert_close(load_model(saved).logits(tokens), theirs, atol=1e-3, rtol=1e-4)
-    for said in ("parameters", "GiB", "sandbox: ", "languages found: ", "steps     0 to 4", "pass@1", "any -> python", "held-out greedy pass@1"):
+    for said in (
+        "parameters",
+        "GiB",
+        "sandbox: ",
+        "languages found: ",
+        "steps     0 to 4",
+        "pass@1",
+        "any -> python",
+        "held-out greedy pass@1",
+    ):
         assert said in text, said
 
 
@@ -85,36 +93,29 @@ def test_a_finished_run_only_prints_its_table_again(whole, few, capsys):
     before = rows(out, times=True)
     assert train.main(flags(few, out, "--eval-problems", str(few / "heldout.jsonl"))) == 0
     text = capsys.readouterr().out
-    assert rows(out, times=True) == before and "held-out greedy pass@1" in text and "finished already" in text
-    with checkpoint.held(out), pytest.raises(ValueError, match="in use by another process"):
+    assert (
+        rows(out, times=True) == before
+        and "held-out greedy pass@1" in text
+        and "finished already" in text
+    )
+    with checkpoint.run_lock(out), pytest.raises(ValueError, match="in use by another process"):
         train.main(flags(few, out, "--eval-problems", str(few / "heldout.jsonl")))
 
 
-def wait_for_row(process, out):
-    deadline = time.time() + 120
-    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
-        assert process.poll() is None and time.time() < deadline, process.communicate()
-        time.sleep(0.02)
-
-
-def processes_of(out):
-    """Processes of the run in folder `out`, told by a variable of their environment."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            environment = open(f"/proc/{pid}/environ", "rb").read()
-            if f"OORL_TEST={out}".encode() in environment:
-                found.append(int(pid))
-        except OSError:
-            pass
-    return found
-
-
 def test_stopped_and_continued_equals_uninterrupted(whole, few, tmp_path):
-    """By Ctrl-C; test_parallel.py kills."""
-    out, command = tmp_path / "run", [sys.executable, ROOT / "train.py", *flags(few, tmp_path / "run", "--eval-problems", str(few / "heldout.jsonl"))]
+    """By Ctrl-C; test_ranks.py kills."""
+    out, command = (
+        tmp_path / "run",
+        [
+            sys.executable,
+            ROOT / "train.py",
+            *flags(few, tmp_path / "run", "--eval-problems", str(few / "heldout.jsonl")),
+        ],
+    )
     environment = {**os.environ, "OORL_TEST": str(out)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
     wait_for_row(process, out)
     assert processes_of(out)
     process.send_signal(signal.SIGINT)
@@ -123,11 +124,11 @@ def test_stopped_and_continued_equals_uninterrupted(whole, few, tmp_path):
     deadline = time.time() + 10
     while processes_of(out) and time.time() < deadline:
         time.sleep(0.05)
-    assert not processes_of(out)                                                   # nothing outlives the run
+    assert not processes_of(out)  # nothing outlives the run
     for name in ("metrics.jsonl", "samples.jsonl"):
-        assert (out / name).read_text().endswith("\n") and rows(out, name)       # whole rows only
-    for saved in checkpoint.saved(out):
-        load_model(saved)                                                        # whole checkpoints only
+        assert (out / name).read_text().endswith("\n") and rows(out, name)  # whole rows only
+    for saved in checkpoint.saved_checkpoints(out):
+        load_model(saved)  # whole checkpoints only
     assert subprocess.run(command, capture_output=True, timeout=300).returncode == 0
     assert rows(out) == rows(whole[0])
     assert rows(out, "samples.jsonl") == rows(whole[0], "samples.jsonl")
@@ -136,29 +137,75 @@ def test_stopped_and_continued_equals_uninterrupted(whole, few, tmp_path):
 @pytest.mark.parametrize("off_policy", ["dpo", "none"])
 @pytest.mark.parametrize("advantage", ["grpo"])
 def test_the_other_arms_run(few, tmp_path, off_policy, advantage):
-    assert train.main(flags(few, tmp_path / "run", "--off-policy", off_policy, "--advantage", advantage, "--steps", "2")) == 0
+    assert (
+        train.main(
+            flags(
+                few,
+                tmp_path / "run",
+                "--off-policy",
+                off_policy,
+                "--advantage",
+                advantage,
+                "--steps",
+                "2",
+            )
+        )
+        == 0
+    )
     metrics = rows(tmp_path / "run")
     if off_policy == "none":
         assert not any(k.startswith("gepo_") for k in metrics[0])
     else:
-        assert metrics[0]["gepo_variance"] == metrics[1]["gepo_variance"] == 0   # one winner has none
+        assert (
+            metrics[0]["gepo_variance"] == metrics[1]["gepo_variance"] == 0
+        )  # one winner has none
         assert metrics[1]["gepo_margin"] != 0
 
 
 def test_at_lr_0_nothing_moves(few, tmp_path):
-    assert train.main(flags(few, tmp_path / "run", "--lr", "0", "--steps", "2", "--inner-epochs", "2", "--advantage", "rloo")) == 0
+    assert (
+        train.main(
+            flags(
+                few,
+                tmp_path / "run",
+                "--lr",
+                "0",
+                "--steps",
+                "2",
+                "--inner-epochs",
+                "2",
+                "--advantage",
+                "rloo",
+            )
+        )
+        == 0
+    )
     for row in rows(tmp_path / "run"):
-        assert abs(row["ratio_max"] - 1) < 1e-5 and abs(row["ratio_min"] - 1) < 1e-5 and abs(row["kl"]) < 1e-6
+        assert (
+            abs(row["ratio_max"] - 1) < 1e-5
+            and abs(row["ratio_min"] - 1) < 1e-5
+            and abs(row["kl"]) < 1e-6
+        )
         assert row["gepo_rhat_spread"] < 1e-4 and abs(row["gepo_margin"]) < 1e-4
-    old, new = load_model(ROOT / "toy" / "model"), load_model(checkpoint.saved(tmp_path / "run")[-1])
+    old, new = (
+        load_model(ROOT / "toy" / "model"),
+        load_model(checkpoint.saved_checkpoints(tmp_path / "run")[-1]),
+    )
     assert all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters()))
 
 
 def test_no_toolchain_but_python(few, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(languages, "missing", lambda language: None if language.name == "python" else f"{language.install} first")
+    monkeypatch.setattr(
+        languages,
+        "why_missing",
+        lambda language: None if language.name == "python" else f"{language.install} first",
+    )
     assert train.main(flags(few, tmp_path / "run", "--steps", "1", "--off-policy", "none")) == 0
     text = capsys.readouterr().out
-    assert "problems left out: bash is missing (apt-get install bash first)" in text and "languages found: python;" in text
+    assert (
+        "problems left out: bash is missing (apt-get install bash first)" in text
+        and "languages found: python;" in text
+    )
     assert list(rows(tmp_path / "run")[0]["rewards"]) == ["python"]
 
 
@@ -170,23 +217,35 @@ def test_no_sandbox_is_refused(few, tmp_path, monkeypatch):
 
 
 def test_judge_errors_stop_the_run_and_are_not_wrong_answers(few, tmp_path, monkeypatch):
-    from reward import JudgePool, Verdict
-    monkeypatch.setattr(JudgePool, "_serve", lambda self, request: Verdict("JE", None, "the disk is full"))
-    monkeypatch.setattr(train, "canaries", lambda pool, targets: None)
+    from judge.pool import JudgePool
+    from judge.verdict import Verdict
+
+    monkeypatch.setattr(
+        JudgePool, "_serve", lambda self, request: Verdict("JE", None, "the disk is full")
+    )
+    monkeypatch.setattr(train, "check_canaries", lambda pool, targets: None)
     with pytest.raises(sandbox.SandboxError, match="judge errors: the disk is full"):
         train.main(flags(few, tmp_path / "run"))
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-@pytest.mark.parametrize("more, message", [
-    (["--unknown-flag", "3"], "unrecognized arguments: --unknown-flag"),
-    (["--off-policy", "kto"], "invalid choice: 'kto'"),
-    (["--rollout-batch", "7"], "--rollout-batch 7 must be a multiple of --samples-per-prompt 4"),
-    (["--temperature", "0"], "--temperature is 0.0; it must be at least 0.001"),
-    (["--samples-per-prompt", "0"], "--samples-per-prompt is 0; it must be at least 1"),
-    (["--save-every", "0"], "--save-every is 0"), (["--steps", "-1"], "--steps is -1"), (["--lr", "nan"], "--lr is nan"),
-    (["--out", ""], "--out is needed with --model"),
-])
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--unknown-flag", "3"], "unrecognized arguments: --unknown-flag"),
+        (["--off-policy", "kto"], "invalid choice: 'kto'"),
+        (
+            ["--rollout-batch", "7"],
+            "--rollout-batch 7 must be a multiple of --samples-per-prompt 4",
+        ),
+        (["--temperature", "0"], "--temperature is 0.0; it must be at least 0.001"),
+        (["--samples-per-prompt", "0"], "--samples-per-prompt is 0; it must be at least 1"),
+        (["--save-every", "0"], "--save-every is 0"),
+        (["--steps", "-1"], "--steps is -1"),
+        (["--lr", "nan"], "--lr is nan"),
+        (["--out", ""], "--out is needed with --model"),
+    ],
+)
 def test_bad_flags_are_named(few, tmp_path, capsys, more, message):
     with pytest.raises(SystemExit) as e:
         train.main(flags(few, tmp_path / "run", *more))
@@ -195,20 +254,35 @@ def test_bad_flags_are_named(few, tmp_path, capsys, more, message):
 
 def test_bad_input_is_one_line_and_no_traceback(few, tmp_path):
     def last_line(*more):
-        result = subprocess.run([sys.executable, ROOT / "train.py", *flags(few, tmp_path / "run", *more)], capture_output=True, text=True)
+        result = subprocess.run(
+            [sys.executable, ROOT / "train.py", *flags(few, tmp_path / "run", *more)],
+            capture_output=True,
+            text=True,
+        )
         assert result.returncode == 1 and "Traceback" not in result.stderr
         return result.stderr.strip().splitlines()[-1]
-    assert "nothing does not exist; give the directory" in last_line("--model", str(tmp_path / "nothing"))
+
+    assert "nothing does not exist; give the directory" in last_line(
+        "--model", str(tmp_path / "nothing")
+    )
     assert not (tmp_path / "run").exists()
     (tmp_path / "bad.jsonl").write_text('{"id": "a"}\n')
-    assert 'bad.jsonl:1: "source_language" is missing' in last_line("--problems", str(tmp_path / "bad.jsonl"))
-    assert 'bad.jsonl:1: "language" is missing' in last_line("--ir-groups", str(tmp_path / "bad.jsonl"))
-    assert "no group is within --max-length 140" in last_line("--max-length", "140", "--max-new-tokens", "8")
+    assert 'bad.jsonl:1: "source_language" is missing' in last_line(
+        "--problems", str(tmp_path / "bad.jsonl")
+    )
+    assert 'bad.jsonl:1: "language" is missing' in last_line(
+        "--ir-groups", str(tmp_path / "bad.jsonl")
+    )
+    assert "no group is within --max-length 140" in last_line(
+        "--max-length", "140", "--max-new-tokens", "8"
+    )
 
 
 def test_changed_flags_are_refused(whole, few):
     with pytest.raises(ValueError, match=r"--lr was 0.001, is 0.5"):
-        train.main(flags(few, whole[0], "--eval-problems", str(few / "heldout.jsonl"), "--lr", "0.5"))
+        train.main(
+            flags(few, whole[0], "--eval-problems", str(few / "heldout.jsonl"), "--lr", "0.5")
+        )
 
 
 def test_old_checkpoints_go_and_foreign_folders_are_refused(few, tmp_path):
@@ -220,7 +294,7 @@ def test_old_checkpoints_go_and_foreign_folders_are_refused(few, tmp_path):
     with pytest.raises(ValueError, match="neither empty nor a run of train.py"):
         train.main(flags(few, tmp_path / ".."))
     (tmp_path / "killed").mkdir()
-    (tmp_path / "killed" / "config.json.tmp").write_text("{")                        # killed while the folder was made
+    (tmp_path / "killed" / "config.json.tmp").write_text("{")  # killed while the folder was made
     assert checkpoint.open_run(tmp_path / "killed", {"ir_groups": ""}, ()) == (0, None)
     (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
     with pytest.raises(ValueError, match="is not of a run of train.py"):

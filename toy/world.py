@@ -10,16 +10,20 @@ about negative operands, which is the trap a translator must see: a Python sourc
 second. Values stay within 32 bits on every test. `rewrite` is the one place where wrong habits live: loop bound off
 by one, comparison loosened, operands of minus swapped, the other language's division.
 """
+
 from collections import namedtuple
 
-Program = namedtuple("Program", "inputs body result")      # inputs: tuple of (name, role); role: key of RANGES
+Program = namedtuple(
+    "Program", "inputs body result"
+)  # inputs: tuple of (name, role); role: key of RANGES
 RANGES = {"count": (-2, 12), "value": (-30, 30), "digits": (0, 99_999)}
 HABITS = ("bound", "compare", "minus", "division")
 TARGETS = ("python", "cpp", "java", "php", "bash", "javascript")
-LIMIT = 2 ** 31 - 1
+LIMIT = 2**31 - 1
 
 
 # ---------------------------------------------------------------------------------------------- meaning
+
 
 def run(program, values) -> int:
     """The printed integer. Raises OverflowError past 32 bits or 10,000 steps."""
@@ -34,16 +38,26 @@ def run(program, values) -> int:
         if tag == "digit":
             return env[e[1]] % 10
         l, r = value(e[1]), value(e[2])
-        v = {"+": l + r, "-": l - r, "*": l * r}[tag] if tag in "+-*" else \
-            l // r if tag == "fdiv" else l % r if tag == "fmod" else \
-            abs(l) // r * (1 if l >= 0 else -1) if tag == "tdiv" else abs(l) % r * (1 if l >= 0 else -1)
+        v = (
+            {"+": l + r, "-": l - r, "*": l * r}[tag]
+            if tag in "+-*"
+            else l // r
+            if tag == "fdiv"
+            else l % r
+            if tag == "fmod"
+            else abs(l) // r * (1 if l >= 0 else -1)
+            if tag == "tdiv"
+            else abs(l) % r * (1 if l >= 0 else -1)
+        )
         if abs(v) > LIMIT:
             raise OverflowError("past 32 bits")
         return v
 
     def holds(c):
         l, r = value(c[1]), value(c[2])
-        return {"<": l < r, ">": l > r, "<=": l <= r, ">=": l >= r, "==": l == r, "!=": l != r}[c[0]]
+        return {"<": l < r, ">": l > r, "<=": l <= r, ">=": l >= r, "==": l == r, "!=": l != r}[
+            c[0]
+        ]
 
     def block(body):
         for s in body:
@@ -93,7 +107,9 @@ def with_habits(program, rng, rates):
 def single_mutants(program) -> list:
     """Every program with exactly one site made wrong."""
     sites = []
-    rewrite(program.body, lambda habit: sites.append(habit))          # append returns None: nothing is changed
+    rewrite(
+        program.body, lambda habit: sites.append(habit)
+    )  # append returns None: nothing is changed
     mutants = []
     for k in range(len(sites)):
         count = iter(range(len(sites)))
@@ -103,14 +119,17 @@ def single_mutants(program) -> list:
 
 def shape(program) -> str:
     """The program with names and numbers erased: programs of one shape are the same exercise."""
+
     def erase(x):
         if isinstance(x, (list, tuple)):
             return x[0] if x[:1] in (("var",), ("num",)) else "(" + " ".join(map(erase, x)) + ")"
         return x if isinstance(x, str) and not (x.isalpha() and len(x) == 1) else "_"
+
     return erase(program.body)
 
 
 # ---------------------------------------------------------------------------------------------- text
+
 
 def _expr(e, language, inner=False):
     tag = e[0]
@@ -127,8 +146,12 @@ def _expr(e, language, inner=False):
     native = f"{l} % {r}" if tag[1:] == "mod" else f"{l} / {r}"
     floor_mod = f"({l} % {r} + {r}) % {r}"
     if language == "python":
-        text = {"fdiv": f"{l} // {r}", "fmod": native, "tdiv": f"int({l} / {r})",
-                "tmod": f"({l} - int({l} / {r}) * {r})"}[tag]
+        text = {
+            "fdiv": f"{l} // {r}",
+            "fmod": native,
+            "tdiv": f"int({l} / {r})",
+            "tmod": f"({l} - int({l} / {r}) * {r})",
+        }[tag]
     elif tag == "fmod":
         text = floor_mod
     elif tag == "tmod":
@@ -160,11 +183,15 @@ def _block(body, language, indent, declared):
             continue
         if s[0] == "if":
             cond = f"{_expr(s[1][1], language)} {s[1][0]} {_expr(s[1][2], language)}"
-            head = f"if {cond}:" if python else f"if (({cond})); then" if bash else f"if ({cond}) {{"
+            head = (
+                f"if {cond}:" if python else f"if (({cond})); then" if bash else f"if ({cond}) {{"
+            )
             lines += [pad + head, *_block(s[2], language, indent + 1, declared)]
             if s[3]:
-                lines += [pad + ("else:" if python else "else" if bash else "} else {"),
-                          *_block(s[3], language, indent + 1, declared)]
+                lines += [
+                    pad + ("else:" if python else "else" if bash else "} else {"),
+                    *_block(s[3], language, indent + 1, declared),
+                ]
             lines += [] if python else [pad + ("fi" if bash else "}")]
             continue
         v = dollar + s[1]
@@ -172,12 +199,28 @@ def _block(body, language, indent, declared):
             lo, hi, test = _expr(s[2], language), _expr(s[3], language), "<=" if s[4] else "<"
             stop = hi if not s[4] else str(s[3][1] + 1) if s[3][0] == "num" else f"{hi} + 1"
             three = f"{typed}{v} = {lo}; {v} {test} {hi}; {v}++"
-            head = f"for {v} in range({lo}, {stop}):" if python else f"for (({three})); do" if bash else f"for ({three}) {{"
+            head = (
+                f"for {v} in range({lo}, {stop}):"
+                if python
+                else f"for (({three})); do"
+                if bash
+                else f"for ({three}) {{"
+            )
             tail = []
         else:
-            head = f"while {v} > 0:" if python else f"while (({v} > 0)); do" if bash else f"while ({v} > 0) {{"
-            tenth = {"python": f"{v} // 10", "javascript": f"Math.floor({v} / 10)", "php": f"intdiv({v}, 10)",
-                     "bash": f"$(({v} / 10))"}.get(language, f"{v} / 10")
+            head = (
+                f"while {v} > 0:"
+                if python
+                else f"while (({v} > 0)); do"
+                if bash
+                else f"while ({v} > 0) {{"
+            )
+            tenth = {
+                "python": f"{v} // 10",
+                "javascript": f"Math.floor({v} / 10)",
+                "php": f"intdiv({v}, 10)",
+                "bash": f"$(({v} / 10))",
+            }.get(language, f"{v} / 10")
             tail = [f"{pad}    {v}{'=' if bash else ' = '}{tenth}{end}"]
         lines += [pad + head, *_block(s[-1], language, indent + 1, declared), *tail]
         lines += [] if python else [pad + ("done" if bash else "}")]
@@ -194,31 +237,44 @@ def render(program, language) -> str:
         read = f"{listed} = map(int, input().split())" if k > 1 else f"{listed} = int(input())"
         return f"{read}\n{body(0)}\nprint({result})"
     if language == "cpp":
-        return (f'#include <cstdio>\nint main() {{\n    int {listed};\n    scanf("{" ".join(["%d"] * k)}", '
-                f'{", ".join("&" + n for n in names)});\n{body(1)}\n    printf("%d\\n", {result});\n}}')
+        return (
+            f'#include <cstdio>\nint main() {{\n    int {listed};\n    scanf("{" ".join(["%d"] * k)}", '
+            f'{", ".join("&" + n for n in names)});\n{body(1)}\n    printf("%d\\n", {result});\n}}'
+        )
     if language == "java":
         reads = ", ".join(f"{n} = in.nextInt()" for n in names)
-        return ("import java.util.Scanner;\npublic class Main {\n    public static void main(String[] args) {\n"
-                f"        Scanner in = new Scanner(System.in);\n        int {reads};\n{body(2)}\n"
-                f"        System.out.println({result});\n    }}\n}}")
+        return (
+            "import java.util.Scanner;\npublic class Main {\n    public static void main(String[] args) {\n"
+            f"        Scanner in = new Scanner(System.in);\n        int {reads};\n{body(2)}\n"
+            f"        System.out.println({result});\n    }}\n}}"
+        )
     if language == "php":
-        return (f'<?php\nfscanf(STDIN, "{" ".join(["%d"] * k)}", {", ".join("$" + n for n in names)});\n'
-                f'{body(0)}\necho ${result}, "\\n";')
+        return (
+            f'<?php\nfscanf(STDIN, "{" ".join(["%d"] * k)}", {", ".join("$" + n for n in names)});\n'
+            f'{body(0)}\necho ${result}, "\\n";'
+        )
     if language == "bash":
         return f"read {' '.join(names)}\n{body(0)}\necho ${result}"
     if language == "javascript":
-        return (f'let [{listed}] = require("fs").readFileSync(0, "utf8").split(" ").map(Number);\n'
-                f"{body(0)}\nconsole.log(String({result}));")             # String(-0) is "0", log(-0) is "-0"
+        return (
+            f'let [{listed}] = require("fs").readFileSync(0, "utf8").split(" ").map(Number);\n'
+            f"{body(0)}\nconsole.log(String({result}));"
+        )  # String(-0) is "0", log(-0) is "-0"
     if language == "c":
-        return f"int f({', '.join('int ' + n for n in names)}) {{\n{body(1)}\n    return {result};\n}}"
+        return (
+            f"int f({', '.join('int ' + n for n in names)}) {{\n{body(1)}\n    return {result};\n}}"
+        )
     raise ValueError(f"the embedded world has no {language}; it has {', '.join(TARGETS)} and c")
 
 
 # ---------------------------------------------------------------------------------------------- generation
 
+
 def generate(rng, floor: bool) -> Program:
     """A random program. floor: whether `/` and `%` floor (a Python source) or truncate (C++)."""
-    names = rng.choice((("a", "b", "c"), ("x", "y", "z"), ("n", "k", "m")))[:rng.choice((1, 2, 2, 3))]
+    names = rng.choice((("a", "b", "c"), ("x", "y", "z"), ("n", "k", "m")))[
+        : rng.choice((1, 2, 2, 3))
+    ]
     division = "f" if floor else "t"
     var = lambda pool: ("var", rng.choice(pool))
     num = lambda lo, hi: ("num", rng.randint(lo, hi))
@@ -241,7 +297,11 @@ def generate(rng, floor: bool) -> Program:
         r = rng.random()
         if r < 0.2:
             return (rng.choice(("==", "!=")), (division + "mod", var(pool), num(2, 5)), num(0, 2))
-        return (rng.choice(("<", ">", "<", ">", "<=", ">=")), var(pool), var(pool) if len(pool) > 1 and r < 0.6 else num(0, 9))
+        return (
+            rng.choice(("<", ">", "<", ">", "<=", ">=")),
+            var(pool),
+            var(pool) if len(pool) > 1 and r < 0.6 else num(0, 9),
+        )
 
     def branch(v, pool):
         other = [("set", v, expr(pool))] if rng.random() < 0.65 else []
@@ -255,23 +315,42 @@ def generate(rng, floor: bool) -> Program:
         bound = var(names_left()) if rng.random() < 0.7 else num(3, 9)
         if bound[0] == "var":
             roles[bound[1]] = "count"
-        body = [update(v, pool)] if rng.random() < 0.6 else \
-            [("if", cond(pool), [update(v, pool)], [update(v, pool)] if rng.random() < 0.5 else [])]
+        body = (
+            [update(v, pool)]
+            if rng.random() < 0.6
+            else [
+                (
+                    "if",
+                    cond(pool),
+                    [update(v, pool)],
+                    [update(v, pool)] if rng.random() < 0.5 else [],
+                )
+            ]
+        )
         return ("for", i, num(0, 2), bound, rng.random() < 0.5, body)
 
     def names_left():
         return [n for n in used if roles.get(n) != "digits"] or ["s"]
 
     body, kind = [("set", "s", num(0, 5) if rng.random() < 0.6 else expr(names))], rng.random()
-    if kind < 0.2:                                                       # digit work
+    if kind < 0.2:  # digit work
         n = rng.choice(names)
         body = [("set", "s", num(0, 3))]
         roles[n] = "digits"
         if rng.random() < 0.5:
             step = ("set", "s", (rng.choice("++-"), ("var", "s"), ("digit", n)))
         else:
-            compare = (rng.choice(("<", ">", "==")), ("digit", n), num(1, 8) if len(names) == 1 else var(names_left()))
-            step = ("if", compare, [("set", "s", (rng.choice("+-"), ("var", "s"), ("digit", n)))], [])
+            compare = (
+                rng.choice(("<", ">", "==")),
+                ("digit", n),
+                num(1, 8) if len(names) == 1 else var(names_left()),
+            )
+            step = (
+                "if",
+                compare,
+                [("set", "s", (rng.choice("+-"), ("var", "s"), ("digit", n)))],
+                [],
+            )
         body.append(("digits", n, [step]))
         used.remove(n)
         body += [branch("s", names_left() + ["s"])] if rng.random() < 0.5 else []
@@ -288,19 +367,26 @@ def generate(rng, floor: bool) -> Program:
 def make_tests(program, rng, count=5) -> list | None:
     """`count` or more (inputs, output) that kill every killable single-site mutant, the most telling first; None when
     the program leaves 32 bits or prints too few different numbers to tell anything."""
-    pool = list({tuple(rng.randint(*RANGES[role]) for _, role in program.inputs) for _ in range(60)})
+    pool = list(
+        {tuple(rng.randint(*RANGES[role]) for _, role in program.inputs) for _ in range(60)}
+    )
     mutants = single_mutants(program)
     try:
         right = {values: run(program, values) for values in pool}
-        kills = {values: {k for k, m in enumerate(mutants) if run(m, values) != right[values]} for values in pool}
+        kills = {
+            values: {k for k, m in enumerate(mutants) if run(m, values) != right[values]}
+            for values in pool
+        }
     except OverflowError:
         return None
     if len(set(right.values())) < 4:
         return None
     chosen, alive = [], set().union(*kills.values())
     while alive:
-        chosen.append(max((v for v in pool if v not in chosen), key=lambda v: len(kills[v] & alive)))
+        chosen.append(
+            max((v for v in pool if v not in chosen), key=lambda v: len(kills[v] & alive))
+        )
         alive -= kills[chosen[-1]]
     rest = [v for v in pool if v not in chosen]
-    chosen += rest[:max(0, count - len(chosen))]
+    chosen += rest[: max(0, count - len(chosen))]
     return [(values, right[values]) for values in chosen]

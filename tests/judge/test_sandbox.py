@@ -1,4 +1,5 @@
 """Hostile programs get their status, see nothing of the host and leave nothing behind, with cgroups and without."""
+
 import contextlib
 import os
 import re
@@ -15,15 +16,20 @@ from pathlib import Path
 
 import pytest
 
-import sandbox
 from conftest import ROOT
-from sandbox import Limits, SandboxError, run
+from judge import sandbox
+from judge.sandbox import Limits, SandboxError, run
+from support import alive, gone
 
 BWRAP_MISSING = not Path(sandbox.BWRAP).exists() and "CI" not in os.environ
 pytestmark = pytest.mark.skipif(BWRAP_MISSING, reason="bubblewrap is not installed")
 SHORT = Limits(cpu_s=0.5, wall_s=2)
 VERSION, PARENTS, WHY = sandbox._cgroups(False, os.environ.get(sandbox.CGROUPS_VARIABLE))
-REAL_PARENTS, NOBODY, OTHER = sandbox._parents, 65534, 61500 + os.getpid() % 498  # OTHER: a slot that no run gets to
+REAL_PARENTS, NOBODY, OTHER = (
+    sandbox._parents,
+    65534,
+    61500 + os.getpid() % 498,
+)  # OTHER: a slot that no run gets to
 needs_cgroups = pytest.mark.parametrize("tier", ["cgroup"], indirect=True)
 
 
@@ -33,7 +39,11 @@ def tier(request, monkeypatch):
         pytest.skip(f"no cgroup of our own: {WHY}")
     monkeypatch.setenv(sandbox.CGROUPS_VARIABLE, "1" if request.param == "cgroup" else "0")
     made, enter = [], sandbox._Cgroup.__enter__
-    monkeypatch.setattr(sandbox._Cgroup, "__enter__", lambda self: (enter(self), made.extend(map(seen, self.folders)))[0])
+    monkeypatch.setattr(
+        sandbox._Cgroup,
+        "__enter__",
+        lambda self: (enter(self), made.extend(map(seen, self.folders)))[0],
+    )
     yield request.param
     assert not any(map(is_left, made))
 
@@ -50,7 +60,7 @@ def is_left(group):
 
 @pytest.fixture
 def box():
-    with tempfile.TemporaryDirectory() as folder:            # not tmp_path: its parents keep other users out
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path: its parents keep other users out
         yield folder
 
 
@@ -62,77 +72,111 @@ def bash(box, code, limits=SHORT, **how):
     return run(["/usr/bin/bash", "-c", code], box, limits, **how)
 
 
-def alive(mark):
-    """Host processes with the mark on their command line."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
-                found.append(entry.name)
-        except OSError:
-            pass
-    return found
-
-
-def gone(mark, seconds=15.0):
-    end = time.monotonic() + seconds
-    while alive(mark) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not alive(mark)
-
-
 def test_probe_names_what_isolates(tier):
     line = sandbox.probe()
     assert line.startswith("sandbox: bwrap, ") and "UNSAFE" not in line and "\n" not in line
-    assert line.endswith(f", cgroup v{VERSION}" if tier == "cgroup" else ", rlimits and /proc (no cgroup: OORL_CGROUPS=0)")
+    assert line.endswith(
+        f", cgroup v{VERSION}"
+        if tier == "cgroup"
+        else ", rlimits and /proc (no cgroup: OORL_CGROUPS=0)"
+    )
 
 
 def test_streams_and_exit_code(box):
-    result = python(box, "import sys; print(input()); print('e', file=sys.stderr); sys.exit(3)", stdin=b"in\n")
-    assert (result.status, result.returncode, result.stdout, result.stderr) == ("RE", 3, b"in\n", b"e\n")
+    result = python(
+        box, "import sys; print(input()); print('e', file=sys.stderr); sys.exit(3)", stdin=b"in\n"
+    )
+    assert (result.status, result.returncode, result.stdout, result.stderr) == (
+        "RE",
+        3,
+        b"in\n",
+        b"e\n",
+    )
     assert python(box, "import os; os.abort()").returncode == 128 + signal.SIGABRT
 
 
-@pytest.mark.parametrize("shell, code, expected", [
-    (python, "while True: pass", {"TLE"}),
-    (python, "import time; time.sleep(100)", {"TLE"}),
-    (python, "import signal, time\nfor s in range(1, 65):\n try: signal.signal(s, signal.SIG_IGN)\n except (OSError, ValueError): pass\n"
-             "while True: time.sleep(1)", {"TLE"}),
-    (python, "import os\nwhile True:\n try: os.fork()\n except OSError: pass", {"TLE"}),
-    (bash, ":(){ :|:& };:;:", {"OK", "RE", "TLE"}),
-    (python, "a = []\nwhile True: a.append(bytearray(1 << 22))", {"MLE"}),
-    (python, "import os\nfor _ in range(4): os.fork()\na = bytearray(60 << 20)\nimport time; time.sleep(9)", {"MLE"}),
-    (python, "while True: print('x' * 4096)", {"OLE"}),
-    (python, "import sys\nwhile True: sys.stderr.write('x' * 4096)", {"OLE"}),
-    (python, "open('/tmp/f', 'wb').write(bytes(65 << 20))", {"RE"}),
-    (bash, "for i in {1..80}; do head -c 1M /dev/zero > /tmp/$i || exit 1; done", {"RE"}),
-    (python, "f = [open('/dev/null') for _ in range(999)]", {"RE"}),
-    (python, "def f(): f()\nf()", {"RE"}),
-    (python, "import sys; print(7, flush=True); sys.exit(1)", {"RE"}),
-    (bash, "exit 127", {"RE"}),
-    (bash, "kill -9 -1; kill -9 1; kill -9 $PPID; sleep 0.2; echo here", {"OK", "RE"}),
-    (bash, "rm -rf --no-preserve-root /w /etc /dev /usr/bin 2>/dev/null; test -x /usr/bin/true", {"OK"}),
-])
+@pytest.mark.parametrize(
+    "shell, code, expected",
+    [
+        (python, "while True: pass", {"TLE"}),
+        (python, "import time; time.sleep(100)", {"TLE"}),
+        (
+            python,
+            "import signal, time\nfor s in range(1, 65):\n try: signal.signal(s, signal.SIG_IGN)\n except (OSError, ValueError): pass\n"
+            "while True: time.sleep(1)",
+            {"TLE"},
+        ),
+        (python, "import os\nwhile True:\n try: os.fork()\n except OSError: pass", {"TLE"}),
+        (bash, ":(){ :|:& };:;:", {"OK", "RE", "TLE"}),
+        (python, "a = []\nwhile True: a.append(bytearray(1 << 22))", {"MLE"}),
+        (
+            python,
+            "import os\nfor _ in range(4): os.fork()\na = bytearray(60 << 20)\nimport time; time.sleep(9)",
+            {"MLE"},
+        ),
+        (python, "while True: print('x' * 4096)", {"OLE"}),
+        (python, "import sys\nwhile True: sys.stderr.write('x' * 4096)", {"OLE"}),
+        (python, "open('/tmp/f', 'wb').write(bytes(65 << 20))", {"RE"}),
+        (bash, "for i in {1..80}; do head -c 1M /dev/zero > /tmp/$i || exit 1; done", {"RE"}),
+        (python, "f = [open('/dev/null') for _ in range(999)]", {"RE"}),
+        (python, "def f(): f()\nf()", {"RE"}),
+        (python, "import sys; print(7, flush=True); sys.exit(1)", {"RE"}),
+        (bash, "exit 127", {"RE"}),
+        (bash, "kill -9 -1; kill -9 1; kill -9 $PPID; sleep 0.2; echo here", {"OK", "RE"}),
+        (
+            bash,
+            "rm -rf --no-preserve-root /w /etc /dev /usr/bin 2>/dev/null; test -x /usr/bin/true",
+            {"OK"},
+        ),
+    ],
+)
 def test_status(box, shell, code, expected):
     began = time.monotonic()
-    cpu_s = 1.5 if expected == {"MLE"} else SHORT.cpu_s      # what touches 256 MiB on a busy machine may need 0.5 s for it
+    cpu_s = (
+        1.5 if expected == {"MLE"} else SHORT.cpu_s
+    )  # what touches 256 MiB on a busy machine may need 0.5 s for it
     assert shell(box, code, replace(SHORT, cpu_s=cpu_s, memory_bytes=256 << 20)).status in expected
     assert time.monotonic() - began < SHORT.wall_s + 3
 
 
-@pytest.mark.parametrize("code, expected", [
-    ("a = []\nwhile True: a.append(bytearray(1 << 22))", "MLE"),                    # no RLIMIT_AS here
-    ("import os, time\nif os.fork() == 0:\n a = []\n while True: a.append(bytearray(1 << 22))\n"
-     "os.wait(); print(7, flush=True); time.sleep(0.5)", "MLE"),                     # the right answer does not help
-    ("import os\nfor _ in range(3): os.fork()\na = bytearray(14 << 20)\nimport time; time.sleep(20)", "MLE"),
-    ("import os\nfor _ in range(3): os.fork()\na = bytearray(3 << 20)\nimport time; time.sleep(1)", "OK"),
-    ("import mmap, os, time\nm = mmap.mmap(-1, 48 << 20)\nm[:] = bytes(len(m))\nfor _ in range(3): os.fork()\n"
-     "assert not any(m[::4096]); time.sleep(0.5)", "OK"),                            # one memory, eight processes
-    ("for i in range(8):\n with open(f'/w/{i}', 'wb') as f:\n  for _ in range(40): f.write(bytes(1 << 20))\n"
-     "for i in range(8): f = open(f'/w/{i}', 'rb'); all(f.read(1 << 20) for _ in range(40))", "OK"),    # page cache
-    ("for i in range(80): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))", "RE"),     # no space left
-    ("for i in range(40): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))\na = bytearray(80 << 20)", "MLE"),
-], ids=["one", "child", "many", "few", "shared", "page cache", "full /tmp", "/tmp and memory"])
+@pytest.mark.parametrize(
+    "code, expected",
+    [
+        ("a = []\nwhile True: a.append(bytearray(1 << 22))", "MLE"),  # no RLIMIT_AS here
+        (
+            "import os, time\nif os.fork() == 0:\n a = []\n while True: a.append(bytearray(1 << 22))\n"
+            "os.wait(); print(7, flush=True); time.sleep(0.5)",
+            "MLE",
+        ),  # the right answer does not help
+        (
+            "import os\nfor _ in range(3): os.fork()\na = bytearray(14 << 20)\nimport time; time.sleep(20)",
+            "MLE",
+        ),
+        (
+            "import os\nfor _ in range(3): os.fork()\na = bytearray(3 << 20)\nimport time; time.sleep(1)",
+            "OK",
+        ),
+        (
+            "import mmap, os, time\nm = mmap.mmap(-1, 48 << 20)\nm[:] = bytes(len(m))\nfor _ in range(3): os.fork()\n"
+            "assert not any(m[::4096]); time.sleep(0.5)",
+            "OK",
+        ),  # one memory, eight processes
+        (
+            "for i in range(8):\n with open(f'/w/{i}', 'wb') as f:\n  for _ in range(40): f.write(bytes(1 << 20))\n"
+            "for i in range(8): f = open(f'/w/{i}', 'rb'); all(f.read(1 << 20) for _ in range(40))",
+            "OK",
+        ),  # page cache
+        (
+            "for i in range(80): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))",
+            "RE",
+        ),  # no space left
+        (
+            "for i in range(40): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))\na = bytearray(80 << 20)",
+            "MLE",
+        ),
+    ],
+    ids=["one", "child", "many", "few", "shared", "page cache", "full /tmp", "/tmp and memory"],
+)
 @needs_cgroups
 def test_memory_is_that_of_the_box(box, code, expected):
     if "/w/" in code and subprocess.check_output(["stat", "-f", "-c", "%T", box]) == b"tmpfs\n":
@@ -143,12 +187,17 @@ def test_memory_is_that_of_the_box(box, code, expected):
 
 def test_boxes_do_not_share_limits(box):
     """Two at a time, each within its limits, both together over those of one."""
-    code = ("import threading, time\na = bytearray(90 << 20)\nfor _ in range(10): threading.Thread(target=time.sleep, args=(1,)).start()")
+    code = "import threading, time\na = bytearray(90 << 20)\nfor _ in range(10): threading.Thread(target=time.sleep, args=(1,)).start()"
     results = []
 
     def one():
         with tempfile.TemporaryDirectory() as folder:
-            results.append(python(folder, code, Limits(memory_bytes=128 << 20, processes=16, address_space=False)))
+            results.append(
+                python(
+                    folder, code, Limits(memory_bytes=128 << 20, processes=16, address_space=False)
+                )
+            )
+
     threads = [threading.Thread(target=one) for _ in range(2)]
     [thread.start() for thread in threads], [thread.join() for thread in threads]
     assert [result.status for result in results] == ["OK", "OK"]
@@ -175,9 +224,11 @@ def test_cpu_of_children_is_counted(box):
 
 @needs_cgroups
 def test_cpu_of_orphans_is_counted(box, monkeypatch):
-    monkeypatch.setattr(sandbox, "LOOK_EVERY_S", 99)         # by the group alone, when all is over
-    code = ("import os, time\nr, w = os.pipe()\nif os.fork() == 0:\n os.setsid()\n if os.fork() == 0:\n"
-            "  while time.process_time() < 0.4: pass\n  os.write(w, b'x'); time.sleep(9)\n os._exit(0)\nos.wait(); os.read(r, 1)")
+    monkeypatch.setattr(sandbox, "LOOK_EVERY_S", 99)  # by the group alone, when all is over
+    code = (
+        "import os, time\nr, w = os.pipe()\nif os.fork() == 0:\n os.setsid()\n if os.fork() == 0:\n"
+        "  while time.process_time() < 0.4: pass\n  os.write(w, b'x'); time.sleep(9)\n os._exit(0)\nos.wait(); os.read(r, 1)"
+    )
     result = python(box, code, Limits())
     assert result.status == "OK" and 0.4 <= result.cpu_s <= 0.7
     assert python(box, code, Limits(cpu_s=0.3)).status == "TLE"
@@ -185,36 +236,48 @@ def test_cpu_of_orphans_is_counted(box, monkeypatch):
 
 def test_a_daemon_that_burns_cpu_is_seen(box):
     began = time.monotonic()
-    assert bash(box, "(setsid bash -c 'while :; do :; done' &) ; sleep 99", Limits(cpu_s=0.5, wall_s=60)).status == "TLE"
+    assert (
+        bash(
+            box, "(setsid bash -c 'while :; do :; done' &) ; sleep 99", Limits(cpu_s=0.5, wall_s=60)
+        ).status
+        == "TLE"
+    )
     assert time.monotonic() - began < 30
 
 
 SECRET = f"secret-{uuid.uuid4()}"
 
 
-@pytest.mark.parametrize("code", [
-    "print(open('/etc/shadow').read())",
-    "print(open('/etc/passwd').read())",
-    f"print(open({str(ROOT / 'sandbox.py')!r}).read())",
-    "import os; print(os.listdir('/root'))",
-    "import os; print(os.listdir('/sys/fs/cgroup'))",
-    "import os; assert any('SECRET' in str(v) or 'secret' in str(v) for v in [dict(os.environ), open('/proc/1/environ').read()])",
-    "import os; assert any(p.isdigit() and int(p) > 5 for p in os.listdir('/proc'))",
-    "open('/w/f', 'w')", "open('/f', 'w')", "open('/usr/f', 'w')", "open('/dev/shm/f', 'w')",
-    "open('/proc/sys/kernel/core_pattern', 'w').write('|/w/x')",
-    "import socket; socket.create_connection(('1.1.1.1', 53), 1)",
-    "import socket; socket.create_connection(('127.0.0.1', 22), 1)",
-    "import socket; socket.socket(40, socket.SOCK_STREAM)",
-    "import subprocess; subprocess.run('exec 3<>/dev/tcp/1.1.1.1/53', shell=True, executable='/bin/bash', check=True)",
-    "import ctypes; assert ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0",
-    "import ctypes; assert ctypes.CDLL(None).unshare(0x10000000) == 0",
-    "import subprocess; subprocess.run(['unshare', '-Ur', 'true'], check=True)",
-    "import ctypes; assert ctypes.CDLL(None).mount(b'x', b'/tmp', b'tmpfs', 0, None) == 0",
-    "import ctypes; assert ctypes.CDLL(None).syscall(425, 1, 0) >= 0",
-    "import os; os.memfd_create('x')",
-    "import os; os.setuid(0)",
-    "import os; os.chmod('/w', 0o777)",
-], ids=lambda code: code[-45:])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print(open('/etc/shadow').read())",
+        "print(open('/etc/passwd').read())",
+        f"print(open({str(ROOT / 'sandbox.py')!r}).read())",
+        "import os; print(os.listdir('/root'))",
+        "import os; print(os.listdir('/sys/fs/cgroup'))",
+        "import os; assert any('SECRET' in str(v) or 'secret' in str(v) for v in [dict(os.environ), open('/proc/1/environ').read()])",
+        "import os; assert any(p.isdigit() and int(p) > 5 for p in os.listdir('/proc'))",
+        "open('/w/f', 'w')",
+        "open('/f', 'w')",
+        "open('/usr/f', 'w')",
+        "open('/dev/shm/f', 'w')",
+        "open('/proc/sys/kernel/core_pattern', 'w').write('|/w/x')",
+        "import socket; socket.create_connection(('1.1.1.1', 53), 1)",
+        "import socket; socket.create_connection(('127.0.0.1', 22), 1)",
+        "import socket; socket.socket(40, socket.SOCK_STREAM)",
+        "import subprocess; subprocess.run('exec 3<>/dev/tcp/1.1.1.1/53', shell=True, executable='/bin/bash', check=True)",
+        "import ctypes; assert ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0",
+        "import ctypes; assert ctypes.CDLL(None).unshare(0x10000000) == 0",
+        "import subprocess; subprocess.run(['unshare', '-Ur', 'true'], check=True)",
+        "import ctypes; assert ctypes.CDLL(None).mount(b'x', b'/tmp', b'tmpfs', 0, None) == 0",
+        "import ctypes; assert ctypes.CDLL(None).syscall(425, 1, 0) >= 0",
+        "import os; os.memfd_create('x')",
+        "import os; os.setuid(0)",
+        "import os; os.chmod('/w', 0o777)",
+    ],
+    ids=lambda code: code[-45:],
+)
 def test_nothing_to_see_and_nowhere_to_go(box, code, monkeypatch):
     """Each of these raises in the box; the same program in a lenient box would end with 0."""
     monkeypatch.setenv("SECRET", SECRET)
@@ -231,32 +294,53 @@ def test_compile_steps_may_write_their_folder_only(box):
 def test_other_boxes_cannot_be_seen(box):
     with tempfile.TemporaryDirectory() as other:
         Path(other, "expected").write_text(SECRET)
-        assert SECRET.encode() not in bash(box, f"cat {other}/* /tmp/*/* ../*/expected 2>&1; true").stdout
+        assert (
+            SECRET.encode()
+            not in bash(box, f"cat {other}/* /tmp/*/* ../*/expected 2>&1; true").stdout
+        )
 
 
 def test_daemons_die_with_the_program(box):
     mark = str(40000 + os.getpid())
     began = time.monotonic()
-    result = bash(box, f"(setsid sleep {mark} &) & (setsid setsid sleep {mark} >&- 2>&- &); echo done", Limits())
+    result = bash(
+        box,
+        f"(setsid sleep {mark} &) & (setsid setsid sleep {mark} >&- 2>&- &); echo done",
+        Limits(),
+    )
     assert result.status == "OK" and result.stdout == b"done\n"
-    assert time.monotonic() - began < 5 and not alive(mark)  # at once: run returns when the box is empty
+    assert time.monotonic() - began < 5 and not alive(
+        mark
+    )  # at once: run returns when the box is empty
 
 
 def test_a_killed_judge_leaves_nothing(box, tier):
     mark = str(50000 + os.getpid())
-    judge = subprocess.Popen([sys.executable, "-c", f"import sandbox; sandbox.run(['/usr/bin/bash', '-c', "
-                              f"'trap : TERM HUP INT; setsid sleep {mark} & sleep {mark}'], {box!r}, sandbox.Limits())"], cwd=ROOT)
+    judge = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import sandbox; sandbox.run(['/usr/bin/bash', '-c', "
+            f"'trap : TERM HUP INT; setsid sleep {mark} & sleep {mark}'], {box!r}, sandbox.Limits())",
+        ],
+        cwd=ROOT,
+    )
     while len(sleeps := alive(f"sleep\0{mark}")) < 2:
         assert judge.poll() is None
         time.sleep(0.02)
-    slots = [re.findall("/(oorl-slot-[0-9]+)$", Path(f"/proc/{pid}/cgroup").read_text(), re.M) for pid in sleeps]
+    slots = [
+        re.findall("/(oorl-slot-[0-9]+)$", Path(f"/proc/{pid}/cgroup").read_text(), re.M)
+        for pid in sleeps
+    ]
     groups = [seen(folder / name) for folder, name in zip(PARENTS, slots[0])]
-    assert slots[0] == slots[1] and (len(set(PARENTS)) == len(groups) if tier == "cgroup" else not groups)
+    assert slots[0] == slots[1] and (
+        len(set(PARENTS)) == len(groups) if tier == "cgroup" else not groups
+    )
     judge.kill()
     judge.wait()
     assert gone(mark)
     subprocess.run([sys.executable, "-c", "import sandbox; sandbox.probe()"], cwd=ROOT, check=True)
-    assert not any(map(is_left, groups))                     # the next judge swept them
+    assert not any(map(is_left, groups))  # the next judge swept them
 
 
 def test_boxes_do_not_share_a_uid(box):
@@ -267,6 +351,7 @@ def test_boxes_do_not_share_a_uid(box):
     def one():
         with tempfile.TemporaryDirectory() as folder:
             uids.append(int(bash(folder, "id -u; sleep 0.5", Limits()).stdout))
+
     threads = [threading.Thread(target=one) for _ in range(4)]
     [thread.start() for thread in threads], [thread.join() for thread in threads]
     assert len(set(uids)) == 4 and all(uid in sandbox.SLOT_UIDS for uid in uids)
@@ -298,6 +383,7 @@ def test_unsafe_mode_says_so_and_still_limits(box, monkeypatch):
 
 # ---------------------------------------------------------------------------------------------- cgroups
 
+
 @needs_cgroups
 def test_groups_of_killed_judges_are_swept_or_used():
     """All but those whose slot is held, and also when something is still alive in them."""
@@ -309,11 +395,17 @@ def test_groups_of_killed_judges_are_swept_or_used():
             while not (group.folders[-1] / "cgroup.procs").read_text():
                 time.sleep(0.01)
             if how == "swept":
-                subprocess.run([sys.executable, "-c", "import os, sandbox; sandbox.probe(); os._exit(0)"], cwd=ROOT, check=True)
+                subprocess.run(
+                    [sys.executable, "-c", "import os, sandbox; sandbox.probe(); os._exit(0)"],
+                    cwd=ROOT,
+                    check=True,
+                )
             else:
                 with group:
                     assert not (group.folders[-1] / "cgroup.procs").read_text()
-            assert stray.wait(5) == -signal.SIGKILL and not any(folder.exists() for folder in group.folders)
+            assert stray.wait(5) == -signal.SIGKILL and not any(
+                folder.exists() for folder in group.folders
+            )
         assert all(folder.exists() for folder in held.folders)
     assert not any(folder.exists() for folder in held.folders)
 
@@ -321,14 +413,21 @@ def test_groups_of_killed_judges_are_swept_or_used():
 @needs_cgroups
 def test_groups_of_killed_workers_are_swept_at_the_end():
     folder = PARENTS[0] / f"oorl-slot-{OTHER}"
-    subprocess.run([sys.executable, "-c", f"import os, sandbox; sandbox.probe(); os.mkdir({str(folder)!r})"], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-c", f"import os, sandbox; sandbox.probe(); os.mkdir({str(folder)!r})"],
+        cwd=ROOT,
+        check=True,
+    )
     assert not folder.exists()
 
 
 @needs_cgroups
 def test_a_group_limits_processes():
     code = "import os, time\nfor n in range(50):\n try:\n  if os.fork() == 0: time.sleep(99)\n except OSError: os._exit(n)"
-    with sandbox._slot() as uid, sandbox._Cgroup(VERSION, PARENTS, uid, Limits(processes=8)) as group:
+    with (
+        sandbox._slot() as uid,
+        sandbox._Cgroup(VERSION, PARENTS, uid, Limits(processes=8)) as group,
+    ):
         done = subprocess.run([*group.enter, "/usr/bin/python3", "-c", code])
     assert done.returncode == 8 + sandbox.BWRAP_PROCESSES - 1
 
@@ -353,16 +452,28 @@ def test_a_group_that_cannot_be_entered_is_no_verdict_and_is_said(box, anew, mon
 
 
 @needs_cgroups
-@pytest.mark.parametrize("found, why", [
-    (lambda: (3 - VERSION, PARENTS), "cannot make a cgroup: .*/memory[.]"),              # made, but without such a limit
-    (lambda: (VERSION, [Path("/proc/self")] * 3), "cannot make a cgroup: .*/proc/self/oorl-slot-"),
-    (lambda: REAL_PARENTS("", ""), "not delegated"),
-], ids=["no limit", "no folder", "no mount"])
+@pytest.mark.parametrize(
+    "found, why",
+    [
+        (
+            lambda: (3 - VERSION, PARENTS),
+            "cannot make a cgroup: .*/memory[.]",
+        ),  # made, but without such a limit
+        (
+            lambda: (VERSION, [Path("/proc/self")] * 3),
+            "cannot make a cgroup: .*/proc/self/oorl-slot-",
+        ),
+        (lambda: REAL_PARENTS("", ""), "not delegated"),
+    ],
+    ids=["no limit", "no folder", "no mount"],
+)
 def test_groups_that_are_no_good_are_not_used_and_it_is_said(box, anew, monkeypatch, found, why):
     monkeypatch.setattr(sandbox, "_parents", lambda *_: found())
     assert re.search(rf", rlimits and /proc \(no cgroup: .*{why}.*\)$", sandbox.probe())
     assert sandbox.CGROUPS_VARIABLE not in os.environ and bash(box, "echo 1").status == "OK"
-    monkeypatch.setenv(sandbox.CGROUPS_VARIABLE, "1")        # as in a worker of a judge that said it has them
+    monkeypatch.setenv(
+        sandbox.CGROUPS_VARIABLE, "1"
+    )  # as in a worker of a judge that said it has them
     with pytest.raises(SandboxError, match=why):
         bash(box, "echo 1")
 
@@ -387,7 +498,15 @@ def branch():
         for path in (folder, folder / "cgroup.procs", folder / "tasks"):
             if path.exists():
                 os.chown(path, NOBODY, NOBODY)
-    yield folders, ["/bin/sh", "-c", "".join(f"echo 0 > {leaf}/cgroup.procs && " for leaf in leaves) + 'exec "$@"', "sh"]
+    yield (
+        folders,
+        [
+            "/bin/sh",
+            "-c",
+            "".join(f"echo 0 > {leaf}/cgroup.procs && " for leaf in leaves) + 'exec "$@"',
+            "sh",
+        ],
+    )
     for folder in reversed(every):
         folder.rmdir()
 
@@ -397,22 +516,32 @@ def ordinary(code, *enter):
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         shutil.copy(sandbox.__file__, folder)
-        user = ["/usr/bin/setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
-        done = subprocess.run([*enter, *user, "/usr/bin/python3", "-B", "-c", code], cwd=folder, env={"PATH": os.environ["PATH"]},
-                              capture_output=True, text=True)
+        user = (
+            ["/usr/bin/setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+            if os.geteuid() == 0
+            else []
+        )
+        done = subprocess.run(
+            [*enter, *user, "/usr/bin/python3", "-B", "-c", code],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
 
-HOSTILE = '''
-import sandbox, tempfile
+HOSTILE = """
+import tempfile
+from judge import sandbox
 print(sandbox.probe())
 for code in ("print(1)", "while True: pass", "import os\\nfor _ in range(4): os.fork()\\na = bytearray(60 << 20)\\nimport time; time.sleep(9)",
              "import os, time\\nn = 0\\ntry:\\n while True:\\n  if os.fork() == 0: time.sleep(9)\\n  n += 1\\nexcept OSError: print(n)"):
     with tempfile.TemporaryDirectory() as box:
         result = sandbox.run(["/usr/bin/python3", "-c", code], box, sandbox.Limits(cpu_s=0.5, wall_s=2, memory_bytes=256 << 20))
         print(result.status, result.stdout.decode())
-'''
+"""
 
 
 @pytest.mark.parametrize("tier", ["proc"], indirect=True)
@@ -421,7 +550,9 @@ def test_an_ordinary_user_without_cgroups_is_told_and_limited():
         pytest.skip("all the other tests run as such a user")
     line, *said = ordinary(HOSTILE)
     assert re.search(r", own uid, rlimits and /proc \(no cgroup: .+\)$", line)
-    assert [text.split()[0] for text in said if text] == ["OK", "TLE", "MLE", "OK"] and int(said[-2].split()[1]) <= 32
+    assert [text.split()[0] for text in said if text] == ["OK", "TLE", "MLE", "OK"] and int(
+        said[-2].split()[1]
+    ) <= 32
 
 
 @needs_cgroups
@@ -429,37 +560,67 @@ def test_an_ordinary_user_with_cgroups(branch):
     folders, enter = branch
     line, *said = ordinary(HOSTILE, *enter)
     assert line.endswith(f"own uid, cgroup v{VERSION}")
-    assert [text.split()[0] for text in said if text] == ["OK", "TLE", "MLE", "OK"] and int(said[-2].split()[1]) <= 32
-    assert not any(path.name.startswith("oorl-slot") for folder in folders for path in folder.iterdir())
+    assert [text.split()[0] for text in said if text] == ["OK", "TLE", "MLE", "OK"] and int(
+        said[-2].split()[1]
+    ) <= 32
+    assert not any(
+        path.name.startswith("oorl-slot") for folder in folders for path in folder.iterdir()
+    )
 
 
 @needs_cgroups
 def test_a_machine_out_of_memory_is_no_verdict(branch):
     """The judge and its boxes together have less than one box may take."""
     folders, enter = branch
-    (folders[0] / ("memory.limit_in_bytes" if VERSION == 1 else "memory.max")).write_text(str(128 << 20))
-    said = ordinary("import sandbox, tempfile\nbox = tempfile.mkdtemp()\ntry: print(sandbox.run(['/usr/bin/python3', '-c', "
-                    "'a = bytearray(300 << 20)'], box, sandbox.Limits()))\nexcept sandbox.SandboxError as e: print(e)", *enter)
+    (folders[0] / ("memory.limit_in_bytes" if VERSION == 1 else "memory.max")).write_text(
+        str(128 << 20)
+    )
+    said = ordinary(
+        "import sandbox, tempfile\nbox = tempfile.mkdtemp()\ntry: print(sandbox.run(['/usr/bin/python3', '-c', "
+        "'a = bytearray(300 << 20)'], box, sandbox.Limits()))\nexcept sandbox.SandboxError as e: print(e)",
+        *enter,
+    )
     assert "ran out of memory" in said[-1]
 
 
 MOUNT = "30 23 0:26 {} /sys/fs/cgroup{} rw,nosuid - cgroup{} cgroup rw{}\n"
-V1_MOUNTS = "".join(MOUNT.format("/", f"/{name}", "", f",{name}") for name in ("cpu,cpuacct", "memory", "pids", "cpu"))
+V1_MOUNTS = "".join(
+    MOUNT.format("/", f"/{name}", "", f",{name}")
+    for name in ("cpu,cpuacct", "memory", "pids", "cpu")
+)
 
 
-@pytest.mark.parametrize("groups, mounts, expected", [
-    ("4:memory:/a/b\n2:cpu,cpuacct:/c\n8:pids:/\n1:name=systemd:/x\n0::/y", V1_MOUNTS + MOUNT.format("/", "/unified", "2", ""),
-     (1, ["memory/a/b", "pids", "cpu,cpuacct/c"])),
-    ("4:memory:/docker/1\n2:cpu,cpuacct:/docker/1/d\n8:pids:/docker/1", V1_MOUNTS.replace(" / ", " /docker/1 "),
-     (1, ["memory", "pids", "cpu,cpuacct/d"])),
-    ("4:memory:/\n2:cpu,cpuacct:/docker/1\n8:pids:/docker/1", V1_MOUNTS.replace(" / ", " /docker/1 "), None),  # out of sight
-    ("4:memory:/\n2:cpu,cpuacct:/\n", V1_MOUNTS, None), ("4:memory:/\n", "", None), ("0::/", MOUNT.format("/", "", "2", ""), None),
-    ("", "", None),
-])
+@pytest.mark.parametrize(
+    "groups, mounts, expected",
+    [
+        (
+            "4:memory:/a/b\n2:cpu,cpuacct:/c\n8:pids:/\n1:name=systemd:/x\n0::/y",
+            V1_MOUNTS + MOUNT.format("/", "/unified", "2", ""),
+            (1, ["memory/a/b", "pids", "cpu,cpuacct/c"]),
+        ),
+        (
+            "4:memory:/docker/1\n2:cpu,cpuacct:/docker/1/d\n8:pids:/docker/1",
+            V1_MOUNTS.replace(" / ", " /docker/1 "),
+            (1, ["memory", "pids", "cpu,cpuacct/d"]),
+        ),
+        (
+            "4:memory:/\n2:cpu,cpuacct:/docker/1\n8:pids:/docker/1",
+            V1_MOUNTS.replace(" / ", " /docker/1 "),
+            None,
+        ),  # out of sight
+        ("4:memory:/\n2:cpu,cpuacct:/\n", V1_MOUNTS, None),
+        ("4:memory:/\n", "", None),
+        ("0::/", MOUNT.format("/", "", "2", ""), None),
+        ("", "", None),
+    ],
+)
 def test_where_groups_go_v1(groups, mounts, expected, monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda path: False)
     if expected:
-        assert sandbox._parents(groups, mounts) == (expected[0], [Path("/sys/fs/cgroup", path) for path in expected[1]])
+        assert sandbox._parents(groups, mounts) == (
+            expected[0],
+            [Path("/sys/fs/cgroup", path) for path in expected[1]],
+        )
     else:
         with pytest.raises(SandboxError, match="not delegated"):
             sandbox._parents(groups, mounts)
@@ -473,32 +634,57 @@ def test_v2_in_a_made_up_tree(tmp_path, monkeypatch):
     (tmp_path / "cgroup.subtree_control").write_text("cpu io memory pids\n")
     (tmp_path / "app.slice/cgroup.subtree_control").write_text("memory pids\n")
     (tmp_path / "app.slice/run.scope/cgroup.subtree_control").write_text("\n")
-    assert sandbox._parents("0::/app.slice/run.scope\n", mounts) == (2, [tmp_path / "app.slice"] * 3)   # beside its own
-    assert sandbox._parents("0::/\n", mounts) == (2, [tmp_path] * 3)                                    # the root: in it
+    assert sandbox._parents("0::/app.slice/run.scope\n", mounts) == (
+        2,
+        [tmp_path / "app.slice"] * 3,
+    )  # beside its own
+    assert sandbox._parents("0::/\n", mounts) == (2, [tmp_path] * 3)  # the root: in it
     (tmp_path / "app.slice/cgroup.subtree_control").write_text("memory\n")
     with pytest.raises(SandboxError, match="not delegated"):
         sandbox._parents("0::/app.slice/run.scope\n", mounts)
 
-    files = {"cgroup.procs": "0\n", "cgroup.kill": "", "memory.max": "max\n", "memory.swap.max": "max\n", "pids.max": "max\n",
-             "cpu.stat": "usage_usec 1500000\nuser_usec 1000000\nnr_throttled 0\n", "memory.events": "low 0\nmax 9\noom 0\noom_kill 0\n"}
+    files = {
+        "cgroup.procs": "0\n",
+        "cgroup.kill": "",
+        "memory.max": "max\n",
+        "memory.swap.max": "max\n",
+        "pids.max": "max\n",
+        "cpu.stat": "usage_usec 1500000\nuser_usec 1000000\nnr_throttled 0\n",
+        "memory.events": "low 0\nmax 9\noom 0\noom_kill 0\n",
+    }
     busy = []
-    monkeypatch.setattr(Path, "mkdir", lambda path: (os.mkdir(path), [(path / name).write_text(text) for name, text in files.items()]))
+    monkeypatch.setattr(
+        Path,
+        "mkdir",
+        lambda path: (
+            os.mkdir(path),
+            [(path / name).write_text(text) for name, text in files.items()],
+        ),
+    )
 
     def rmdir(path):
         if len(busy) < 2:
             busy.append((path / "cgroup.kill").read_text())
             raise OSError(16, "Device or resource busy")
         shutil.rmtree(path)
+
     monkeypatch.setattr(Path, "rmdir", rmdir)
     folder = tmp_path / "oorl-slot-61000"
-    with sandbox._Cgroup(2, [tmp_path] * 3, 61000, Limits(memory_bytes=100 << 20, processes=32)) as group:
+    with sandbox._Cgroup(
+        2, [tmp_path] * 3, 61000, Limits(memory_bytes=100 << 20, processes=32)
+    ) as group:
         assert group.enter[2] == f'echo 0 > {folder}/cgroup.procs && exec "$@"'
         assert {name: (folder / name).read_text() for name in files if name.endswith("max")} == {
-            "memory.max": str((100 << 20) + sandbox.BWRAP_BYTES), "memory.swap.max": "0", "pids.max": str(32 + sandbox.BWRAP_PROCESSES)}
+            "memory.max": str((100 << 20) + sandbox.BWRAP_BYTES),
+            "memory.swap.max": "0",
+            "pids.max": str(32 + sandbox.BWRAP_PROCESSES),
+        }
         assert group.used() == (1.5, False)
         (folder / "memory.events").write_text("low 0\nmax 9\noom 1\noom_kill 2\n")
         assert group.used() == (1.5, True)
         (folder / "memory.events").write_text("low 0\nmax 9\noom 0\noom_kill 2\n")
         with pytest.raises(SandboxError, match="ran out of memory"):
             group.used()
-    assert busy == ["", "1"] and not folder.exists()         # the whole group was killed, not what it can see of it
+    assert (
+        busy == ["", "1"] and not folder.exists()
+    )  # the whole group was killed, not what it can see of it

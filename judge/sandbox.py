@@ -33,23 +33,56 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-UNSAFE_VARIABLE = "OORL_UNSAFE_NO_SANDBOX"  # in the environment, so that worker processes inherit the choice
+UNSAFE_VARIABLE = (
+    "OORL_UNSAFE_NO_SANDBOX"  # in the environment, so that worker processes inherit the choice
+)
 CGROUPS_VARIABLE = "OORL_CGROUPS"  # 0: do without; 1: to have none is a fault: probe holds the workers to what it said
-ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}  # bwrap's too: /proc/1/environ shows it
+ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/tmp",
+}  # bwrap's too: /proc/1/environ shows it
 BWRAP = shutil.which("bwrap") or "/usr/bin/bwrap"
-READABLE = ["/usr", *filter(os.path.exists, ["/var/lib/ghc"]),
-            *(f"/etc/{name}" for name in os.listdir("/etc") if re.match("alternatives|ld.so.cache|java|mono", name))]
-MOUNTS = [*(word for path in READABLE for word in ("--ro-bind", path, path)),
-          *(word for name in ("bin", "lib", "lib64") for word in ("--symlink", f"usr/{name}", f"/{name}")),
-          "--dev", "/dev", "--proc", "/proc", "--size", str(64 << 20), "--tmpfs", "/tmp", "--dir", "/w",
-          "--remount-ro", "/dev", "--remount-ro", "/"]  # these two are tmpfs of no limited size
+READABLE = [
+    "/usr",
+    *filter(os.path.exists, ["/var/lib/ghc"]),
+    *(
+        f"/etc/{name}"
+        for name in os.listdir("/etc")
+        if re.match("alternatives|ld.so.cache|java|mono", name)
+    ),
+]
+MOUNTS = [
+    *(word for path in READABLE for word in ("--ro-bind", path, path)),
+    *(
+        word
+        for name in ("bin", "lib", "lib64")
+        for word in ("--symlink", f"usr/{name}", f"/{name}")
+    ),
+    "--dev",
+    "/dev",
+    "--proc",
+    "/proc",
+    "--size",
+    str(64 << 20),
+    "--tmpfs",
+    "/tmp",
+    "--dir",
+    "/w",
+    "--remount-ro",
+    "/dev",
+    "--remount-ro",
+    "/",
+]  # these two are tmpfs of no limited size
 SLOT_UIDS = range(61000, 62000)
 BWRAP_BYTES, BWRAP_PROCESSES = 16 << 20, 2  # what the box itself takes of its cgroup, at most
 LOOK_EVERY_S = 0.1
 LIBC = ctypes.CDLL(None, use_errno=True)
 # In the words of each runtime. A program that fakes them turns its RE into an MLE and gains nothing.
-OUT_OF_MEMORY = re.compile(rb"MemoryError|bad_alloc|OutOfMemoryError|Allowed memory size|heap out of memory|"
-                           rb"[Cc]annot allocate memory|Array buffer allocation failed|virtual memory exhausted")
+OUT_OF_MEMORY = re.compile(
+    rb"MemoryError|bad_alloc|OutOfMemoryError|Allowed memory size|heap out of memory|"
+    rb"[Cc]annot allocate memory|Array buffer allocation failed|virtual memory exhausted"
+)
 
 
 class SandboxError(RuntimeError):
@@ -64,7 +97,9 @@ class Limits:
     wall_s: float = 10.0
     memory_bytes: int = 512 << 20
     processes: int = 32
-    address_space: bool = True  # RLIMIT_AS besides: exact, but per process; java and node break under it
+    address_space: bool = (
+        True  # RLIMIT_AS besides: exact, but per process; java and node break under it
+    )
     stdout_bytes: int = 1 << 20
     stderr_bytes: int = 64 << 10
     file_bytes: int = 64 << 20
@@ -91,9 +126,11 @@ def probe() -> str:
         try:
             run(["/usr/bin/true"], box, Limits())
         except SandboxError as error:
-            raise SandboxError(f"{error}\nno program can be run: the sandbox needs bubblewrap >= 0.8 (apt-get install "
-                               "bubblewrap) and user namespaces (sysctl -w kernel.unprivileged_userns_clone=1); "
-                               "--unsafe-no-sandbox runs programs without isolation") from error
+            raise SandboxError(
+                f"{error}\nno program can be run: the sandbox needs bubblewrap >= 0.8 (apt-get install "
+                "bubblewrap) and user namespaces (sysctl -w kernel.unprivileged_userns_clone=1); "
+                "--unsafe-no-sandbox runs programs without isolation"
+            ) from error
     isolation = "UNSAFE, no isolation" if unsafe() else "bwrap" + ", seccomp" * bool(SECCOMP)
     version, _, why = _cgroups(unsafe(), os.environ.get(CGROUPS_VARIABLE))
     if version:
@@ -102,7 +139,9 @@ def probe() -> str:
     return f"sandbox: {isolation}, {'slot uids' if os.geteuid() == 0 else 'own uid'}, {limits}"
 
 
-def run(command: list[str], box: str | Path, limits: Limits, stdin: bytes = b"", writable: bool = False) -> Result:
+def run(
+    command: list[str], box: str | Path, limits: Limits, stdin: bytes = b"", writable: bool = False
+) -> Result:
     """Run `command` in the host folder `box`, which it sees as its working directory /w (read-only by default).
 
     Thread-safe. Returns when no process of the box is left. Makes this process a subreaper (prctl(2)); if it is killed,
@@ -112,19 +151,27 @@ def run(command: list[str], box: str | Path, limits: Limits, stdin: bytes = b"",
     """
     if os.path.isabs(command[0]) and not os.path.exists(command[0]):
         raise SandboxError(f"{command[0]} is missing")
-    LIBC.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER; every time, because a fork does not inherit it
+    LIBC.prctl(
+        36, 1, 0, 0, 0
+    )  # PR_SET_CHILD_SUBREAPER; every time, because a fork does not inherit it
     with _slot() as uid, _cgroup(uid, limits) as group:
         began = time.monotonic()
         process, report = _start(command, box, limits, writable, uid, group)
-        streams = [(process.stdout, bytearray(), limits.stdout_bytes),
-                   (process.stderr, bytearray(), limits.stderr_bytes)]
+        streams = [
+            (process.stdout, bytearray(), limits.stdout_bytes),
+            (process.stderr, bytearray(), limits.stderr_bytes),
+        ]
         try:
-            cause, cpu_s, queued_s = _attend(process, limits, memoryview(stdin), streams, began, group)
+            cause, cpu_s, queued_s = _attend(
+                process, limits, memoryview(stdin), streams, began, group
+            )
         finally:  # whatever happened, nothing of the box outlives this block, and only then its uid is free again
             os.killpg(process.pid, signal.SIGKILL)
             _, wait_status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(wait_status)
-            with report:  # bwrap writes one JSON object when it starts, and one if the command came to an end
+            with (
+                report
+            ):  # bwrap writes one JSON object when it starts, and one if the command came to an end
                 told = {name: value for line in report for name, value in json.loads(line).items()}
             if "child-pid" in told:
                 usage = os.wait4(told["child-pid"], 0)[2]
@@ -140,9 +187,13 @@ def run(command: list[str], box: str | Path, limits: Limits, stdin: bytes = b"",
 
     stdout, stderr = (bytes(text[:cap]) for _, text, cap in streams)
     returncode = process.returncode if process.returncode >= 0 else 128 - process.returncode
-    cpu_s = max(cpu_s, usage.ru_utime + usage.ru_stime)  # a child killed with its init counts in the first only
+    cpu_s = max(
+        cpu_s, usage.ru_utime + usage.ru_stime
+    )  # a child killed with its init counts in the first only
     if not unsafe() and ("child-pid" if cause else "exit-code") not in told:
-        raise SandboxError(stderr.decode(errors="replace").strip() or f"bwrap ended with {returncode}")
+        raise SandboxError(
+            stderr.decode(errors="replace").strip() or f"bwrap ended with {returncode}"
+        )
     if any(len(text) > cap for _, text, cap in streams):
         cause = "OLE"
     elif not cause and cpu_s > limits.cpu_s:
@@ -152,31 +203,73 @@ def run(command: list[str], box: str | Path, limits: Limits, stdin: bytes = b"",
     return Result(cause or "OK", returncode, stdout, stderr, cpu_s, wall_s, queued_s)
 
 
-def _start(command, box, limits, writable, uid, group):  # -> the process, the pipe on which bwrap reports
+def _start(
+    command, box, limits, writable, uid, group
+):  # -> the process, the pipe on which bwrap reports
     # prlimit runs inside the box, where processes are counted per box, not over all of this user's (Linux 5.14).
     # Its CPU limit only backs up _look, which sees all processes.
-    command = ["/usr/bin/prlimit", f"--cpu={int(limits.cpu_s) + 2}", f"--fsize={limits.file_bytes}", "--nofile=256",
-               f"--stack={64 << 20}", "--core=0", *[f"--nproc={limits.processes}"] * (not unsafe() or not os.geteuid()),
-               *[f"--as={limits.memory_bytes}"] * limits.address_space, *command]
+    command = [
+        "/usr/bin/prlimit",
+        f"--cpu={int(limits.cpu_s) + 2}",
+        f"--fsize={limits.file_bytes}",
+        "--nofile=256",
+        f"--stack={64 << 20}",
+        "--core=0",
+        *[f"--nproc={limits.processes}"] * (not unsafe() or not os.geteuid()),
+        *[f"--as={limits.memory_bytes}"] * limits.address_space,
+        *command,
+    ]
     report_in, report_out = os.pipe()
     report = os.fdopen(report_in)
     with os.fdopen(report_out, "w"), os.fdopen(os.memfd_create("seccomp"), "wb") as filter_file:
         filter_file.write(SECCOMP)
         filter_file.seek(0)
         if not unsafe():
-            command = [BWRAP, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent",
-                       "--new-session", *MOUNTS, "--bind" if writable else "--ro-bind", str(box), "/w",
-                       "--chdir", "/w", "--hostname", "box", "--json-status-fd", str(report_out),
-                       *["--seccomp", str(filter_file.fileno())] * bool(SECCOMP), "--", *command]
+            command = [
+                BWRAP,
+                "--unshare-all",
+                "--unshare-user",
+                "--disable-userns",
+                "--die-with-parent",
+                "--new-session",
+                *MOUNTS,
+                "--bind" if writable else "--ro-bind",
+                str(box),
+                "/w",
+                "--chdir",
+                "/w",
+                "--hostname",
+                "box",
+                "--json-status-fd",
+                str(report_out),
+                *["--seccomp", str(filter_file.fileno())] * bool(SECCOMP),
+                "--",
+                *command,
+            ]
         try:
             if os.geteuid() == 0:
                 os.chown(box, uid, uid)  # the folder's mode is 0700: other slots stay out
-                command = ["/usr/bin/setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups",
-                           "--no-new-privs", "--pdeathsig=KILL", *command]
+                command = [
+                    "/usr/bin/setpriv",
+                    f"--reuid={uid}",
+                    f"--regid={uid}",
+                    "--clear-groups",
+                    "--no-new-privs",
+                    "--pdeathsig=KILL",
+                    *command,
+                ]
             command = [*group.enter, *command] if group else command
-            process = subprocess.Popen(command, bufsize=0, cwd=box if unsafe() else "/", env=ENVIRONMENT,
-                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                       start_new_session=True, pass_fds=(report_out, filter_file.fileno()))
+            process = subprocess.Popen(
+                command,
+                bufsize=0,
+                cwd=box if unsafe() else "/",
+                env=ENVIRONMENT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=(report_out, filter_file.fileno()),
+            )
         except OSError as error:
             raise SandboxError(f"cannot start a box: {error}") from error
     for pipe in (process.stdin, process.stdout, process.stderr):
@@ -233,10 +326,16 @@ def _look(root: int) -> tuple[float, float, int]:
             for task in (process / "task").iterdir():
                 todo += map(int, (task / "children").read_text().split())
                 queued_ns += int((task / "schedstat").read_text().split()[1])
-            stat = (process / "stat").read_bytes().rpartition(b")")[2].split()  # proc(5), from field 3 on
+            stat = (
+                (process / "stat").read_bytes().rpartition(b")")[2].split()
+            )  # proc(5), from field 3 on
             cpu_ticks += sum(map(int, stat[11:15]))
             pages += int(stat[21])
-    return cpu_ticks / os.sysconf("SC_CLK_TCK"), queued_ns * 1e-9, pages * os.sysconf("SC_PAGE_SIZE")
+    return (
+        cpu_ticks / os.sysconf("SC_CLK_TCK"),
+        queued_ns * 1e-9,
+        pages * os.sysconf("SC_PAGE_SIZE"),
+    )
 
 
 @contextlib.contextmanager
@@ -260,11 +359,22 @@ class _Cgroup:
 
     def __init__(self, version: int, parents: list[Path], uid: int, limits: Limits):
         self.v1, self.limits = version == 1, limits
-        self.memory, self.pids, self.cpu = folders = [parent / f"oorl-slot-{uid}" for parent in parents]
+        self.memory, self.pids, self.cpu = folders = [
+            parent / f"oorl-slot-{uid}" for parent in parents
+        ]
         self.folders = list(dict.fromkeys(folders))
-        file = "tasks" if self.v1 else "cgroup.procs"  # sh is one thread; for a process v1 stops all forks meanwhile
-        entries = " && ".join(f"echo 0 > {shlex.quote(str(folder / file))}" for folder in self.folders)
-        self.enter = ["/bin/sh", "-c", entries + ' && exec "$@"', "sh"]  # if one fails, bwrap never reports
+        file = (
+            "tasks" if self.v1 else "cgroup.procs"
+        )  # sh is one thread; for a process v1 stops all forks meanwhile
+        entries = " && ".join(
+            f"echo 0 > {shlex.quote(str(folder / file))}" for folder in self.folders
+        )
+        self.enter = [
+            "/bin/sh",
+            "-c",
+            entries + ' && exec "$@"',
+            "sh",
+        ]  # if one fails, bwrap never reports
 
     def __enter__(self):
         self.remove()  # a killed judge may have left one
@@ -272,7 +382,9 @@ class _Cgroup:
         try:
             for folder in self.folders:
                 folder.mkdir()
-            (self.memory / ("memory.limit_in_bytes" if self.v1 else "memory.max")).write_text(str(memory_bytes))
+            (self.memory / ("memory.limit_in_bytes" if self.v1 else "memory.max")).write_text(
+                str(memory_bytes)
+            )
             swap = self.memory / ("memory.memsw.limit_in_bytes" if self.v1 else "memory.swap.max")
             if swap.exists():  # some kernels keep no account of it; memsw is the sum of both
                 swap.write_text(str(memory_bytes * self.v1))
@@ -288,11 +400,15 @@ class _Cgroup:
         if self.v1:
             cpu_s = int((self.cpu / "cpuacct.usage").read_text()) * 1e-9
             peak = int((self.memory / "memory.max_usage_in_bytes").read_text())
-            own = peak > 0.9 * self.limits.memory_bytes  # when it was killed it was full but for a huge page
+            own = (
+                peak > 0.9 * self.limits.memory_bytes
+            )  # when it was killed it was full but for a huge page
         else:
             cpu_s, own = _fields(self.cpu / "cpu.stat")["usage_usec"] * 1e-6, events["oom"]
         if events["oom_kill"] and not own:
-            raise SandboxError("the machine, or the judge's own cgroup, ran out of memory and killed in a box")
+            raise SandboxError(
+                "the machine, or the judge's own cgroup, ran out of memory and killed in a box"
+            )
         return cpu_s, events["oom_kill"] > 0
 
     def remove(self, *_) -> None:
@@ -308,7 +424,9 @@ class _Cgroup:
                     with contextlib.suppress(OSError):  # gone meanwhile
                         if (folder / "cgroup.kill").exists():  # v2 since Linux 5.14
                             (folder / "cgroup.kill").write_text("1")
-                        for pid in {*(folder / "cgroup.procs").read_text().split()} - {"0"}:  # 0: one we cannot see
+                        for pid in {*(folder / "cgroup.procs").read_text().split()} - {
+                            "0"
+                        }:  # 0: one we cannot see
                             os.kill(int(pid), signal.SIGKILL)
                     time.sleep(0.001)
 
@@ -326,7 +444,9 @@ def _cgroups(unsafe: bool, wanted: str | None) -> tuple[int, list[Path], str]:
     if unsafe or wanted == "0":
         return 0, [], f"{UNSAFE_VARIABLE}=1" if unsafe else f"{CGROUPS_VARIABLE}=0"
     try:
-        version, parents = _parents(*(Path(f"/proc/self/{name}").read_text() for name in ("cgroup", "mountinfo")))
+        version, parents = _parents(
+            *(Path(f"/proc/self/{name}").read_text() for name in ("cgroup", "mountinfo"))
+        )
         _sweep(version, parents)
         with _slot() as uid, _Cgroup(version, parents, uid, Limits()) as group:
             trial = subprocess.run([*group.enter, "/usr/bin/true"], capture_output=True, text=True)
@@ -344,7 +464,9 @@ def _cgroups(unsafe: bool, wanted: str | None) -> tuple[int, list[Path], str]:
 def _parents(groups: str, mounts: str) -> tuple[int, list[Path]]:
     """The version, and the folders for memory, pids and CPU, from the texts of /proc/self/cgroup and mountinfo."""
     mounted, own = {}, {}  # by controller, "" for all of v2
-    for line in mounts.splitlines():  # proc(5): id parent device root point options... - kind source options
+    for line in (
+        mounts.splitlines()
+    ):  # proc(5): id parent device root point options... - kind source options
         fields, (kind, *_, options) = map(str.split, line.split(" - "))
         if kind in ("cgroup", "cgroup2"):
             mounted |= dict.fromkeys(options.split(",") if kind == "cgroup" else [""], fields[3:5])
@@ -361,12 +483,16 @@ def _parents(groups: str, mounts: str) -> tuple[int, list[Path]]:
         control = parent / "cgroup.subtree_control"
         if control.exists() and {"memory", "pids"} <= set(control.read_text().split()):
             return 2, [parent] * 3
-    raise SandboxError("memory and pids are not delegated; `systemd-run --user --scope COMMAND` may help")
+    raise SandboxError(
+        "memory and pids are not delegated; `systemd-run --user --scope COMMAND` may help"
+    )
 
 
 def _sweep(version, parents) -> None:
     """Remove the groups that killed judges left: those whose slot nobody holds."""
-    for uid in {int(folder.name[10:]) for parent in parents for folder in parent.glob("oorl-slot-[0-9]*")}:
+    for uid in {
+        int(folder.name[10:]) for parent in parents for folder in parent.glob("oorl-slot-[0-9]*")
+    }:
         with contextlib.suppress(SandboxError), _slot([uid]):
             _Cgroup(version, parents, uid, Limits()).remove()
 
@@ -382,14 +508,64 @@ def _seccomp() -> bytes:
     no process maps and so escapes the count (memfd, System V), socket families past netlink (vsock, alg).
     """
     arch, socket_call, calls = {
-        "x86_64": (0xC000003E, 41, [29, 101, 155, 165, 166, 248, 249, 250, 272, 298, 303, 304, 308, 310, 311, 312, 319,
-                                    321, 323]),
-        "aarch64": (0xC00000B7, 198, [39, 40, 41, 97, 117, 194, 217, 218, 219, 241, 264, 265, 268, 270, 271, 272,
-                                      279, 280, 282]),
+        "x86_64": (
+            0xC000003E,
+            41,
+            [
+                29,
+                101,
+                155,
+                165,
+                166,
+                248,
+                249,
+                250,
+                272,
+                298,
+                303,
+                304,
+                308,
+                310,
+                311,
+                312,
+                319,
+                321,
+                323,
+            ],
+        ),
+        "aarch64": (
+            0xC00000B7,
+            198,
+            [
+                39,
+                40,
+                41,
+                97,
+                117,
+                194,
+                217,
+                218,
+                219,
+                241,
+                264,
+                265,
+                268,
+                270,
+                271,
+                272,
+                279,
+                280,
+                282,
+            ],
+        ),
     }.get(os.uname().machine, (0, 0, []))
     calls += [425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442, 447]  # numbered alike on both
     load, equal, at_least, above, answer, n = 0x20, 0x15, 0x35, 0x25, 0x06, len(calls)
-    program = [(load, 0, 0, 4), (equal, 1, 0, arch), (answer, 0, 0, 0x80000000)]  # another ABI: kill
+    program = [
+        (load, 0, 0, 4),
+        (equal, 1, 0, arch),
+        (answer, 0, 0, 0x80000000),
+    ]  # another ABI: kill
     program += [(load, 0, 0, 0), (at_least, n + 4, 0, 0x40000000)]  # x32: deny
     program += [(equal, n + 3 - i, 0, call) for i, call in enumerate(calls)]
     program += [(equal, 0, 2, socket_call), (load, 0, 0, 16), (above, 1, 0, socket.AF_NETLINK)]

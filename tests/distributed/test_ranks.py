@@ -1,4 +1,5 @@
 """More ranks than one: the same gradient, the same curve, exact restarts; and what is left when a rank, a save or a file fails."""
+
 import json
 import os
 import random
@@ -20,24 +21,28 @@ from torch.distributed import device_mesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-import checkpoint
-import parallel
 import train
 from config import Config, memory
 from conftest import ROOT
-from data import load_tokenizer
+from distributed import ranks, sharding
 from groups import Group, token_logprobs
 from model import ModelConfig, Transformer, load_model, save_model
 from rollout import KVCache
-from test_train import few, flags, processes_of, rows, wait_for_row  # noqa: F401 (few is a fixture)
+from support import flags, processes_of, rows, wait_for_row
+from training import checkpoint
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
-RANKS = str(ROOT / "tests" / "ranks.py")
+RANKS = str(ROOT / "tests" / "distributed" / "rank_program.py")
 
 
-def torchrun(ranks, *command, node=(), **more):
-    return subprocess.Popen([*TORCHRUN, *(node or ["--standalone"]), f"--nproc_per_node={ranks}", *map(str, command)], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+def torchrun(count, *command, node=(), **more):
+    return subprocess.Popen(
+        [*TORCHRUN, *(node or ["--standalone"]), f"--nproc_per_node={count}", *map(str, command)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        **more,
+    )
 
 
 def ended(process, code=0, seconds=200):
@@ -48,109 +53,175 @@ def ended(process, code=0, seconds=200):
 
 # ------------------------------------------------------------------------------------------- one gradient
 
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     torch.manual_seed(0)
     for name in ("tied", "untied"):
-        model = Transformer(ModelConfig(vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
-                                        num_key_value_heads=2, head_dim=8, tie_word_embeddings=name == "tied"))
+        model = Transformer(
+            ModelConfig(
+                vocab_size=61,
+                hidden_size=24,
+                intermediate_size=40,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                head_dim=8,
+                tie_word_embeddings=name == "tied",
+            )
+        )
         with torch.no_grad():
             for p in model.parameters():
                 p.mul_(8.0 if p.dim() == 2 else 1.0)
         save_model(model, folder / name)
     subprocess.run([sys.executable, RANKS, "gradient", folder], check=True)
-    for ranks in (2, 4):
-        ended(torchrun(ranks, RANKS, "gradient", folder))
-    return folder, {ranks: torch.load(folder / f"result-{ranks}.pt") for ranks in (1, 2, 4)}
+    for count in (2, 4):
+        ended(torchrun(count, RANKS, "gradient", folder))
+    return folder, {count: torch.load(folder / f"result-{count}.pt") for count in (1, 2, 4)}
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("name", ["tied", "untied"])
-def test_the_gradient_does_not_depend_on_the_ranks(results, ranks, name):
+def test_the_gradient_does_not_depend_on_the_ranks(results, count, name):
     """Uneven groups and lengths over a token budget that cuts them differently on every rank; of 4 ranks one has none."""
     folder, result = results
     for engine in ((), ("recompute",)):
         want, metrics, logps = result[1][name, *engine]
-        grads, theirs, of = result[ranks][name, *engine]
+        grads, theirs, of = result[count][name, *engine]
         assert set(grads) == set(want) and theirs == pytest.approx(metrics, rel=1e-5)
         for k in want:
             assert want[k].norm() > 0 and (grads[k] - want[k]).norm() <= 1e-5 * want[k].norm(), k
         assert all(torch.allclose(a, b, atol=1e-5) for x, y in zip(of, logps) for a, b in zip(x, y))
-    grads, dtype = result[ranks][name, "half"]               # bfloat16 weights under float32 ones: rounding, and nothing else
+    grads, dtype = result[count][
+        name, "half"
+    ]  # bfloat16 weights under float32 ones: rounding, and nothing else
     assert dtype == "torch.bfloat16" and all(g.dtype == torch.float32 for g in grads.values())
     for k, v in result[1][name, "half"][0].items():
         assert (grads[k] - v).norm() <= 0.1 * v.norm(), k
-    assert torch.allclose(result[ranks][name, "logits"], result[1][name, "logits"], atol=1e-4)      # sampled from: after one step of AdamW
-    for saved in (folder / f"{name}-{ranks}", folder / f"run-{name}-{ranks}" / "step-000001"):      # what one process reads
+    assert torch.allclose(
+        result[count][name, "logits"], result[1][name, "logits"], atol=1e-4
+    )  # sampled from: after one step of AdamW
+    for saved in (
+        folder / f"{name}-{count}",
+        folder / f"run-{name}-{count}" / "step-000001",
+    ):  # what one process reads
         ours, theirs = load_model(saved), load_model(folder / f"{name}-1")
-        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours.parameters(), theirs.parameters()))
+        assert all(
+            torch.allclose(a, b, atol=1e-5) for a, b in zip(ours.parameters(), theirs.parameters())
+        )
     for k, v in result[1][name, "moments"].items():
-        assert torch.allclose(result[ranks][name, "moments"][k], v, atol=1e-5)
-        assert torch.equal(result[ranks][name, "moments of 1"][k], v)                # one process wrote it, `ranks` read it
+        assert torch.allclose(result[count][name, "moments"][k], v, atol=1e-5)
+        assert torch.equal(
+            result[count][name, "moments of 1"][k], v
+        )  # one process wrote it, `count` ranks read it
 
 
 # ------------------------------------------------------------------------------------------- memory
+
 
 def test_the_memory_formula_is_what_tensors_take(results, monkeypatch):
     _, result = results
     for name in ("tied", "untied"):
         n = sum(v.numel() for v in result[1][name, "moments"].values())
-        for ranks in (1, 2, 4):
-            held = result[ranks][name, "held"]
-            assert len(held) == ranks and sum(held) == 16 * n
-            config, c = ModelConfig.from_pretrained(results[0] / name), Config(rollout_batch=8, max_length=100)
-            need = memory(config, n, ranks, c, width=4)
+        for count in (1, 2, 4):
+            held = result[count][name, "held"]
+            assert len(held) == count and sum(held) == 16 * n
+            config, c = (
+                ModelConfig.from_pretrained(results[0] / name),
+                Config(rollout_batch=8, max_length=100),
+            )
+            need = memory(config, n, count, c, width=4)
             assert max(held) <= 1.1 * need["state"]
-            cache = KVCache(config, 8 // ranks, 100, "cpu", torch.float32)           # beside it, where sharded, the whole copy
-            assert need["sampling"] == sum(t.nbytes for pair in cache.layers for t in pair) + result[ranks][name, "whole"]
+            cache = KVCache(
+                config, 8 // count, 100, "cpu", torch.float32
+            )  # beside it, where sharded, the whole copy
+            assert (
+                need["sampling"]
+                == sum(t.nbytes for pair in cache.layers for t in pair)
+                + result[count][name, "whole"]
+            )
             c.engine = ("offload",)
-            assert memory(config, n, ranks, c, width=4)["peak"] == need["peak"] - need["state"] - need["pi_ref"]
+            assert (
+                memory(config, n, count, c, width=4)["peak"]
+                == need["peak"] - need["state"] - need["pi_ref"]
+            )
     c, kept = Config(token_budget=512), {}
 
-    def keep(tensor):                                        # what autograd keeps for the backward, each storage once
+    def keep(tensor):  # what autograd keeps for the backward, each storage once
         storage = tensor.untyped_storage()
         kept[storage.data_ptr()] = storage.nbytes(), tensor
         return tensor
+
     for engine in ((), ("recompute",)):
         c.engine, seen = engine, {}
-        for layers in (1, 5):                                # what embedding and head keep is in both
+        for layers in (1, 5):  # what embedding and head keep is in both
             torch.manual_seed(0)
-            config = ModelConfig(vocab_size=61, hidden_size=96, intermediate_size=256, num_hidden_layers=layers, num_attention_heads=6,
-                                 num_key_value_heads=2, head_dim=32)
+            config = ModelConfig(
+                vocab_size=61,
+                hidden_size=96,
+                intermediate_size=256,
+                num_hidden_layers=layers,
+                num_attention_heads=6,
+                num_key_value_heads=2,
+                head_dim=32,
+            )
             model = Transformer(config).bfloat16()
             model.frequencies = model.frequencies.float()
             for block in model.model.layers:
                 block.recompute = bool(engine)
             kept.clear()
             kept.update({p.untyped_storage().data_ptr(): (0, None) for p in model.parameters()})
-            with torch.autograd.graph.saved_tensors_hooks(lambda t: t if kept.get(t.untyped_storage().data_ptr()) == (0, None) else keep(t), lambda t: t):
+            with torch.autograd.graph.saved_tensors_hooks(
+                lambda t: t if kept.get(t.untyped_storage().data_ptr()) == (0, None) else keep(t),
+                lambda t: t,
+            ):
                 token_logprobs(model, [Group(torch.arange(511) % 61, [torch.tensor([3])])])
             seen[layers] = sum(size for size, _ in kept.values())
-        parts = [memory(ModelConfig(**{**vars(config), "num_hidden_layers": layers}), 0, 1, c, sharded=False)["training"] for layers in (1, 5)]
+        parts = [
+            memory(
+                ModelConfig(**{**vars(config), "num_hidden_layers": layers}), 0, 1, c, sharded=False
+            )["training"]
+            for layers in (1, 5)
+        ]
         assert seen[5] - seen[1] == pytest.approx(parts[1] - parts[0], rel=0.1), engine
 
 
 def test_the_memory_table_of_the_readme():
-    table = subprocess.run([sys.executable, ROOT / "bench" / "memory.py"], capture_output=True, text=True, check=True).stdout
+    table = subprocess.run(
+        [sys.executable, ROOT / "bench" / "memory.py"], capture_output=True, text=True, check=True
+    ).stdout
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert len(lines) >= 6 and "\n".join(lines) in (ROOT / "README.md").read_text()
 
 
 # ------------------------------------------------------------------------------------------- one curve
 
+
 def close(a, b):
     """Rows of two numbers of ranks: the same samples and verdicts, numbers up to rounding."""
     assert [sorted(row) for row in a] == [sorted(row) for row in b]
     for x, y in zip(a, b):
         for k in x:
-            same = x[k] == y[k] if k in ("step", "verdicts", "rewards", "skipped", "truncated", "response_tokens", "reward") else \
-                x[k] == pytest.approx(y[k], rel=1e-3, abs=2e-5)
+            same = (
+                x[k] == y[k]
+                if k
+                in (
+                    "step",
+                    "verdicts",
+                    "rewards",
+                    "skipped",
+                    "truncated",
+                    "response_tokens",
+                    "reward",
+                )
+                else x[k] == pytest.approx(y[k], rel=1e-3, abs=2e-5)
+            )
             assert same, (x["step"], k, x[k], y[k])
 
 
 @pytest.fixture(scope="module")
-def uneven(few):                                                     # noqa: F811
+def uneven(few):  # noqa: F811
     """Three IR groups and eight samples of two prompts a step: no number of ranks divides both."""
     return lambda out, *more: flags(few, out, "--gepo-batch", "3", *more)
 
@@ -158,7 +229,12 @@ def uneven(few):                                                     # noqa: F81
 @pytest.fixture(scope="module")
 def alone(uneven, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone") / "run"
-    text = subprocess.run([sys.executable, ROOT / "train.py", *uneven(out)], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        [sys.executable, ROOT / "train.py", *uneven(out)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     return out, text
 
 
@@ -171,21 +247,31 @@ def two(uneven, tmp_path_factory):
 def test_where_the_time_goes_is_said(alone, two):
     out, text = alone
     metrics = rows(out, times=True)
-    assert "seconds a step: " in text and " behind the off-policy half" in text and "memory at most: " in text
+    assert (
+        "seconds a step: " in text
+        and " behind the off-policy half" in text
+        and "memory at most: " in text
+    )
     for row in metrics + rows(two[0], times=True):
-        parts = sum(row[k] for k in ("rollout_s", "gepo_s", "logprob_s", "judge_wait_s", "policy_s", "optimizer_s"))
+        parts = sum(
+            row[k]
+            for k in ("rollout_s", "gepo_s", "logprob_s", "judge_wait_s", "policy_s", "optimizer_s")
+        )
         assert 0.9 * row["step_s"] < parts <= row["step_s"] + 0.01
-    wait, judge, beside = (sum(row[k] for row in metrics for k in keys) for keys in (("judge_wait_s",), ("judge_s",), ("gepo_s", "logprob_s")))
-    assert wait <= max(0, judge - beside) + 0.25 * judge             # the judge worked while the GEPO half did
-    assert metrics[2]["save_s"] > 0 == metrics[1]["save_s"]          # after step 1 there was a checkpoint
+    wait, judge, beside = (
+        sum(row[k] for row in metrics for k in keys)
+        for keys in (("judge_wait_s",), ("judge_s",), ("gepo_s", "logprob_s"))
+    )
+    assert wait <= max(0, judge - beside) + 0.25 * judge  # the judge worked while the GEPO half did
+    assert metrics[2]["save_s"] > 0 == metrics[1]["save_s"]  # after step 1 there was a checkpoint
 
 
 def test_two_and_four_ranks_give_the_curve_of_one(alone, two, uneven, tmp_path):
     four = tmp_path / "run", ended(torchrun(4, ROOT / "train.py", *uneven(tmp_path / "run")))
-    for ranks, (out, text) in ((2, two), (4, four)):
+    for count, (out, text) in ((2, two), (4, four)):
         close(rows(out), rows(alone[0]))
         assert rows(out, "samples.jsonl") == rows(alone[0], "samples.jsonl")
-        assert f"{ranks} x cpu" in text and text.count("trained 4 step(s)") == 1     # rank 0 speaks
+        assert f"{count} x cpu" in text and text.count("trained 4 step(s)") == 1  # rank 0 speaks
 
 
 def test_two_nodes_continue_what_one_process_began(alone, uneven, tmp_path):
@@ -196,41 +282,65 @@ def test_two_nodes_continue_what_one_process_began(alone, uneven, tmp_path):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    node = ["--nnodes=2", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{port}", "--rdzv_id=oorl"]
+    node = [
+        "--nnodes=2",
+        "--rdzv_backend=c10d",
+        f"--rdzv_endpoint=127.0.0.1:{port}",
+        "--rdzv_id=oorl",
+    ]
     agents = [torchrun(1, ROOT / "train.py", *uneven(out, "--resume"), node=node) for _ in range(2)]
     texts = [ended(agent) for agent in agents]
     assert sum("steps     2 to 4" in text for text in texts) == 1
     close(rows(out), rows(alone[0]))
-    assert rows(out)[:2] == rows(alone[0])[:2] and [p.name for p in checkpoint.saved(out)] == ["step-000002", "step-000004"]
+    assert rows(out)[:2] == rows(alone[0])[:2] and [
+        p.name for p in checkpoint.saved_checkpoints(out)
+    ] == ["step-000002", "step-000004"]
 
 
 # ------------------------------------------------------------------------------------------- ends of all kinds
 
+
 def test_ten_kills_leave_no_trace(uneven, tmp_path):
     """SIGKILL three times while it saves and seven times at a random moment of a later step; then to the end, bit for bit."""
     out, chance, began = tmp_path / "run", random.Random(7), []
-    command = lambda out, *more: [sys.executable, ROOT / "train.py", *uneven(out, "--steps", "24", *more)]
+    command = lambda out, *more: [
+        sys.executable,
+        ROOT / "train.py",
+        *uneven(out, "--steps", "24", *more),
+    ]
     subprocess.run(command(tmp_path / "whole"), capture_output=True, check=True)
     step_s = max(row["step_s"] for row in rows(tmp_path / "whole", times=True))
-    first, *kills = [chance.uniform(0, step_s) for _ in range(7)] + [None] * 3       # None: while it saves
+    first, *kills = [chance.uniform(0, step_s) for _ in range(7)] + [
+        None
+    ] * 3  # None: while it saves
     chance.shuffle(kills)
     for delay in (first, *kills):
-        process = subprocess.Popen(command(out, "--save-every", "1"), text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                   env={**os.environ, "OORL_TEST": str(out)})
-        for line in process.stdout:                          # the plan, after which nothing of an earlier run is left
+        process = subprocess.Popen(
+            command(out, "--save-every", "1"),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OORL_TEST": str(out)},
+        )
+        for line in process.stdout:  # the plan, after which nothing of an earlier run is left
             if match := re.match(r"steps +(\d+) to 24", line):
                 began.append(int(match[1]))
                 break
-        moment, deadline = "step-*.tmp" if delay is None else f"step-{began[-1] + 1:06d}", time.time() + 60
+        moment, deadline = (
+            "step-*.tmp" if delay is None else f"step-{began[-1] + 1:06d}",
+            time.time() + 60,
+        )
         while not any(out.glob(moment)):
             assert process.poll() is None and time.time() < deadline
             time.sleep(0.001)
         time.sleep(delay or 0)
-        assert process.poll() is None                        # it had something left to do
+        assert process.poll() is None  # it had something left to do
         process.kill()
         process.communicate()
         assert len(rows(out)) >= began[-1] and len(rows(out, "samples.jsonl")) >= 8 * began[-1]
-    assert began[0] == 0 < began[1] and sorted(began) == began and began[-1] >= 6         # it went on each time, and never back
+    assert (
+        began[0] == 0 < began[1] and sorted(began) == began and began[-1] >= 6
+    )  # it went on each time, and never back
     assert subprocess.run(command(out), capture_output=True).returncode == 0
     for name in ("metrics.jsonl", "samples.jsonl"):
         assert rows(out, name) == rows(tmp_path / "whole", name)
@@ -244,27 +354,43 @@ def gone(out, seconds=30):
     return not processes_of(out)
 
 
-@pytest.mark.parametrize("who, how", [("rank", signal.SIGKILL), ("torchrun", signal.SIGKILL), ("torchrun", signal.SIGINT)])
+@pytest.mark.parametrize(
+    "who, how",
+    [("rank", signal.SIGKILL), ("torchrun", signal.SIGKILL), ("torchrun", signal.SIGINT)],
+)
 def test_one_killed_all_gone_and_continued_bit_for_bit(uneven, two, tmp_path, who, how):
     out = tmp_path / "run"
-    command = ROOT / "train.py", *uneven(out, "--save-every", "1" if how == signal.SIGKILL else "100")
+    command = (
+        ROOT / "train.py",
+        *uneven(out, "--save-every", "1" if how == signal.SIGKILL else "100"),
+    )
     process = torchrun(2, *command, env={**os.environ, "OORL_TEST": str(out)})
     wait_for_row(process, out)
-    ranks = [pid for pid in processes_of(out) if b"RANK=1" in open(f"/proc/{pid}/environ", "rb").read().split(b"\0")
-             and b"train.py" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    count = [
+        pid
+        for pid in processes_of(out)
+        if b"RANK=1" in open(f"/proc/{pid}/environ", "rb").read().split(b"\0")
+        and b"train.py" in open(f"/proc/{pid}/cmdline", "rb").read()
+    ]
     killed = time.time()
-    os.kill(min(ranks) if who == "rank" else process.pid, how)
+    os.kill(min(count) if who == "rank" else process.pid, how)
     assert gone(out), processes_of(out)
     text, _ = process.communicate(timeout=30)
-    assert time.time() - killed < 30 and process.returncode != 0 and "trained 4 step(s)" not in text         # something is left to do
+    assert (
+        time.time() - killed < 30 and process.returncode != 0 and "trained 4 step(s)" not in text
+    )  # something is left to do
     if who == "rank":
         assert "rank      : 1" in text[-900:] and "Signal 9 (SIGKILL)" in text[-900:], text[-900:]
-    if how == signal.SIGINT:                                 # torchrun passes it on; the ranks agree on a step to end after
-        saved, = checkpoint.saved(out)
-        assert int(saved.name[-1]) == len(rows(out)) and "the same command continues from" in text, text[-900:]
+    if how == signal.SIGINT:  # torchrun passes it on; the ranks agree on a step to end after
+        (saved,) = checkpoint.saved_checkpoints(out)
+        assert (
+            int(saved.name[-1]) == len(rows(out)) and "the same command continues from" in text
+        ), text[-900:]
     if (who, how) != ("torchrun", signal.SIGKILL):
         ended(torchrun(2, *command))
-        assert rows(out) == rows(two[0]) and rows(out, "samples.jsonl") == rows(two[0], "samples.jsonl")
+        assert rows(out) == rows(two[0]) and rows(out, "samples.jsonl") == rows(
+            two[0], "samples.jsonl"
+        )
 
 
 def test_one_raises_all_end_with_its_words(uneven, tmp_path):
@@ -275,10 +401,13 @@ def test_one_raises_all_end_with_its_words(uneven, tmp_path):
     row = time.time()
     text = ended(process, code=1)
     assert time.time() - row < 30 and gone(out, 1)
-    assert "the last rank found a hair in its soup" in text[-600:] and "rank      : 1" in text[-2500:], text[-2500:]
+    assert (
+        "the last rank found a hair in its soup" in text[-600:] and "rank      : 1" in text[-2500:]
+    ), text[-2500:]
 
 
 # ------------------------------------------------------------------------------------------- damaged and full disks
+
 
 @pytest.fixture
 def saves(tmp_path):
@@ -294,7 +423,9 @@ def saves(tmp_path):
     return tmp_path, model, optimizer
 
 
-@pytest.mark.parametrize("harm", ["model.safetensors", "optimizer/__0_0.distcp", "trainer.json", "gone"])
+@pytest.mark.parametrize(
+    "harm", ["model.safetensors", "optimizer/__0_0.distcp", "trainer.json", "gone"]
+)
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(saves, capsys, harm):
     run, *_ = saves
     latest = run / "step-000002"
@@ -303,7 +434,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(saves, capsy
     elif harm == "trainer.json":
         (latest / harm).write_text((latest / harm).read_text()[:40])
     else:
-        with open(latest / harm, "r+b") as f:                        # one bit, in the middle
+        with open(latest / harm, "r+b") as f:  # one bit, in the middle
             f.seek(100_000)
             byte = f.read(1)[0]
             f.seek(100_000)
@@ -312,11 +443,11 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(saves, capsy
     text = capsys.readouterr().out
     assert "step-000002 is damaged" in text and (harm if harm != "gone" else "config.json") in text
     assert (run / "step-000002.damaged").is_dir()
-    shutil.copytree(run / "step-000001", latest)             # damaged once more: copied into the wrong place
+    shutil.copytree(run / "step-000001", latest)  # damaged once more: copied into the wrong place
     (latest / "config.json").write_text("{}")
     assert checkpoint.open_run(run, {"ir_groups": ""}, ()) == (1, run / "step-000001")
     shutil.rmtree(run / "step-000001" / "optimizer")
-    for _ in range(2):                                       # nor does the second start begin it again, and cut its rows
+    for _ in range(2):  # nor does the second start begin it again, and cut its rows
         with pytest.raises(ValueError, match="no whole checkpoint left"):
             checkpoint.open_run(run, {"ir_groups": ""}, ())
 
@@ -332,24 +463,42 @@ def room(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("limit", [1_000_000, 5_000_000])            # the weights do not fit; they do and the moments do not
+@pytest.mark.parametrize(
+    "limit", [1_000_000, 5_000_000]
+)  # the weights do not fit; they do and the moments do not
 def test_a_full_disk_leaves_the_checkpoint_before(saves, limit):
     run, model, optimizer = saves
-    with room(limit), pytest.raises(OSError, match="step-000003 could not be written .*step-000002 is whole: make room"):
+    with (
+        room(limit),
+        pytest.raises(
+            OSError, match="step-000003 could not be written .*step-000002 is whole: make room"
+        ),
+    ):
         checkpoint.save(run, 3, model, optimizer, ROOT / "toy" / "model", {"ir_groups": ""})
     assert sorted(p.name for p in run.iterdir()) == ["config.json", "step-000001", "step-000002"]
     assert checkpoint.open_run(run, {"ir_groups": ""}, ()) == (2, run / "step-000002")
-    assert checkpoint.save(run, 3, model, optimizer, ROOT / "toy" / "model", {"ir_groups": ""}).name == "step-000003"
+    assert (
+        checkpoint.save(run, 3, model, optimizer, ROOT / "toy" / "model", {"ir_groups": ""}).name
+        == "step-000003"
+    )
 
 
 def test_a_row_that_does_not_fit_ends_the_run_and_is_cut(tmp_path):
-    path, made = tmp_path / "metrics.jsonl", [{"step": step, "reward": 0.1, "text": "é" * 40} for step in range(3)]
+    path, made = (
+        tmp_path / "metrics.jsonl",
+        [{"step": step, "reward": 0.1, "text": "é" * 40} for step in range(3)],
+    )
     checkpoint.append_rows(path, made[:2])
     with room(path.stat().st_size + 20), pytest.raises(OSError, match="metrics.jsonl"):
-        checkpoint.append_rows(path, made[2:])               # a part goes in, which the kernel calls a success
-    assert path.stat().st_size % 20 and checkpoint.cut_rows(path, 2) == made[:2] == [json.loads(line) for line in path.open()]
-    with room(100), pytest.raises(OSError, match="reference-0.pt could not be written .* make room"):
-        checkpoint.kept(tmp_path / "reference-0.pt", lambda: [torch.zeros(1000)])
+        checkpoint.append_rows(path, made[2:])  # a part goes in, which the kernel calls a success
+    assert path.stat().st_size % 20 and checkpoint.drop_rows_from(path, 2) == made[:2] == [
+        json.loads(line) for line in path.open()
+    ]
+    with (
+        room(100),
+        pytest.raises(OSError, match="reference-0.pt could not be written .* make room"),
+    ):
+        checkpoint.cached_on_disk(tmp_path / "reference-0.pt", lambda: [torch.zeros(1000)])
     (tmp_path / "config.json").write_text('{"ir_groups": ""}')
     checkpoint.open_run(tmp_path, {"ir_groups": ""}, ())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "metrics.jsonl"]
@@ -367,14 +516,25 @@ def test_other_settings_only_when_forced(alone, uneven, tmp_path, capsys):
     shutil.rmtree(tmp_path / "run" / "step-000004")
     with pytest.raises(ValueError, match=r"--beta was 0.1, is 0.2.*--resume force"):
         train.main(uneven(tmp_path / "run", "--beta", "0.2"))
-    assert train.main(uneven(tmp_path / "run", "--beta", "0.2", "--resume", "force", "--engine", "recompute")) == 0
+    assert (
+        train.main(
+            uneven(tmp_path / "run", "--beta", "0.2", "--resume", "force", "--engine", "recompute")
+        )
+        == 0
+    )
     assert "continued with other settings: --beta was 0.1, is 0.2" in capsys.readouterr().out
-    assert rows(tmp_path / "run")[:2] == rows(alone[0])[:2] and rows(tmp_path / "run")[3] != rows(alone[0])[3]
+    assert (
+        rows(tmp_path / "run")[:2] == rows(alone[0])[:2]
+        and rows(tmp_path / "run")[3] != rows(alone[0])[3]
+    )
 
 
 # ------------------------------------------------------------------------------------------- NaN and infinity
 
-def test_a_step_with_nan_is_skipped_and_counted_and_five_end_the_run(uneven, alone, tmp_path, monkeypatch):
+
+def test_a_step_with_nan_is_skipped_and_counted_and_five_end_the_run(
+    uneven, alone, tmp_path, monkeypatch
+):
     real, poisoned, steps = train.off_policy_half, [], iter(range(100))
 
     def off_policy_half(model, *args):
@@ -382,30 +542,48 @@ def test_a_step_with_nan_is_skipped_and_counted_and_five_end_the_run(uneven, alo
         if next(steps) in poisoned:
             next(model.parameters()).grad[0, 0] = float("nan")
         return metrics
+
     monkeypatch.setattr(train, "off_policy_half", off_policy_half)
     out, poisoned[:] = tmp_path / "run", [1]
     assert train.main(uneven(out, "--steps", "3")) == 0
     metrics = rows(out)
-    assert [row["skipped"] for row in metrics] == [0, 1, 0] and metrics[1]["grad_norm"] is None          # JSON has no NaN
-    saved, = checkpoint.saved(out)                           # none after step 1, whose update was skipped
-    assert saved.name == "step-000003" and all(p.isfinite().all() for p in load_model(saved).parameters())
+    assert [row["skipped"] for row in metrics] == [0, 1, 0] and metrics[1][
+        "grad_norm"
+    ] is None  # JSON has no NaN
+    (saved,) = checkpoint.saved_checkpoints(out)  # none after step 1, whose update was skipped
+    assert saved.name == "step-000003" and all(
+        p.isfinite().all() for p in load_model(saved).parameters()
+    )
     out, steps, poisoned[:] = tmp_path / "late", iter(range(100)), [1]
     assert train.main(uneven(out, "--steps", "4", "--save-every", "2")) == 0
-    assert [p.name for p in checkpoint.saved(out)] == ["step-000003", "step-000004"]     # step 1 was to be saved: the next one is
+    assert [p.name for p in checkpoint.saved_checkpoints(out)] == [
+        "step-000003",
+        "step-000004",
+    ]  # step 1 was to be saved: the next one is
     out, steps, poisoned[:] = tmp_path / "other", iter(range(100)), range(2, 100)
     with pytest.raises(ValueError, match=r"in 5 steps in a row, up to step 6, .*step-000002"):
         train.main(uneven(out, "--steps", "20"))
     assert [row["skipped"] for row in rows(out)] == [0, 0, 1, 1, 1, 1, 1]
-    assert [p.name for p in checkpoint.saved(out)] == ["step-000002"]                # none of the idle steps replaced it
+    assert [p.name for p in checkpoint.saved_checkpoints(out)] == [
+        "step-000002"
+    ]  # none of the idle steps replaced it
 
 
 # ------------------------------------------------------------------------------------------- engine
 
+
 def test_compiled_blocks_give_the_gradient(results):
     folder, result = results
     c = Config(token_budget=25, w_gepo=0.3)
-    groups = [Group(torch.tensor([1, 2, 3]), [torch.arange(4, 4 + n) for n in (2, 9, 5)]), Group(torch.tensor([7]), [torch.arange(n) for n in (3, 12)])]
-    winner, ref, grads = [torch.tensor([True, True, False]), torch.tensor([True, False])], [torch.zeros(3), torch.zeros(2)], []
+    groups = [
+        Group(torch.tensor([1, 2, 3]), [torch.arange(4, 4 + n) for n in (2, 9, 5)]),
+        Group(torch.tensor([7]), [torch.arange(n) for n in (3, 12)]),
+    ]
+    winner, ref, grads = (
+        [torch.tensor([True, True, False]), torch.tensor([True, False])],
+        [torch.zeros(3), torch.zeros(2)],
+        [],
+    )
     for engine in ((), ("recompute", "compile")):
         c.engine = engine
         model = train.load(c, folder / "tied", torch.device("cpu"))
@@ -421,11 +599,18 @@ def test_offloaded_rows_stay_on_the_cpu(monkeypatch):
     dist.init_process_group("fake", store=FakeStore(), rank=1, world_size=2)
     try:
         mesh = device_mesh.DeviceMesh("cuda", [0, 1], _init_backend=False)
-        mesh._device_type = "cuda:0"                         # a build without CUDA knows no current GPU
+        mesh._device_type = "cuda:0"  # a build without CUDA knows no current GPU
         with FakeTensorMode():
-            parameter = DTensor.from_local(torch.empty(3, 4, device="cuda:0"), mesh, [Shard(0)], run_check=False, shape=(5, 4), stride=(4, 1))
-            assert parallel.rows_of(parameter) == slice(3, 5)
-            made = parallel.from_rows(torch.zeros(2, 4), parameter)
+            parameter = DTensor.from_local(
+                torch.empty(3, 4, device="cuda:0"),
+                mesh,
+                [Shard(0)],
+                run_check=False,
+                shape=(5, 4),
+                stride=(4, 1),
+            )
+            assert sharding.local_rows(parameter) == slice(3, 5)
+            made = sharding.tensor_from_local_rows(torch.zeros(2, 4), parameter)
             assert made.device.type == made.to_local().device.type == "cpu" and made.shape == (5, 4)
     finally:
         dist.destroy_process_group()
@@ -433,5 +618,8 @@ def test_offloaded_rows_stay_on_the_cpu(monkeypatch):
 
 def test_ranks_without_torchrun_are_named(monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    with pytest.raises(ValueError, match="RANK but no WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT: start with torchrun"):
-        parallel.start()
+    with pytest.raises(
+        ValueError,
+        match="RANK but no WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT: start with torchrun",
+    ):
+        ranks.start()

@@ -4,6 +4,7 @@ kernel in the dtype, and |k - truth| <= 2 |e - truth| + atol * max|truth|, at it
 On a GPU the kernels run there, in float32, float16 and bfloat16. Without one they run in Triton's interpreter, which must be
 asked for before triton is imported: test_in_the_interpreter starts this file again with TRITON_INTERPRET=1 (bfloat16 is left
 out there: the interpreter multiplies its bit patterns)."""
+
 import importlib.util
 import os
 import subprocess
@@ -19,28 +20,46 @@ import kernels.head
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-kernel_test = pytest.mark.skipif(DEVICE == "cpu" and not INTERPRETED, reason="runs in test_in_the_interpreter")
+kernel_test = pytest.mark.skipif(
+    DEVICE == "cpu" and not INTERPRETED, reason="runs in test_in_the_interpreter"
+)
 ATOL = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 1e-2}
-DTYPES = list(ATOL)[:None if DEVICE == "cuda" else 2]
-SHAPES = [(37, 48, 1187), (1, 64, 300), (130, 80, 520)]      # T, D, V: ragged, one row, D and V past a tile's end
-MANY_ROW_BLOCKS = (1100, 16, 200)                            # more than the 8 that go along V together
+DTYPES = list(ATOL)[: None if DEVICE == "cuda" else 2]
+SHAPES = [
+    (37, 48, 1187),
+    (1, 64, 300),
+    (130, 80, 520),
+]  # T, D, V: ragged, one row, D and V past a tile's end
+MANY_ROW_BLOCKS = (1100, 16, 200)  # more than the 8 that go along V together
 
 
 @pytest.mark.skipif(DEVICE == "cuda" or INTERPRETED, reason="the kernels run here")
 def test_in_the_interpreter():
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__], capture_output=True, text=True,
-                          env={**os.environ, "TRITON_INTERPRET": "1"}, timeout=500)
-    assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-6000:] + done.stderr[-2000:]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        timeout=500,
+    )
+    assert done.returncode == 0 and " passed" in done.stdout, (
+        done.stdout[-6000:] + done.stderr[-2000:]
+    )
 
 
 def require(kernel, eager, truth, dtype):
     """The rule. dict of tensors each -> AssertionError naming what is off."""
     for name in truth:
         t = truth[name].double()
-        k, e, atol = (kernel[name].double() - t).abs(), (eager[name].double() - t).abs(), ATOL[dtype] * t.abs().max()
+        k, e, atol = (
+            (kernel[name].double() - t).abs(),
+            (eager[name].double() - t).abs(),
+            ATOL[dtype] * t.abs().max(),
+        )
         assert k.isfinite().all(), f"{name}: not finite"
-        assert k.max() <= 2 * e.max() + atol and k.mean() <= 2 * e.mean() + atol, \
+        assert k.max() <= 2 * e.max() + atol and k.mean() <= 2 * e.mean() + atol, (
             f"{name}: off by {k.max():.2e} (mean {k.mean():.2e}), the twin by {e.max():.2e} ({e.mean():.2e}), atol {atol:.2e}"
+        )
 
 
 def tolerance(eager, truth, dtype):
@@ -49,28 +68,51 @@ def tolerance(eager, truth, dtype):
 
 # ---------------------------------------------------------------------------------------------- linear_logprob
 
+
 def head_inputs(T, D, V, dtype, scale=0.3):
     g = torch.Generator().manual_seed(T + V)
     targets = torch.randint(0, V, (T,), generator=g)
-    targets[0] = V - 1                                                               # the last column, in the last tile
+    targets[0] = V - 1  # the last column, in the last tile
     hidden, weight = torch.randn(T, D, generator=g), scale * torch.randn(V, D, generator=g)
-    return [x.to(DEVICE, dtype) for x in (hidden, weight)] + [targets.to(DEVICE), torch.randn(T, generator=g).to(DEVICE)]
+    return [x.to(DEVICE, dtype) for x in (hidden, weight)] + [
+        targets.to(DEVICE),
+        torch.randn(T, generator=g).to(DEVICE),
+    ]
 
 
 def run_head(function, hidden, weight, targets, upstream, temperature=1.0, **more):
     hidden, weight = (x.detach().clone().requires_grad_() for x in (hidden, weight))
     logp, entropy = function(hidden, weight, targets, temperature, entropy=True, **more)
     logp.backward(upstream.to(logp.dtype))
-    return {"logp": logp.detach(), "entropy": entropy, "d_hidden": hidden.grad, "d_weight": weight.grad}
+    return {
+        "logp": logp.detach(),
+        "entropy": entropy,
+        "d_hidden": hidden.grad,
+        "d_weight": weight.grad,
+    }
 
 
 def require_head(module, backend, shape, dtype, temperature=1.0, unit=1.0, shift=0.0):
     hidden, weight, targets, upstream = head_inputs(*shape, dtype)
     upstream = upstream * unit
-    hidden[:, 0], weight[:, 0] = 1.0, weight[:, 0] + shift                           # all logits of a row moved alike
-    truth = run_head(kernels.linear_logprob_eager, hidden.double(), weight.double(), targets, upstream, temperature)
+    hidden[:, 0], weight[:, 0] = 1.0, weight[:, 0] + shift  # all logits of a row moved alike
+    truth = run_head(
+        kernels.linear_logprob_eager,
+        hidden.double(),
+        weight.double(),
+        targets,
+        upstream,
+        temperature,
+    )
     eager = run_head(kernels.linear_logprob_eager, hidden, weight, targets, upstream, temperature)
-    require(run_head(module.linear_logprob, hidden, weight, targets, upstream, temperature, backend=backend), eager, truth, dtype)
+    require(
+        run_head(
+            module.linear_logprob, hidden, weight, targets, upstream, temperature, backend=backend
+        ),
+        eager,
+        truth,
+        dtype,
+    )
 
 
 @pytest.fixture(params=["whole", "cut"])
@@ -78,7 +120,7 @@ def slices(request, monkeypatch):
     """cut: so small slabs and slices of the vocabulary that each shape has several, the last of another size."""
     if request.param == "cut":
         monkeypatch.setattr(kernels.head, "SLAB", (24, 200))
-        monkeypatch.setattr(kernels.head, "WORKSPACE", 1)                            # 128 columns, the least
+        monkeypatch.setattr(kernels.head, "WORKSPACE", 1)  # 128 columns, the least
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -90,7 +132,12 @@ def test_eager_twin_is_the_one_liner(slices, shape, temperature):
     logp = (h @ w.T / temperature).log_softmax(-1)
     picked = logp[torch.arange(len(targets)), targets]
     picked.backward(upstream.double())
-    want = {"logp": picked.detach(), "entropy": -(logp.exp() * logp).sum(1).detach(), "d_hidden": h.grad, "d_weight": w.grad}
+    want = {
+        "logp": picked.detach(),
+        "entropy": -(logp.exp() * logp).sum(1).detach(),
+        "d_hidden": h.grad,
+        "d_weight": w.grad,
+    }
     for name in want:
         torch.testing.assert_close(got[name], want[name], msg=name)
 
@@ -106,23 +153,37 @@ def test_head(slices, backend, dtype, shape, temperature):
 
 @kernel_test
 @pytest.mark.parametrize("backend", ["fused", "slab"])
-@pytest.mark.parametrize("more", [dict(unit=1 / 16384), dict(shift=40.0), dict(shift=-200.0), dict(shape=MANY_ROW_BLOCKS)], ids=str)
+@pytest.mark.parametrize(
+    "more",
+    [dict(unit=1 / 16384), dict(shift=40.0), dict(shift=-200.0), dict(shape=MANY_ROW_BLOCKS)],
+    ids=str,
+)
 def test_head_in_rougher_country(backend, more, slices):
     """Upstream of a mean over tokens, which float16 cannot hold; logits far from 0; more row blocks than go together."""
-    for dtype in DTYPES[:1] if "shift" in more else DTYPES:  # a column that all of weight shares shows G's rounding, not an error
+    for dtype in (
+        DTYPES[:1] if "shift" in more else DTYPES
+    ):  # a column that all of weight shares shows G's rounding, not an error
         if more.get("shape") and (dtype == torch.float32 or backend == "slab") and INTERPRETED:
-            continue                                                                 # a row a program takes the interpreter too long
+            continue  # a row a program takes the interpreter too long
         require_head(kernels.head, backend, **{"shape": (37, 48, 1187), "dtype": dtype, **more})
 
 
 @kernel_test
 @pytest.mark.parametrize("backend", ["fused", "slab"])
 def test_head_at_qwen3s_vocabulary(backend):
-    wide = torch.bfloat16 if DEVICE == "cuda" else torch.float16 if backend == "fused" else torch.float32      # float32's tiles take half a minute
+    wide = (
+        torch.bfloat16
+        if DEVICE == "cuda"
+        else torch.float16
+        if backend == "fused"
+        else torch.float32
+    )  # float32's tiles take half a minute
     require_head(kernels.head, backend, (3, 32, 151_936), wide)
 
 
-@pytest.mark.parametrize("backend", ["eager", *([] if DEVICE == "cpu" and not INTERPRETED else ["fused", "slab"])])
+@pytest.mark.parametrize(
+    "backend", ["eager", *([] if DEVICE == "cpu" and not INTERPRETED else ["fused", "slab"])]
+)
 def test_a_logprob_is_never_above_0(backend):
     hidden, weight, targets, _ = head_inputs(64, 48, 300, torch.float32, scale=20.0)
     likeliest = (hidden @ weight.T).argmax(1)
@@ -157,81 +218,136 @@ def test_bfloat16_without_a_gpu_is_the_twins():
 def test_tied_weight_gets_both_gradients(backend):
     """The head's weight is the embedding: .grad is the sum over both uses."""
     g = torch.Generator().manual_seed(0)
-    start, tokens = torch.randn(300, 48, generator=g, dtype=torch.float64).to(DEVICE), torch.randint(0, 300, (20,), generator=g).to(DEVICE)
+    start, tokens = (
+        torch.randn(300, 48, generator=g, dtype=torch.float64).to(DEVICE),
+        torch.randint(0, 300, (20,), generator=g).to(DEVICE),
+    )
 
     def grad(function, dtype, **more):
         table = start.to(dtype).clone().requires_grad_()
         function(table[tokens[:-1]].tanh(), table, tokens[1:], **more).sum().backward()
         return {"table": table.grad}
-    require(grad(kernels.linear_logprob, torch.float32, backend=backend), grad(kernels.linear_logprob_eager, torch.float32),
-            grad(kernels.linear_logprob_eager, torch.float64), torch.float32)
+
+    require(
+        grad(kernels.linear_logprob, torch.float32, backend=backend),
+        grad(kernels.linear_logprob_eager, torch.float32),
+        grad(kernels.linear_logprob_eager, torch.float64),
+        torch.float32,
+    )
 
 
-@pytest.mark.parametrize("backend", ["eager", *([] if DEVICE == "cpu" and not INTERPRETED else ["fused", "slab"])])
+@pytest.mark.parametrize(
+    "backend", ["eager", *([] if DEVICE == "cpu" and not INTERPRETED else ["fused", "slab"])]
+)
 def test_what_is_frozen_costs_nothing(backend, monkeypatch):
     hidden, weight, targets, upstream = head_inputs(9, 32, 70, torch.float32)
     want = run_head(kernels.linear_logprob_eager, hidden, weight, targets, upstream)
     calls, real = [], kernels.head.matmul32
-    monkeypatch.setattr(kernels.head, "matmul32", lambda a, b: calls.append((a.shape[0], b.shape[1])) or real(a, b))
+    monkeypatch.setattr(
+        kernels.head, "matmul32", lambda a, b: calls.append((a.shape[0], b.shape[1])) or real(a, b)
+    )
     for frozen in ("hidden", "weight"):
-        h, w = hidden.clone().requires_grad_(frozen != "hidden"), weight.clone().requires_grad_(frozen != "weight")
+        h, w = (
+            hidden.clone().requires_grad_(frozen != "hidden"),
+            weight.clone().requires_grad_(frozen != "weight"),
+        )
         logp = kernels.linear_logprob(h, w, targets, backend=backend)
         calls.clear()
         logp.backward(upstream)
-        assert sorted(calls)[-1] != ((9, 32) if frozen == "hidden" else (70, 32)) and (h.grad is None) == (frozen == "hidden")
+        assert sorted(calls)[-1] != ((9, 32) if frozen == "hidden" else (70, 32)) and (
+            h.grad is None
+        ) == (frozen == "hidden")
         got, name = (w.grad, "d_weight") if frozen == "hidden" else (h.grad, "d_hidden")
         assert ((9, 32) in calls, (70, 32) in calls) == (frozen == "weight", frozen == "hidden")
         torch.testing.assert_close(got, want[name])
 
 
 def test_nothing_to_predict():
-    hidden, weight = torch.zeros(0, 16, device=DEVICE, requires_grad=True), torch.randn(40, 16, device=DEVICE, requires_grad=True)
+    hidden, weight = (
+        torch.zeros(0, 16, device=DEVICE, requires_grad=True),
+        torch.randn(40, 16, device=DEVICE, requires_grad=True),
+    )
     logp = kernels.linear_logprob(hidden, weight, torch.zeros(0, dtype=torch.int64, device=DEVICE))
     logp.sum().backward()
     assert logp.shape == (0,) and (weight.grad == 0).all() and hidden.grad.shape == (0, 16)
 
 
 @pytest.mark.parametrize("function", [kernels.linear_logprob, kernels.linear_logprob_eager])
-@pytest.mark.parametrize("change, error", [
-    (dict(hidden=torch.zeros(4)), r"hidden is \[4\]; it must be \[T, D\]"),
-    (dict(weight=torch.zeros(8, 5)), r"weight is \[8, 5\] and hidden \[4, 6\]"),
-    (dict(targets=torch.zeros(3, dtype=torch.int64)), r"targets is \[3\] and hidden"),
-    (dict(targets=torch.zeros(4, dtype=torch.int32)), "targets is torch.int32; it must be int64"),
-    (dict(targets=torch.tensor([0, 1, 8, 2])), r"targets has 8; it must be in 0 \.\. 7"),
-    (dict(targets=torch.tensor([0, -100, 3, 2])), r"targets has -100; it must be in 0 \.\. 7"),
-    (dict(targets=[0, 1, 2, 3]), "targets is a list"),
-    (dict(hidden=torch.zeros(4, 6, dtype=torch.int64)), "hidden is torch.int64"),
-    (dict(weight=torch.zeros(8, 6, dtype=torch.float16)), "weight is torch.float16 and hidden torch.float32"),
-    (dict(weight=torch.zeros(6, 8).T), r"weight is not contiguous .*call weight.contiguous\(\)"),
-    (dict(hidden=torch.zeros(4, 12)[:, ::2]), "hidden is not contiguous"),
-    (dict(weight=torch.zeros(8, 6, device="meta")), "weight is on meta and hidden on"),
-    (dict(temperature=0.0), "temperature is 0.0; it must be a number above 0"), (dict(temperature=None), "temperature is None"),
-    (dict(temperature=float("inf")), "temperature is inf"), (dict(hidden=[1.0]), "hidden is a list"),
-    (dict(temperature=float("nan")), "temperature is nan"),
-])
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        (dict(hidden=torch.zeros(4)), r"hidden is \[4\]; it must be \[T, D\]"),
+        (dict(weight=torch.zeros(8, 5)), r"weight is \[8, 5\] and hidden \[4, 6\]"),
+        (dict(targets=torch.zeros(3, dtype=torch.int64)), r"targets is \[3\] and hidden"),
+        (
+            dict(targets=torch.zeros(4, dtype=torch.int32)),
+            "targets is torch.int32; it must be int64",
+        ),
+        (dict(targets=torch.tensor([0, 1, 8, 2])), r"targets has 8; it must be in 0 \.\. 7"),
+        (dict(targets=torch.tensor([0, -100, 3, 2])), r"targets has -100; it must be in 0 \.\. 7"),
+        (dict(targets=[0, 1, 2, 3]), "targets is a list"),
+        (dict(hidden=torch.zeros(4, 6, dtype=torch.int64)), "hidden is torch.int64"),
+        (
+            dict(weight=torch.zeros(8, 6, dtype=torch.float16)),
+            "weight is torch.float16 and hidden torch.float32",
+        ),
+        (
+            dict(weight=torch.zeros(6, 8).T),
+            r"weight is not contiguous .*call weight.contiguous\(\)",
+        ),
+        (dict(hidden=torch.zeros(4, 12)[:, ::2]), "hidden is not contiguous"),
+        (dict(weight=torch.zeros(8, 6, device="meta")), "weight is on meta and hidden on"),
+        (dict(temperature=0.0), "temperature is 0.0; it must be a number above 0"),
+        (dict(temperature=None), "temperature is None"),
+        (dict(temperature=float("inf")), "temperature is inf"),
+        (dict(hidden=[1.0]), "hidden is a list"),
+        (dict(temperature=float("nan")), "temperature is nan"),
+    ],
+)
 def test_bad_input_of_the_head(function, change, error):
-    good = dict(hidden=torch.zeros(4, 6), weight=torch.zeros(8, 6), targets=torch.zeros(4, dtype=torch.int64), temperature=1.0)
+    good = dict(
+        hidden=torch.zeros(4, 6),
+        weight=torch.zeros(8, 6),
+        targets=torch.zeros(4, dtype=torch.int64),
+        temperature=1.0,
+    )
     with pytest.raises((TypeError, ValueError), match=error):
-        function(**{k: v.to(DEVICE) if isinstance(v, torch.Tensor) and v.device.type != "meta" else v for k, v in {**good, **change}.items()})
+        function(
+            **{
+                k: v.to(DEVICE) if isinstance(v, torch.Tensor) and v.device.type != "meta" else v
+                for k, v in {**good, **change}.items()
+            }
+        )
 
 
 def test_a_dtensor_is_refused():
     from torch.distributed.tensor import DeviceMesh, distribute_tensor
+
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     store = torch.distributed.HashStore()
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         weight = distribute_tensor(torch.zeros(8, 6), DeviceMesh("cpu", [0]))
-        with pytest.raises(TypeError, match="weight is a DTensor.*forward of the module that owns the weight"):
+        with pytest.raises(
+            TypeError, match="weight is a DTensor.*forward of the module that owns the weight"
+        ):
             kernels.linear_logprob(torch.zeros(4, 6), weight, torch.zeros(4, dtype=torch.int64))
         with pytest.raises(TypeError, match="logp is a DTensor"):
-            kernels.gepo_group_loss(distribute_tensor(torch.zeros(4), DeviceMesh("cpu", [0])), torch.zeros(2), torch.zeros(4, dtype=torch.int64),
-                                    torch.zeros(2, dtype=torch.int64), torch.tensor([True, False]), 0.1, 1.0)
+            kernels.gepo_group_loss(
+                distribute_tensor(torch.zeros(4), DeviceMesh("cpu", [0])),
+                torch.zeros(2),
+                torch.zeros(4, dtype=torch.int64),
+                torch.zeros(2, dtype=torch.int64),
+                torch.tensor([True, False]),
+                0.1,
+                1.0,
+            )
     finally:
         torch.distributed.destroy_process_group()
 
 
 # ---------------------------------------------------------------------------------------------- gepo_group_loss
+
 
 def group_inputs(groups, longest, seed=0):
     """Ragged: 1 .. 5 winners and 1 .. 4 losers a group, 0 .. longest tokens a response, rhat of some nats."""
@@ -243,8 +359,13 @@ def group_inputs(groups, longest, seed=0):
     sizes = torch.tensor([draw(0, longest) for _ in group])
     response = torch.arange(len(group)).repeat_interleave(sizes)
     logp = -torch.rand(len(response), generator=g)
-    ref = torch.zeros(len(group)).index_add_(0, response, logp) + 3 * torch.randn(len(group), generator=g)
-    return [x.to(DEVICE) for x in (logp, ref, response, group, winner, *torch.randn(2, groups, generator=g))]
+    ref = torch.zeros(len(group)).index_add_(0, response, logp) + 3 * torch.randn(
+        len(group), generator=g
+    )
+    return [
+        x.to(DEVICE)
+        for x in (logp, ref, response, group, winner, *torch.randn(2, groups, generator=g))
+    ]
 
 
 def run_group_loss(function, logp, ref, response, group, winner, up_p, up_v, beta=0.3):
@@ -255,14 +376,22 @@ def run_group_loss(function, logp, ref, response, group, winner, up_p, up_v, bet
 
 
 def require_group_loss(module, inputs, **more):
-    truth = run_group_loss(kernels.gepo_group_loss_eager, inputs[0].double(), inputs[1].double(), *inputs[2:], **more)
-    require(run_group_loss(module.gepo_group_loss, *inputs, **more), run_group_loss(kernels.gepo_group_loss_eager, *inputs, **more),
-            truth, torch.float32)
+    truth = run_group_loss(
+        kernels.gepo_group_loss_eager, inputs[0].double(), inputs[1].double(), *inputs[2:], **more
+    )
+    require(
+        run_group_loss(module.gepo_group_loss, *inputs, **more),
+        run_group_loss(kernels.gepo_group_loss_eager, *inputs, **more),
+        truth,
+        torch.float32,
+    )
 
 
 @kernel_test
-@pytest.mark.parametrize("groups, longest", [(1, 5), (40, 30), (3, 2500)])           # 2500: several blocks a response
-@pytest.mark.parametrize("beta", [0.1, 30.0])                                        # 30: saturated on either side
+@pytest.mark.parametrize(
+    "groups, longest", [(1, 5), (40, 30), (3, 2500)]
+)  # 2500: several blocks a response
+@pytest.mark.parametrize("beta", [0.1, 30.0])  # 30: saturated on either side
 def test_group_loss(groups, longest, beta):
     require_group_loss(kernels.group_loss, group_inputs(groups, longest), beta=beta)
 
@@ -273,16 +402,28 @@ def test_group_loss_of_any_order():
     logp, ref, response, group, winner, *up = group_inputs(12, 20)
     g = torch.Generator().manual_seed(1)
     tokens, responses = (torch.randperm(len(x), generator=g).to(DEVICE) for x in (logp, ref))
-    shuffled = [logp[tokens], ref[responses], responses.argsort()[response[tokens]], group[responses], winner[responses], *up]
+    shuffled = [
+        logp[tokens],
+        ref[responses],
+        responses.argsort()[response[tokens]],
+        group[responses],
+        winner[responses],
+        *up,
+    ]
     require_group_loss(kernels.group_loss, shuffled)
     straight = run_group_loss(kernels.gepo_group_loss, logp, ref, response, group, winner, *up)
     mixed = run_group_loss(kernels.gepo_group_loss, *shuffled)
     torch.testing.assert_close(mixed["d_logp"], straight["d_logp"][tokens])
     torch.testing.assert_close(mixed["preference"], straight["preference"])
-    require_group_loss(kernels.group_loss, [logp[tokens], ref, response[tokens], group, winner, *up])          # tokens alone
+    require_group_loss(
+        kernels.group_loss, [logp[tokens], ref, response[tokens], group, winner, *up]
+    )  # tokens alone
     places = responses.argsort()[response]
-    order = places.argsort(stable=True)                                              # responses alone
-    require_group_loss(kernels.group_loss, [logp[order], ref[responses], places[order], group[responses], winner[responses], *up])
+    order = places.argsort(stable=True)  # responses alone
+    require_group_loss(
+        kernels.group_loss,
+        [logp[order], ref[responses], places[order], group[responses], winner[responses], *up],
+    )
 
 
 @kernel_test
@@ -305,34 +446,73 @@ def test_group_loss_is_the_same_bits_every_time():
     assert all(torch.equal(first[k], second[k]) for k in first)
 
 
-@pytest.mark.parametrize("change, error", [
-    (dict(logp=torch.zeros(4, dtype=torch.bfloat16)), "logp is torch.bfloat16"),
-    (dict(logp_ref=torch.zeros(2, dtype=torch.float64)), "logp_ref is torch.float64"),
-    (dict(response=torch.tensor([0, 0, 1])), r"response is \[3\]; it must be \[N\] for N = 4 tokens in R = 2 responses"),
-    (dict(response=torch.tensor([0, 0, 1, 2])), r"response goes from 0 to 2; it must be in 0 \.\. 1"),
-    (dict(group=torch.tensor([-1, 0])), "group goes from -1 to 0"),
-    (dict(group=torch.tensor([0, 1])), "group 0 has 1 winners and 0 losers; it needs one of each"),
-    (dict(group=torch.tensor([1, 1])), "group 0 has 0 winners and 0 losers"),
-    (dict(winner=torch.tensor([1, 0])), "winner is torch.int64"),
-    (dict(logp=torch.zeros(8)[::2]), "logp is not contiguous"), (dict(logp=[0.0]), "logp is a list"), (dict(winner=None), "winner is a NoneType"),
-    (dict(beta=float("nan")), "beta is nan; it must be a finite number"),
-    (dict(winner=torch.zeros(2, dtype=torch.bool, device="meta")), "winner is on meta and logp on"),
-    (dict(logp_ref=torch.zeros(0), group=torch.zeros(0, dtype=torch.int64), winner=torch.zeros(0, dtype=torch.bool)), "group is empty"),
-])
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        (dict(logp=torch.zeros(4, dtype=torch.bfloat16)), "logp is torch.bfloat16"),
+        (dict(logp_ref=torch.zeros(2, dtype=torch.float64)), "logp_ref is torch.float64"),
+        (
+            dict(response=torch.tensor([0, 0, 1])),
+            r"response is \[3\]; it must be \[N\] for N = 4 tokens in R = 2 responses",
+        ),
+        (
+            dict(response=torch.tensor([0, 0, 1, 2])),
+            r"response goes from 0 to 2; it must be in 0 \.\. 1",
+        ),
+        (dict(group=torch.tensor([-1, 0])), "group goes from -1 to 0"),
+        (
+            dict(group=torch.tensor([0, 1])),
+            "group 0 has 1 winners and 0 losers; it needs one of each",
+        ),
+        (dict(group=torch.tensor([1, 1])), "group 0 has 0 winners and 0 losers"),
+        (dict(winner=torch.tensor([1, 0])), "winner is torch.int64"),
+        (dict(logp=torch.zeros(8)[::2]), "logp is not contiguous"),
+        (dict(logp=[0.0]), "logp is a list"),
+        (dict(winner=None), "winner is a NoneType"),
+        (dict(beta=float("nan")), "beta is nan; it must be a finite number"),
+        (
+            dict(winner=torch.zeros(2, dtype=torch.bool, device="meta")),
+            "winner is on meta and logp on",
+        ),
+        (
+            dict(
+                logp_ref=torch.zeros(0),
+                group=torch.zeros(0, dtype=torch.int64),
+                winner=torch.zeros(0, dtype=torch.bool),
+            ),
+            "group is empty",
+        ),
+    ],
+)
 @pytest.mark.parametrize("function", [kernels.gepo_group_loss, kernels.gepo_group_loss_eager])
 def test_bad_input_of_the_group_loss(function, change, error):
-    good = dict(logp=torch.zeros(4), logp_ref=torch.zeros(2), response=torch.tensor([0, 0, 1, 1]), group=torch.tensor([0, 0]),
-                winner=torch.tensor([True, False]), beta=0.1, lam=1.0)
+    good = dict(
+        logp=torch.zeros(4),
+        logp_ref=torch.zeros(2),
+        response=torch.tensor([0, 0, 1, 1]),
+        group=torch.tensor([0, 0]),
+        winner=torch.tensor([True, False]),
+        beta=0.1,
+        lam=1.0,
+    )
     with pytest.raises((TypeError, ValueError), match=error):
-        function(**{k: v.to(DEVICE) if isinstance(v, torch.Tensor) and v.device.type != "meta" else v for k, v in {**good, **change}.items()})
+        function(
+            **{
+                k: v.to(DEVICE) if isinstance(v, torch.Tensor) and v.device.type != "meta" else v
+                for k, v in {**good, **change}.items()
+            }
+        )
 
 
 # ---------------------------------------------------------------------------------------------- would a wrong kernel be seen?
 
+
 def test_the_rule_is_red_one_tolerance_off():
     """One element of one result moved by twice its tolerance: the rule must name it."""
     hidden, weight, targets, upstream = head_inputs(37, 48, 1187, torch.float32)
-    truth = run_head(kernels.linear_logprob_eager, hidden.double(), weight.double(), targets, upstream)
+    truth = run_head(
+        kernels.linear_logprob_eager, hidden.double(), weight.double(), targets, upstream
+    )
     eager = run_head(kernels.linear_logprob_eager, hidden, weight, targets, upstream)
     kernel = run_head(kernels.linear_logprob, hidden, weight, targets, upstream)
     require(kernel, eager, truth, torch.float32)
@@ -343,23 +523,39 @@ def test_the_rule_is_red_one_tolerance_off():
             require(wrong, eager, truth, torch.float32)
 
 
-HEAD = [("fused", "z, -3e38)", "z, 0.0)"),                                           # columns past V counted
-        ("fused", "mask=here & (target // BLOCK_V == tile)", "mask=here & (target // BLOCK_V == 0)"),
-        ("fused", "top + tl.sum(e * z, 1) / total", "tl.sum(e * z, 1) / total"),
-        ("fused", "(tl.load(grad + rows, mask=here, other=0.0) * scale)[:, None]", "(tl.load(grad) * scale)"),     # one upstream for all
-        ("fused", "(tl.load(grad + rows, mask=here, other=0.0) * scale)", "tl.load(grad + rows, mask=here, other=0.0)"),
-        ("fused", "(cols + first)[None, :]", "cols[None, :]"),                       # the target of a later slice
-        ("fused", "range(0, D, BLOCK_D)", "range(0, D - BLOCK_D + 1, BLOCK_D)"),    # the ragged end of D
-        ("fused", "z * scale\n", "z\n"),
-        ("slab", "total = total * shrink", "total = total"),
-        ("slab", "weighted = weighted * shrink", "weighted = weighted"),
-        ("slab", "tl.load(targets + row) - first", "tl.load(targets + row)"),
-        ("slab", "mask=cols < n, other=-float(\"inf\")) * scale", "mask=cols < n, other=0.0) * scale"),
-        ("slab", "hit = cols + first ==", "hit = cols ==")]
-GROUPS = [("tl.sum(total, 0) - tl.load(logp_ref + r)", "tl.sum(total, 0)"), ("from_w * (x - mean_w)", "from_w * from_w"),
-          ("mask=token < end, other=0.0", "mask=token >= 0, other=0.0"), ("squares / n)", "squares / tl.maximum(n - 1, 1.0))"),
-          ("2 * d_v *", "d_v *"), ("d_p * slope / m)", "d_p * slope / n)"), ("tl.where(z > 0, e, 1.0)", "1.0"),
-          ("tl.maximum(-z, 0.0)", "tl.maximum(z, 0.0)")]
+HEAD = [
+    ("fused", "z, -3e38)", "z, 0.0)"),  # columns past V counted
+    ("fused", "mask=here & (target // BLOCK_V == tile)", "mask=here & (target // BLOCK_V == 0)"),
+    ("fused", "top + tl.sum(e * z, 1) / total", "tl.sum(e * z, 1) / total"),
+    (
+        "fused",
+        "(tl.load(grad + rows, mask=here, other=0.0) * scale)[:, None]",
+        "(tl.load(grad) * scale)",
+    ),  # one upstream for all
+    (
+        "fused",
+        "(tl.load(grad + rows, mask=here, other=0.0) * scale)",
+        "tl.load(grad + rows, mask=here, other=0.0)",
+    ),
+    ("fused", "(cols + first)[None, :]", "cols[None, :]"),  # the target of a later slice
+    ("fused", "range(0, D, BLOCK_D)", "range(0, D - BLOCK_D + 1, BLOCK_D)"),  # the ragged end of D
+    ("fused", "z * scale\n", "z\n"),
+    ("slab", "total = total * shrink", "total = total"),
+    ("slab", "weighted = weighted * shrink", "weighted = weighted"),
+    ("slab", "tl.load(targets + row) - first", "tl.load(targets + row)"),
+    ("slab", 'mask=cols < n, other=-float("inf")) * scale', "mask=cols < n, other=0.0) * scale"),
+    ("slab", "hit = cols + first ==", "hit = cols =="),
+]
+GROUPS = [
+    ("tl.sum(total, 0) - tl.load(logp_ref + r)", "tl.sum(total, 0)"),
+    ("from_w * (x - mean_w)", "from_w * from_w"),
+    ("mask=token < end, other=0.0", "mask=token >= 0, other=0.0"),
+    ("squares / n)", "squares / tl.maximum(n - 1, 1.0))"),
+    ("2 * d_v *", "d_v *"),
+    ("d_p * slope / m)", "d_p * slope / n)"),
+    ("tl.where(z > 0, e, 1.0)", "1.0"),
+    ("tl.maximum(-z, 0.0)", "tl.maximum(z, 0.0)"),
+]
 
 
 def mutated(path, old, new, folder):
@@ -412,6 +608,12 @@ print(peak() - before)
 def test_no_logits_on_the_training_path():
     """2,000 tokens x 151,936 float32 are 1,159 MiB; forward and backward of all may take little more than WORKSPACE."""
     root = Path(__file__).resolve().parent.parent
-    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, cwd=root, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 256 + 150, f"{done.stdout.strip()} MiB"

@@ -1,0 +1,1 @@
+"""Several processes, one run: `ranks` (who does what, what is told), `sharding` (FSDP2)."""

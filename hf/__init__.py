@@ -1,0 +1,1 @@
+"""The Hugging Face layout of a model directory."""

@@ -1,0 +1,1 @@
+"""The judge: one untrusted program under limits."""

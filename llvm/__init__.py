@@ -1,0 +1,1 @@
+"""What ir.py stands on."""

@@ -1,0 +1,120 @@
+"""What test_ranks.py starts with torchrun: python rank_program.py WHAT FOLDER. Not a test itself."""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import torch
+
+import train
+from config import Config
+from distributed import ranks, sharding
+from groups import Group, frozen_logprobs
+from model import load_model, save_model, unsharded_copy
+from training import checkpoint
+
+
+def batch(groups):
+    """(this rank's part of `groups` and of what belongs to them)"""
+    g = torch.Generator().manual_seed(5)
+    winner = [torch.tensor([i % 2 == 0 for i in range(len(of.responses))]) for of in groups]
+    ref = [torch.randn(len(of.responses), generator=g) - 20 for of in groups]
+    old = [[torch.rand(len(y), generator=g) - 5 for y in of.responses] for of in groups]
+    advantages = [[torch.randn(len(y), generator=g) for y in of.responses] for of in groups]
+    mine = ranks.share_of(len(groups))
+    return [[x[i] for i in mine] for x in (groups, winner, ref, old, advantages)]
+
+
+def gradient(folder):
+    """Both halves over uneven groups, one rank without any, of each model in `folder`; then a step, a checkpoint, and back."""
+    draw = torch.Generator().manual_seed(1)
+    ids = lambda n: torch.randint(0, 61, (n,), generator=draw)
+    groups = [
+        Group(ids(5), [ids(7), ids(1), ids(4)]),
+        Group(ids(1), [ids(3), ids(2)]),
+        Group(ids(9), [ids(6), ids(2), ids(30), ids(5)]),
+    ]
+    device, result = ranks.start(), {}
+    for name in ("tied", "untied"):
+        c = Config(
+            model=str(folder / name),
+            gepo_batch=3,
+            token_budget=25,
+            w_gepo=0.3,
+            w_rl=0.7,
+            clip_eps=5.0,
+        )
+        for engine in ((), ("recompute",)):
+            c.engine = engine
+            model = train.load(c, c.model, device)
+            part, winner, ref, old, advantages = batch(groups)
+            metrics = train.off_policy_half(model, c, part, winner, ref)
+            metrics |= train.on_policy_half(model, c, part, old, advantages)
+            grads = {k: sharding.unshard(p.grad) for k, p in model.named_parameters()}
+            result[name, *engine] = (
+                grads,
+                metrics,
+                ranks.all_gather_list(frozen_logprobs(model, part, 25, 0.7)),
+            )
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        optimizer.step()
+        local = lambda t: t.to_local() if hasattr(t, "to_local") else t
+        held = sum(
+            local(t).nbytes
+            for p in model.parameters()
+            for t in (p, p.grad, *(optimizer.state[p][k] for k in ("exp_avg", "exp_avg_sq")))
+        )
+        optimizer.zero_grad()
+        half = load_model(
+            c.model, device, compute_dtype=torch.bfloat16 if sharding.is_sharded() else None
+        )  # as on a GPU
+        train.off_policy_half(half, c, part, winner, ref)
+        result[name, "half"] = (
+            {k: sharding.unshard(p.grad) for k, p in half.named_parameters()},
+            str(unsharded_copy(half).lm_head.weight.dtype),
+        )
+        copy = unsharded_copy(model)
+        result[name, "whole"] = sum(p.nbytes for p in copy.parameters())
+        result[name, "logits"], result[name, "held"] = (
+            copy.logits(torch.arange(12)[None]).detach(),
+            ranks.all_gather_list([held]),
+        )
+        save_model(model, folder / f"{name}-{ranks.world_size()}", shard_bytes=9000)
+        saved = checkpoint.save(
+            folder / f"run-{name}-{ranks.world_size()}", 1, model, optimizer, c.model, {}
+        )
+        again = train.load(c, saved, device)
+        fresh = torch.optim.AdamW(again.parameters(), lr=0.1)
+        checkpoint.load_optimizer(saved, again, fresh)
+        result[name, "moments"] = {
+            k: sharding.unshard(fresh.state[p]["exp_avg_sq"]) for k, p in again.named_parameters()
+        }
+        other = folder / f"run-{name}-1" / "step-000001"  # one that a single process wrote
+        if ranks.world_size() > 1:
+            checkpoint.load_optimizer(other, again, fresh)
+            result[name, "moments of 1"] = {
+                k: sharding.unshard(fresh.state[p]["exp_avg_sq"])
+                for k, p in again.named_parameters()
+            }
+    if ranks.rank() == 0:
+        torch.save(result, folder / f"result-{ranks.world_size()}.pt")
+    ranks.shut_down()
+
+
+def broken(folder):
+    """train.py, whose last rank raises in its second step."""
+    flags, real = json.loads((folder / "flags.json").read_text()), train.generate
+
+    def generate(*args, seed, **more):
+        if ranks.rank() == ranks.world_size() - 1 and seed % 10 == 1:
+            raise ValueError("the last rank found a hair in its soup")
+        return real(*args, seed=seed, **more)
+
+    train.generate = generate
+    train.main(flags)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    ranks.report_rank_failure(globals()[sys.argv[1]])(Path(sys.argv[2]))
