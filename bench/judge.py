@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from judge import sandbox
-from judge.languages import LANGUAGES, installed_toolchains
+from judge.languages import LANGUAGES, file_and_main_class, installed_toolchains
 from reward import judge_pool
 
 FLOOR = {"bash": 99, "cpp": 124, "python": 78, "php": 75, "javascript": 39, "java": 19}

@@ -18,7 +18,7 @@ Left out: `go vet`, which `go test` runs first; javatuples beyond Pair; tests th
 import re
 from dataclasses import dataclass, replace
 
-from judge.languages import JAVA_NOISE, LANGUAGES, Language
+from judge.languages import JAVA_NOISE, LANGUAGES, Language, file_and_main_class
 
 SPELLINGS = {tag: name for name, row in LANGUAGES.items() for tag in row.tags} | {
     "go_test.go": "go"

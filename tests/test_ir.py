@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import data
 import ir
 from conftest import ROOT
 from judge import sandbox
@@ -124,8 +125,8 @@ def assembles(texts):
 
 
 def test_prompt_and_response():
-    assert ir.ir_prompt("int f;\n") == "Compile this C program to LLVM IR.\n```c\nint f;\n```"
-    assert ir.ir_response("define\n") == "```llvm\ndefine\n```"
+    assert data.ir_prompt("int f;\n") == "Compile this C program to LLVM IR.\n```c\nint f;\n```"
+    assert data.ir_response("define\n") == "```llvm\ndefine\n```"
 
 
 def test_normalised_text_assembles_and_is_short():
