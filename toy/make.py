@@ -27,8 +27,9 @@ import sentencepiece
 import torch
 from tqdm import tqdm
 
-from data import ir_prompt, ir_response, load_tokenizer, translation_prompt, winners
+from data import ir_prompt, ir_response, load_tokenizer, translation_prompt
 from groups import Group, backward_tokens
+from llvm.run import winners
 from model import ModelConfig, Transformer, save_model
 from toy.world import HABITS, TARGETS, generate, make_tests, render, rewrite, shape, with_habits
 
