@@ -1,4 +1,4 @@
-"""GiB per GPU that a run needs at most, by the formula of config.memory: Qwen3's sizes on 1, 8 and 64 GPUs.
+"""GiB per GPU that a run needs at most, by the formula of training.plan.memory_per_rank: Qwen3's sizes on 1, 8 and 64 GPUs.
 
     python bench/memory.py
 
@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from config import Config, memory
+from config import Config
 from model import ModelConfig, Transformer
+from training.plan import memory_per_rank
 
 SIZES = {  # hidden, MLP, layers, heads, tied; 8 key-value heads of 128 and a vocabulary of 151,936 all
     "Qwen3-0.6B": (1024, 3072, 28, 16, True),
@@ -43,7 +44,7 @@ def main():
         with torch.device("meta"):
             n = sum(p.numel() for p in Transformer(config).parameters())
         for world in (1, 8, 64):
-            need = memory(config, n, world, Config(rollout_batch=8 * world, engine=("recompute",)))
+            need = memory_per_rank(config, n, world, Config(rollout_batch=8 * world, engine=("recompute",)))
             cells = [
                 f"{need[part] / 2**30:.1f}"
                 for part in ("state", "pi_ref", "training", "sampling", "peak")

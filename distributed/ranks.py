@@ -1,12 +1,12 @@
-"""Several processes, one run: ranks, sharded weights (FSDP2), and what the ranks tell each other.
+"""The processes of a run: start and end, each rank's share of the work, and collectives on lists.
 
-    torchrun --nproc_per_node=8 train.py ...                             on one machine
-    torchrun --nnodes=2 --nproc_per_node=8 --rdzv_backend=c10d --rdzv_endpoint=HOST:29500 train.py ...      on each of two
+    torchrun --nproc_per_node=8 train.py ...                       on one machine
+    torchrun --nnodes=2 --nproc_per_node=8 --rdzv_backend=c10d \\
+        --rdzv_endpoint=HOST:29500 train.py ...                    on each of two
 
-What is heavy is sharded: weights, gradients, AdamW's moments. What is light is gathered: verdicts, rewards, log-probs, so that
-every rank computes statistics over the global batch itself, with the bits that one process would have. Ranks wait for slow
-ones (sampling, judging) only in all_gather_list(), which does not time out; a rank that dies closes its connections and ends it.
-Without torchrun on a CPU there is one rank, nothing is sharded, and the functions below return what they are given.
+Ranks wait for slow ones (sampling, judging) only in all_gather_list() and what is built on it:
+these do not time out. A rank that dies closes its connections, which ends the wait of the others.
+Without torchrun on a CPU there is one rank, and the functions below return what they are given.
 """
 
 import ctypes
@@ -14,89 +14,98 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import record
 
-patient_group = None  # a group on the CPU whose waits do not time out
+PR_SET_PDEATHSIG = 1  # prctl(2)
+TORCHRUN_VARIABLES = ("WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+patient_group = None  # a gloo group whose waits do not time out
+
+
+# ---------------------------------------------------------------------------- start and end
 
 
 def start() -> torch.device:
-    """Joins the ranks that torchrun, or who sets the same environment variables, started. -> this rank's device. Raises ValueError.
+    """Joins the ranks that torchrun, or whoever sets its environment variables, has started.
 
-    On a GPU there is a group also without torchrun: fp32 master weights under bf16 ones are FSDP's, of one rank too."""
-    global patient_group
-    cuda, launched = torch.cuda.is_available(), "RANK" in os.environ
-    device = (
-        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
-    )
-    if launched and (
-        lacking := [
-            k
-            for k in ("WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-            if k not in os.environ
-        ]
-    ):
-        raise ValueError(
-            f"the environment has RANK but no {', '.join(lacking)}: start with torchrun, or unset RANK for a run of one process"
-        )
-    if launched:
-        ctypes.CDLL(None).prctl(
-            1, signal.SIGKILL, 0, 0, 0
-        )  # PR_SET_PDEATHSIG, prctl(2): no rank outlives its torchrun
-    if not dist.is_initialized() and (cuda or launched and int(os.environ["WORLD_SIZE"]) > 1):
-        store, number, size = (
-            next(dist.rendezvous("env://")) if launched else (dist.HashStore(), 0, 1)
-        )
-        store = dist.PrefixStore(
-            os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store
-        )  # --max-restarts: no address of the dead
-        if cuda:
-            torch.cuda.set_device(device)
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo",
-            store=store,
-            rank=number,
-            world_size=size,
-            timeout=timedelta(minutes=10),
-        )
-        patient_group = dist.new_group(backend="gloo", timeout=timedelta(days=30))
+    Returns this rank's device. On a GPU there is a process group even without torchrun: float32
+    master weights under bfloat16 ones are FSDP's, for one rank too. Raises ValueError when some of
+    torchrun's variables are missing."""
+    launched_by_torchrun = "RANK" in os.environ
+    if launched_by_torchrun:
+        missing = [name for name in TORCHRUN_VARIABLES if name not in os.environ]
+        if missing:
+            raise ValueError(
+                f"the environment has RANK but no {', '.join(missing)}: start with torchrun, or "
+                "unset RANK for a run of one process"
+            )
+        # No rank outlives its torchrun.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    several = launched_by_torchrun and int(os.environ["WORLD_SIZE"]) > 1
+    if not dist.is_initialized() and (device.type == "cuda" or several):
+        _init_process_groups(device, launched_by_torchrun)
     if world_size() > 1:
-        for s in (
-            signal.SIGINT,
-            signal.SIGTERM,
-        ):  # Python's own handler would wait for the collective to end
-            signal.signal(s, signal.SIG_DFL)
+        # Python's own handlers would wait for a collective to end.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return device
 
 
-def shut_down():
-    """Ends the ranks' connections, when all have come here."""
+def _init_process_groups(device: torch.device, launched_by_torchrun: bool) -> None:
+    global patient_group
+    store, rank_here, size = dist.HashStore(), 0, 1
+    if launched_by_torchrun:
+        store, rank_here, size = next(dist.rendezvous("env://"))
+    # After torchrun --max-restarts, addresses of the dead ranks must not be found.
+    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    backend = "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(
+        backend, store=store, rank=rank_here, world_size=size, timeout=timedelta(minutes=10)
+    )
+    patient_group = dist.new_group(backend="gloo", timeout=timedelta(days=30))
+
+
+def shut_down() -> None:
+    """Closes the ranks' connections, once all ranks have come here."""
     barrier()
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def report_rank_failure(main):
-    """main for torchrun, whose last lines are then the exception of the rank that failed first. One that only lost its
-    connection to that rank gives it time to be the first. With ranks it does not return: gloo's threads may still hold
-    Python objects, and one that asks for the interpreter while that ends aborts a run that is done."""
+def report_rank_failure(main: Callable) -> Callable:
+    """Wraps main so that torchrun's last lines are the exception of the rank that failed first.
+
+    A rank that only lost its connection to the failed one waits, so that the failed one is first.
+    With several ranks the wrapper exits instead of returning: gloo's threads may still hold Python
+    objects, and one that asks for the interpreter while it ends would abort a finished run."""
 
     def run(*args):
         try:
-            code = main(*args) or 0
-        except RuntimeError as e:
-            if world_size() > 1 and (isinstance(e, dist.DistError) or "gloo" in str(e)):
+            exit_code = main(*args) or 0
+        except RuntimeError as error:
+            lost_connection = isinstance(error, dist.DistError) or "gloo" in str(error)
+            if world_size() > 1 and lost_connection:
                 time.sleep(5)
             raise
         if patient_group:
             sys.stdout.flush()
-            os._exit(code)
-        return code
+            os._exit(exit_code)
+        return exit_code
 
     return record(run)
+
+
+# ---------------------------------------------------------------------------- shares, collectives
 
 
 def rank() -> int:
@@ -108,24 +117,24 @@ def world_size() -> int:
 
 
 def share_of(n: int) -> range:
-    """This rank's part of n places: contiguous, so that all_gather_list() puts them back in order."""
+    """This rank's part of n places. Contiguous, so that all_gather_list restores the order."""
     return range(rank() * n // world_size(), (rank() + 1) * n // world_size())
 
 
 def all_gather_list(items: list) -> list:
-    """The lists of all ranks, one after the other, on every rank. Waits for the slowest without a time limit."""
+    """The lists of all ranks, one after the other, on every rank. Waits without a time limit."""
     if world_size() == 1:
         return items
-    parts = [None] * world_size()
-    dist.all_gather_object(parts, items, group=patient_group)
-    return [item for part in parts for item in part]
+    lists = [None] * world_size()
+    dist.all_gather_object(lists, items, group=patient_group)
+    return [item for one_rank in lists for item in one_rank]
 
 
-def broadcast_from_rank_0(make):
-    """What make() returns on rank 0, on every rank; only rank 0 calls it."""
+def broadcast_from_rank_0(make: Callable):
+    """What make() returns on rank 0, on every rank. Only rank 0 calls it."""
     return all_gather_list([make()] if rank() == 0 else [])[0]
 
 
-def barrier():
+def barrier() -> None:
     """Waits until all ranks have come here, without a time limit."""
     all_gather_list([])

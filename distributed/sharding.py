@@ -1,4 +1,11 @@
-"""Weights sharded over the ranks (FSDP2): what is kept, gathered and reduced in which dtype."""
+"""Weights sharded over the ranks with FSDP2: what is kept, gathered, reduced, and in which dtype.
+
+Kept: float32 rows of every parameter, of its gradient and of AdamW's moments. Gathered for a
+forward or a backward: one unit (a block, the embedding, the head) in the compute dtype. Reduced:
+gradients, in float32, summed and not averaged, because the losses are divided by global
+denominators already.
+Without a process group nothing is sharded, and the functions return what they are given.
+"""
 
 import torch
 import torch.distributed as dist
@@ -15,44 +22,52 @@ from distributed.ranks import rank, world_size
 
 
 def is_sharded() -> bool:
+    """Whether models of this run are sharded: there is a process group, if only of one rank."""
     return dist.is_initialized()
 
 
-def shard_model(model, dtype, offload=False):
-    """Shards a Transformer's parameters in place over all ranks: FSDP2, a unit a block, the embedding and the head their own
-    (tied: both in the root's), gathered as `dtype`, kept and reduced as float32, gradients summed and not averaged."""
-    mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world_size(),))
-    options = dict(
-        mesh=mesh,
-        mp_policy=MixedPrecisionPolicy(
-            param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
-        ),
-        offload_policy=CPUOffloadPolicy() if offload else OffloadPolicy(),
+def shard_model(model, compute_dtype: torch.dtype, offload: bool = False) -> None:
+    """Shards a Transformer's parameters in place over all ranks.
+
+    A unit is a block, the embedding or the head (tied: both belong to the root's unit). Parameters
+    are gathered in compute_dtype, kept and reduced in float32. offload: kept on the CPU."""
+    device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    mesh = init_device_mesh(device_type, (world_size(),))
+    precision = MixedPrecisionPolicy(
+        param_dtype=compute_dtype,
+        reduce_dtype=torch.float32,
+        cast_forward_inputs=False,  # cos and sin of the rotary positions stay float32
     )
-    ends = [] if model.config.tie_word_embeddings else [model.model.embed_tokens, model.lm_head]
-    for unit in (*model.model.layers, *ends, model):
+    units = list(model.model.layers)
+    if not model.config.tie_word_embeddings:
+        units += [model.model.embed_tokens, model.lm_head]
+    for unit in [*units, model]:
         fully_shard(
-            unit, reshard_after_forward=True, **options
-        )  # the root too: no forward leaves it gathered
-        unit.set_gradient_divide_factor(
-            1.0
-        )  # the losses are divided by global denominators already
+            unit,
+            mesh=mesh,
+            mp_policy=precision,
+            offload_policy=CPUOffloadPolicy() if offload else OffloadPolicy(),
+            reshard_after_forward=True,  # for the root too: no forward leaves it gathered
+        )
+        unit.set_gradient_divide_factor(1.0)
         unit.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sum
 
 
 def local_rows(parameter) -> slice:
-    """Rows of dimension 0 that this rank holds of a parameter."""
-    n = parameter.shape[0]
-    size = -(-n // world_size()) if isinstance(parameter, DTensor) else n
-    at = rank() * size if isinstance(parameter, DTensor) else 0
-    return slice(min(n, at), min(n, at + size))
+    """The rows (dimension 0) of a parameter that this rank holds."""
+    n_rows = parameter.shape[0]
+    if not isinstance(parameter, DTensor):
+        return slice(0, n_rows)
+    rows_per_rank = -(-n_rows // world_size())  # rounded up: the last ranks may have fewer
+    begin = rank() * rows_per_rank
+    return slice(min(n_rows, begin), min(n_rows, begin + rows_per_rank))
 
 
-def tensor_from_local_rows(rows, parameter):
-    """This rank's rows as a tensor like `parameter`, sharded where that is."""
+def tensor_from_local_rows(rows: torch.Tensor, parameter) -> torch.Tensor:
+    """This rank's rows as a tensor like `parameter`: sharded where that one is."""
     if not isinstance(parameter, DTensor):
         return rows
-    made = DTensor.from_local(
+    tensor = DTensor.from_local(
         rows,
         parameter.device_mesh,
         [Shard(0)],
@@ -60,12 +75,10 @@ def tensor_from_local_rows(rows, parameter):
         shape=parameter.shape,
         stride=parameter.stride(),
     )
-    return made.to(
-        rows.device
-    )  # from_local moves to the mesh's device; offloaded rows stay on the CPU
+    return tensor.to(rows.device)  # from_local moves to the mesh's device; offloaded rows stay
 
 
-def unshard(tensor, dtype=None):
-    """A tensor whole, on every rank that calls (all must); dtype: cast before it travels."""
+def unshard(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """The whole tensor on every rank. All ranks must call. dtype: cast before it travels."""
     tensor = tensor.detach().to(dtype or tensor.dtype)
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

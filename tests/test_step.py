@@ -1,4 +1,4 @@
-"""One step of train.py against the same step written out by hand, in one graph, one response at a time."""
+"""One step of train.py against the same step by hand, in one graph, one response at a time."""
 
 import copy
 import math
@@ -7,12 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from step_records import ir_groups_of, run_of
 
 import train
 from config import Config
 from groups import Group
 from judge.verdict import Verdict
 from rollout import generate
+from training import optimizer as optimizer_module
+from training.inputs import batch_indices
+from training.optimizer import learning_rate
 
 EOS = {0, 4, 8, 15, 16}
 TOKENIZER = SimpleNamespace(eos_ids=EOS, decode=lambda ids: " ".join(map(str, ids)))
@@ -46,7 +50,7 @@ def log_softmax_of(model, prompt, y, temperature):
 
 def by_hand(model, reference, c, ir_groups, winner, ref):
     """-> (gradient of Eq. 10 before clipping, mean reward, mean kl)"""
-    order = train.batch(0, 3, 3, c.seed)
+    order = batch_indices(0, 3, 3, c.seed)
     groups = generate(
         model,
         [PROMPTS[i] for i in order],
@@ -79,7 +83,7 @@ def by_hand(model, reference, c, ir_groups, winner, ref):
         (logp - logp.detach()).exp() * advantages
     ).mean()  # Eq. 5: rho = 1, inside the clip
     off_policy = 0.0
-    for g in train.batch(0, c.gepo_batch, len(ir_groups), c.seed + 1):
+    for g in batch_indices(0, c.gepo_batch, len(ir_groups), c.seed + 1):
         rhat = (
             torch.stack(
                 [
@@ -108,7 +112,7 @@ def by_hand(model, reference, c, ir_groups, winner, ref):
 
 @pytest.mark.parametrize("clip_norm", [1e9, 0.01])
 def test_a_step_is_the_equations(tiny, some_groups, clip_norm, monkeypatch):
-    monkeypatch.setattr(train, "CLIP_NORM", clip_norm)
+    monkeypatch.setattr(optimizer_module, "CLIP_NORM", clip_norm)
     c = Config(
         seed=3,
         samples_per_prompt=4,
@@ -139,21 +143,10 @@ def test_a_step_is_the_equations(tiny, some_groups, clip_norm, monkeypatch):
     ref = [torch.randn(len(g.responses)) - 20 for g in ir_groups]
     want, reward, kl = by_hand(tiny, reference, c, ir_groups, winner, ref)
     before = torch.cat([p.detach().flatten().clone() for p in tiny.parameters()])
-    row, samples = train.train_step(
-        c,
-        0,
-        10,
-        tiny,
-        reference,
-        torch.optim.SGD(tiny.parameters(), lr=1.0),
-        TOKENIZER,
-        Pool(),
-        PROBLEMS,
-        PROMPTS,
-        ir_groups,
-        winner,
-        ref,
-    )
+    sgd = torch.optim.SGD(tiny.parameters(), lr=1.0)
+    records = ir_groups_of(ir_groups, winner, ref)
+    run = run_of(c, tiny, reference, sgd, Pool(), TOKENIZER, PROBLEMS, PROMPTS, records, 10)
+    row, samples = train.train_step(run, 0)
     moved = before - torch.cat(
         [p.detach().flatten() for p in tiny.parameters()]
     )  # SGD at lr 1: the clipped gradient
@@ -177,39 +170,28 @@ def test_inner_epochs_take_both_halves_again(tiny, some_groups, monkeypatch):
         warmup_ratio=0.0,
         token_budget=25,
     )
-    monkeypatch.setattr(train, "CLIP_NORM", 1e9)
+    monkeypatch.setattr(optimizer_module, "CLIP_NORM", 1e9)
     winner, ref, moved = [torch.tensor([True, False, True])], [torch.zeros(3)], {}
     for w_gepo in (0.0, 1.0):
         model = copy.deepcopy(tiny)
         c = Config(**base, inner_epochs=2, w_gepo=w_gepo, w_rl=0.0 if w_gepo else 1.0)
-        row, _ = train.train_step(
-            c,
-            0,
-            1,
-            model,
-            None,
-            torch.optim.SGD(model.parameters(), lr=1.0),
-            TOKENIZER,
-            Pool(),
-            PROBLEMS,
-            PROMPTS,
-            some_groups[:1],
-            winner,
-            ref,
-        )
+        sgd = torch.optim.SGD(model.parameters(), lr=1.0)
+        records = ir_groups_of(some_groups[:1], winner, ref)
+        run = run_of(c, model, None, sgd, Pool(), TOKENIZER, PROBLEMS, PROMPTS, records, 1)
+        row, _ = train.train_step(run, 0)
         assert "kl" not in row
         moved[w_gepo] = [
             (a - b).abs().max().item() for a, b in zip(tiny.parameters(), model.parameters())
         ]
         if w_gepo:  # on its own: both steps are GEPO's
             once = copy.deepcopy(tiny)
-            train.off_policy_half(once, c, some_groups[:1], winner, ref)
-            for rate in (train.learning_rate(c, 0, 2), train.learning_rate(c, 1, 2)):
+            train.off_policy_half(once, c, records)
+            for rate in (learning_rate(c, 0, 2), learning_rate(c, 1, 2)):
                 with torch.no_grad():
                     for p in once.parameters():
                         p -= rate * p.grad
                         p.grad = None
-                train.off_policy_half(once, c, some_groups[:1], winner, ref)
+                train.off_policy_half(once, c, records)
             for a, b in zip(once.parameters(), model.parameters()):
                 torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
         else:
@@ -219,12 +201,12 @@ def test_inner_epochs_take_both_halves_again(tiny, some_groups, monkeypatch):
 
 def test_learning_rate():
     c = Config(lr=2.0, warmup_ratio=0.1)
-    rates = [train.learning_rate(c, k, 100) for k in range(100)]
+    rates = [learning_rate(c, k, 100) for k in range(100)]
     assert rates[:10] == pytest.approx(
         [0.2 * (k + 1) for k in range(10)]
     )  # linear up over 3 % (here 10 %)
     assert rates[10] == 2.0 and rates[55] == pytest.approx(1.0) and 0 < rates[99] < 0.01
-    assert train.learning_rate(Config(lr=2.0), 0, 1) == 2.0  # a run of one step learns
+    assert learning_rate(Config(lr=2.0), 0, 1) == 2.0  # a run of one step learns
 
 
 def test_a_toy_reward_rises(tiny):
@@ -245,12 +227,8 @@ def test_a_toy_reward_rises(tiny):
             return future
 
     optimizer = torch.optim.AdamW(tiny.parameters(), lr=c.lr)
-    rewards = [
-        train.train_step(
-            c, k, 25, tiny, None, optimizer, TOKENIZER, Even(), PROBLEMS, PROMPTS, [], [], []
-        )[0]["reward"]
-        for k in range(25)
-    ]
+    run = run_of(c, tiny, None, optimizer, Even(), TOKENIZER, PROBLEMS, PROMPTS, [], 25)
+    rewards = [train.train_step(run, k)[0]["reward"] for k in range(25)]
     assert sum(rewards[:2]) / 2 < 0.75 and sum(rewards[-3:]) / 3 > 0.95, rewards
 
 
@@ -259,8 +237,7 @@ def test_a_broken_gradient_updates_nothing(tiny):
     optimizer = torch.optim.AdamW(tiny.parameters())
     before = [p.detach().clone() for p in tiny.parameters()]
     tiny.model.norm.weight.register_hook(lambda grad: grad * float("nan"))
-    row, _ = train.train_step(
-        c, 0, 1, tiny, None, optimizer, TOKENIZER, Pool(), PROBLEMS, PROMPTS, [], [], []
-    )
+    run = run_of(c, tiny, None, optimizer, Pool(), TOKENIZER, PROBLEMS, PROMPTS, [], 1)
+    row, _ = train.train_step(run, 0)
     assert row["skipped"] == 1 and math.isnan(row["grad_norm"])
     assert all(torch.equal(a, b) for a, b in zip(before, tiny.parameters()))

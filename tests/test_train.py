@@ -17,6 +17,7 @@ from judge import languages, sandbox
 from model import load_model
 from support import STEPS, flags, processes_of, rows, table_under, wait_for_row
 from training import checkpoint
+from training.inputs import batch_indices
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +224,7 @@ def test_judge_errors_stop_the_run_and_are_not_wrong_answers(few, tmp_path, monk
     monkeypatch.setattr(
         JudgePool, "_serve", lambda self, request: Verdict("JE", None, "the disk is full")
     )
-    monkeypatch.setattr(train, "check_canaries", lambda pool, targets: None)
+    monkeypatch.setattr("training.run.check_canaries", lambda pool, targets: None)
     with pytest.raises(sandbox.SandboxError, match="judge errors: the disk is full"):
         train.main(flags(few, tmp_path / "run"))
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
@@ -313,6 +314,6 @@ def test_changed_files_are_refused(few, tmp_path):
 
 
 def test_batches_cover_each_epoch_once_and_depend_on_the_step_alone():
-    seen = [i for step in range(10) for i in train.batch(step, 7, 35, seed=3)]
+    seen = [i for step in range(10) for i in batch_indices(step, 7, 35, seed=3)]
     assert sorted(seen[:35]) == sorted(seen[35:]) == list(range(35)) and seen[:35] != seen[35:]
-    assert train.batch(4, 7, 35, seed=3) == seen[28:35]
+    assert batch_indices(4, 7, 35, seed=3) == seen[28:35]

@@ -1,13 +1,16 @@
 """A run's folder on disk: rows appended whole, checkpoints that appear at once or not at all.
 
-    DIR/config.json      the resolved flags               DIR/metrics.jsonl, samples.jsonl     one write a step
-    DIR/step-NNNNNN/     a model directory in Hugging Face layout (float32 weights, config, tokenizer)
-        optimizer/       AdamW's moments, as torch.distributed.checkpoint writes them: any number of ranks reads them
+    DIR/config.json      the resolved flags
+    DIR/metrics.jsonl    a row a step          DIR/samples.jsonl    a row a sample
+    DIR/step-NNNNNN/     a model directory in Hugging Face layout (float32 weights, tokenizer)
+        optimizer/       AdamW's moments, as torch.distributed.checkpoint writes them: any number
+                         of ranks can read them
         trainer.json     step, config, and the SHA-256 of every other file
 
-A checkpoint is written under another name and renamed, so a kill or a full disk at any moment leaves the previous one. One
-that is not what its trainer.json says is set aside at the next start. Data order and sampling are functions of the step and
-the seed, so weights, optimizer and step are the whole state. All ranks call; the folder must be one that all of them see.
+A checkpoint is written under another name and then renamed, so a kill or a full disk at any moment
+leaves the previous one. A checkpoint that is not what its trainer.json says is set aside at the
+next start. Data order and sampling are functions of the step and the seed, so weights, optimizer
+and step are the whole state. All ranks call these functions; all must see the folder.
 """
 
 import errno
@@ -19,6 +22,7 @@ import os
 import re
 import shutil
 import warnings
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,10 +37,11 @@ from torch.distributed.checkpoint.state_dict import (
 from distributed import ranks, sharding
 from model import save_model
 
-warnings.filterwarnings(
-    "ignore", message="torch.distributed is disabled"
-)  # a run of one process means it
-CARRIED = (
+# A run of one process means to use torch.distributed.checkpoint without ranks.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+
+# Files of the initial model that every checkpoint carries along.
+TOKENIZER_FILES = (
     "tokenizer.model",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -49,122 +54,14 @@ CARRIED = (
 )
 
 
-def write_atomically(path: Path, text: str):
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
-def open_run(run: Path, config: dict, free, resume="auto"):
-    """Makes the folder, or checks that it holds a run with the same config (keys in `free` aside). -> (steps done, the
-    checkpoint to go on from or None). resume: "only" refuses a folder with nothing to continue, "force" goes on with other
-    settings. A damaged checkpoint is set aside and the one before it taken, which is printed. Raises ValueError."""
-    ranks.broadcast_from_rank_0(lambda: _claim(run, config, free, resume))
-    if not (run / "config.json").exists():
-        raise ValueError(
-            f"{run} is not there on every node; --out must be on a file system that all nodes share"
-        )
-    while done := ranks.broadcast_from_rank_0(
-        lambda: saved_checkpoints(run)
-    ):  # the same list for all ranks, whatever rank 0 renames meanwhile
-        latest = done[-1]
-        if not (damage := _damage(latest)):
-            return int(latest.name.removeprefix("step-")), latest
-        if ranks.rank() == 0:
-            aside = latest.with_suffix(".damaged")
-            shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
-            latest.rename(aside)
-            print(f"{latest} is damaged ({damage}) and set aside as {aside.name}", flush=True)
-        ranks.barrier()
-    if ranks.broadcast_from_rank_0(
-        lambda: any(run.glob("step-*.damaged"))
-    ):  # its rows are not to be made from nothing again
-        raise ValueError(
-            f"{run} has no whole checkpoint left; remove the folder to start again, or give another --out"
-        )
-    return 0, None
-
-
-def _claim(run, config, free, resume):
-    path = run / "config.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
-    if not before and any(p.suffix != ".tmp" for p in run.iterdir()):
-        raise ValueError(
-            f"{run} is neither empty nor a run of train.py; give a folder of its own as --out"
-        )
-    if before and "ir_groups" not in before:
-        raise ValueError(f"{path} is not of a run of train.py; give a folder of its own as --out")
-    if resume == "only" and not saved_checkpoints(run):
-        raise ValueError(f"{run} has no checkpoint to continue; start without --resume")
-    if before and (saved_checkpoints(run) or any(run.glob("*.jsonl"))):
-        changed = [
-            f"--{k.replace('_', '-')} was {before.get(k)!r}, is {v!r}"
-            if k != "inputs"
-            else "the files it reads have changed"
-            for k, v in config.items()
-            if k not in free and before.get(k) != v
-        ]
-        if changed and resume == "force":
-            print(f"continued with other settings: {'; '.join(changed)}", flush=True)
-        elif changed:
-            raise ValueError(
-                f"{run} holds a run with other settings: {'; '.join(changed)}. Its rows would mean two things: continue "
-                "it with its own settings, give another --out, or --resume force"
-            )
-    for half in run.glob("*.tmp") if before else ():  # of a run that was killed while it saved
-        shutil.rmtree(half) if half.is_dir() else half.unlink()
-    write_atomically(path, json.dumps(config, indent=2) + "\n")
-
-
-def _digests(folder) -> dict:
-    """{file: SHA-256} of all but trainer.json; the ranks share the reading of the files that rank 0 sees."""
-    names = ranks.broadcast_from_rank_0(
-        lambda: sorted(
-            str(p.relative_to(folder))
-            for p in folder.rglob("*")
-            if p.is_file() and p.name != "trainer.json"
-        )
-    )
-    mine = []
-    for name in names[ranks.rank() :: ranks.world_size()]:
-        with open(folder / name, "rb") as f:
-            mine.append((name, hashlib.file_digest(f, "sha256").hexdigest()))
-    return dict(ranks.all_gather_list(mine))
-
-
-def _damage(folder) -> str:
-    """What is wrong with a checkpoint; empty: nothing."""
-    is_now = _digests(folder)
-
-    def compared():
-        try:
-            was = json.loads((folder / "trainer.json").read_text())["files"]
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            return f"trainer.json: {e}"
-        return ", ".join(
-            name for name in sorted({*was, *is_now}) if was.get(name) != is_now.get(name)
-        )
-
-    return ranks.broadcast_from_rank_0(compared)
-
-
-def load_optimizer(folder, model, optimizer):
-    """The moments of checkpoint `folder` into a fresh optimizer over the model's parameters, whatever the number of ranks."""
-    state = get_optimizer_state_dict(
-        model, optimizer
-    )  # zeros of the right shapes, this rank's rows
-    dcp.load(
-        state,
-        checkpoint_id=folder / "optimizer",
-        process_group=ranks.patient_group,
-        no_dist=not sharding.is_sharded(),
-    )
-    set_optimizer_state_dict(model, optimizer, optim_state_dict=state)
+# --------------------------------------------------------------------------- opening a run's folder
 
 
 @contextmanager
-def run_lock(run):
-    """The run's folder, made if need be, for this run alone; the kernel lets go of it when rank 0 ends, however it ends."""
+def run_lock(run: str | Path):
+    """The run's folder, made if need be, for this run alone. Raises ValueError if it is in use.
+
+    The kernel releases the lock when rank 0 ends, however it ends."""
     if ranks.rank() > 0:
         yield
         return
@@ -182,60 +79,149 @@ def run_lock(run):
         os.close(folder)
 
 
-def fingerprint(files, value) -> str:
-    """16 hex digits of the files' contents and of a JSON value."""
-    digest = hashlib.sha256(json.dumps(value).encode())
-    for path in files:
-        with open(path, "rb") as f:
-            digest.update(hashlib.file_digest(f, "sha256").digest())
-    return digest.hexdigest()[:16]
+def open_run(
+    run: Path, config: dict, may_change: Iterable[str], resume: str = "auto"
+) -> tuple[int, Path | None]:
+    """Prepares the folder for a new run, or checks that it holds a run with the same config.
 
-
-def cached_on_disk(path, make):
-    """The object saved at `path`, made and saved (whole or not at all, OSError) when it is not there."""
-    if not ranks.broadcast_from_rank_0(path.exists):
-        made = make()
-        if ranks.rank() == 0:
-            try:
-                torch.save(made, path.with_suffix(".tmp"))
-            except (OSError, RuntimeError) as e:  # torch's word for a full disk
-                raise OSError(
-                    f"{path} could not be written ({str(e).splitlines()[0]}); make room and give the same command again"
-                ) from None
-            os.replace(path.with_suffix(".tmp"), path)
-        ranks.barrier()
-    return torch.load(path)
-
-
-def append_rows(path, rows):
-    """Appends JSON rows in one write, not piece by piece: a killed run leaves whole rows. NaN and infinity become null.
-    Raises OSError, also when only a part could be written."""
-    data = "".join(
-        json.dumps(
-            {
-                k: None if isinstance(v, float) and not math.isfinite(v) else v
-                for k, v in row.items()
-            }
+    may_change: keys of config that may differ. resume: "only" refuses a folder with nothing to
+    continue, "force" goes on with other settings. A damaged checkpoint is set aside and the one
+    before it taken, which is printed.
+    Returns (steps done, the checkpoint to go on from or None). Raises ValueError."""
+    ranks.broadcast_from_rank_0(lambda: _claim_folder(run, config, may_change, resume))
+    if not (run / "config.json").exists():
+        raise ValueError(
+            f"{run} is not there on every node; --out must be on a file system that all nodes share"
         )
-        + "\n"
-        for row in rows
-    ).encode()
-    with open(path, "ab", buffering=0) as f:
-        if f.write(data) < len(data):  # a disk that is just full takes a part and says nothing
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    while True:
+        # Rank 0's list for all ranks: it renames damaged checkpoints meanwhile.
+        checkpoints = ranks.broadcast_from_rank_0(lambda: saved_checkpoints(run))
+        if not checkpoints:
+            break
+        latest = checkpoints[-1]
+        damage = _find_damage(latest)
+        if not damage:
+            return int(latest.name.removeprefix("step-")), latest
+        _set_aside(latest, damage)
+    if ranks.broadcast_from_rank_0(lambda: any(run.glob("step-*.damaged"))):
+        # Its rows must not be made again from nothing.
+        raise ValueError(
+            f"{run} has no whole checkpoint left; remove the folder to start again, or give "
+            "another --out"
+        )
+    return 0, None
 
 
-def drop_rows_from(path: Path, step) -> list[dict]:
-    """Drops the rows of `step` and later ones, which are about to be made again, and one that a full disk cut short. -> the others"""
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    rows = [row for row in map(json.loads, lines) if row["step"] < step]
-    if path.exists():
-        write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
-    return rows
+def _claim_folder(run: Path, config: dict, may_change: Iterable[str], resume: str) -> None:
+    path = run / "config.json"
+    previous = json.loads(path.read_text()) if path.exists() else {}
+    if not previous and any(file.suffix != ".tmp" for file in run.iterdir()):
+        raise ValueError(
+            f"{run} is neither empty nor a run of train.py; give a folder of its own as --out"
+        )
+    if previous and "ir_groups" not in previous:
+        raise ValueError(f"{path} is not of a run of train.py; give a folder of its own as --out")
+    if resume == "only" and not saved_checkpoints(run):
+        raise ValueError(f"{run} has no checkpoint to continue; start without --resume")
+    has_begun = bool(saved_checkpoints(run)) or any(run.glob("*.jsonl"))
+    if previous and has_begun:
+        changes = "; ".join(_describe_changes(previous, config, may_change))
+        if changes and resume == "force":
+            print(f"continued with other settings: {changes}", flush=True)
+        elif changes:
+            raise ValueError(
+                f"{run} holds a run with other settings: {changes}. Its rows would mean two "
+                "things: continue it with its own settings, give another --out, or --resume force"
+            )
+    if previous:
+        _remove_half_written(run)
+    write_atomically(path, json.dumps(config, indent=2) + "\n")
 
 
-def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
-    """Writes run/step-NNNNNN (step = rollout batches done); the last `keep` stay. -> its path. Raises OSError, with nothing half written."""
+def _describe_changes(previous: dict, config: dict, may_change: Iterable[str]):
+    for key, value in config.items():
+        if key in may_change or previous.get(key) == value:
+            continue
+        if key == "inputs":
+            yield "the files it reads have changed"
+        else:
+            yield f"--{key.replace('_', '-')} was {previous.get(key)!r}, is {value!r}"
+
+
+def _remove_half_written(run: Path) -> None:
+    """What a run left that was killed while it saved."""
+    for path in run.glob("*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def saved_checkpoints(run: str | Path) -> list[Path]:
+    """The run's checkpoints, oldest first."""
+    folders = Path(run).glob("step-*")
+    return sorted(folder for folder in folders if re.fullmatch(r"step-\d{6,}", folder.name))
+
+
+# --------------------------------------------------------------------------------- damage
+
+
+def _file_digests(folder: Path) -> dict[str, str]:
+    """{file: SHA-256} of all files but trainer.json. The ranks share the reading."""
+
+    def list_files():
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return sorted(
+            str(path.relative_to(folder)) for path in files if path.name != "trainer.json"
+        )
+
+    names = ranks.broadcast_from_rank_0(list_files)
+    digests = []
+    for name in names[ranks.rank() :: ranks.world_size()]:
+        with open(folder / name, "rb") as file:
+            digests.append((name, hashlib.file_digest(file, "sha256").hexdigest()))
+    return dict(ranks.all_gather_list(digests))
+
+
+def _find_damage(folder: Path) -> str:
+    """What is wrong with a checkpoint; empty if nothing is."""
+    actual = _file_digests(folder)
+
+    def compare_with_trainer_json():
+        try:
+            expected = json.loads((folder / "trainer.json").read_text())["files"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return f"trainer.json: {error}"
+        names = sorted({*expected, *actual})
+        return ", ".join(name for name in names if expected.get(name) != actual.get(name))
+
+    return ranks.broadcast_from_rank_0(compare_with_trainer_json)
+
+
+def _set_aside(checkpoint: Path, damage: str) -> None:
+    if ranks.rank() == 0:
+        aside = checkpoint.with_suffix(".damaged")
+        shutil.rmtree(aside, ignore_errors=True)  # one of an earlier time
+        checkpoint.rename(aside)
+        print(f"{checkpoint} is damaged ({damage}) and set aside as {aside.name}", flush=True)
+    ranks.barrier()
+
+
+# --------------------------------------------------------------------------------- checkpoints
+
+
+def save(
+    run: str | Path,
+    step: int,
+    model,
+    optimizer: torch.optim.Optimizer,
+    tokenizer_from: str | Path,
+    config: dict,
+    keep: int = 2,
+) -> Path:
+    """Writes run/step-NNNNNN and removes all but the last `keep` checkpoints. Returns its path.
+
+    step: rollout batches done. Raises OSError, with nothing half written left."""
     final = Path(run) / f"step-{step:06d}"
     if ranks.broadcast_from_rank_0(final.exists):
         return final
@@ -249,32 +235,112 @@ def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
             process_group=ranks.patient_group,
             no_dist=not sharding.is_sharded(),
         )
-        for name in CARRIED if ranks.rank() == 0 else ():
-            if (Path(tokenizer_from) / name).exists():
-                shutil.copy(Path(tokenizer_from) / name, temporary / name)
-        ranks.barrier()
-        files = _digests(temporary)
         if ranks.rank() == 0:
-            (temporary / "trainer.json").write_text(
-                json.dumps({"step": step, "config": config, "files": files}, indent=2) + "\n"
-            )
+            _copy_tokenizer(Path(tokenizer_from), temporary)
+        ranks.barrier()
+        files = _file_digests(temporary)
+        if ranks.rank() == 0:
+            trainer = {"step": step, "config": config, "files": files}
+            (temporary / "trainer.json").write_text(json.dumps(trainer, indent=2) + "\n")
             os.replace(temporary, final)
             for old in saved_checkpoints(run)[:-keep]:
-                shutil.rmtree(
-                    old.rename(old.with_name(old.name + ".tmp"))
-                )  # never half a step-NNNNNN
-    except (OSError, SafetensorError, dcp.CheckpointException) as e:
-        shutil.rmtree(
-            temporary, ignore_errors=True
-        )  # the room may be needed, and the last one is still there
+                # Renamed first: there is never half a step-NNNNNN.
+                shutil.rmtree(old.rename(old.with_name(old.name + ".tmp")))
+    except (OSError, SafetensorError, dcp.CheckpointException) as error:
+        shutil.rmtree(temporary, ignore_errors=True)  # the last one is whole, and room is needed
+        reason = str(error).strip().splitlines()[-1]
+        checkpoints = saved_checkpoints(run)
+        last = f"{checkpoints[-1]} is whole" if checkpoints else "there is none before it"
         raise OSError(
-            f"{final} could not be written ({str(e).strip().splitlines()[-1]}); {f'{saved_checkpoints(run)[-1]} is whole' if saved_checkpoints(run) else 'there is none before it'}: "
-            "make room and give the same command again"
+            f"{final} could not be written ({reason}); {last}: make room and give the same "
+            "command again"
         ) from None
     ranks.barrier()
     return final
 
 
-def saved_checkpoints(run) -> list[Path]:
-    """The run's checkpoints, oldest first."""
-    return sorted(p for p in Path(run).glob("step-*") if re.fullmatch(r"step-\d{6,}", p.name))
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    for name in TOKENIZER_FILES:
+        if (source / name).exists():
+            shutil.copy(source / name, target / name)
+
+
+def load_optimizer(checkpoint: Path, model, optimizer: torch.optim.Optimizer) -> None:
+    """Loads a checkpoint's moments into a fresh optimizer, whatever the number of ranks was."""
+    state = get_optimizer_state_dict(model, optimizer)  # zeros, shaped like this rank's rows
+    dcp.load(
+        state,
+        checkpoint_id=checkpoint / "optimizer",
+        process_group=ranks.patient_group,
+        no_dist=not sharding.is_sharded(),
+    )
+    set_optimizer_state_dict(model, optimizer, optim_state_dict=state)
+
+
+# --------------------------------------------------------------------------------- rows and files
+
+
+def append_rows(path: str | Path, rows: Iterable[dict]) -> None:
+    """Appends JSON rows in one write, so that a killed run leaves whole rows.
+
+    NaN and infinity become null. Raises OSError, also when only a part could be written."""
+    lines = []
+    for row in rows:
+        finite = {key: None if _is_not_finite(value) else value for key, value in row.items()}
+        lines.append(json.dumps(finite) + "\n")
+    data = "".join(lines).encode()
+    with open(path, "ab", buffering=0) as file:
+        # A disk that is about to be full takes a part and reports success.
+        if file.write(data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _is_not_finite(value) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def drop_rows_from(path: Path, step: int) -> list[dict]:
+    """Drops the rows of `step` and later, which are about to be made again, and a last row that a
+    full disk cut short. Returns the rows that stay."""
+    if not path.exists():
+        return []
+    whole_lines = path.read_text().split("\n")[:-1]
+    rows = [json.loads(line) for line in whole_lines]
+    kept = [row for row in rows if row["step"] < step]
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+    return kept
+
+
+def write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def cached_on_disk(path: Path, make: Callable):
+    """The object saved at `path`. If there is none, make() makes it, and it is saved (whole or not
+    at all). Raises OSError when it cannot be written."""
+    if not ranks.broadcast_from_rank_0(path.exists):
+        made = make()
+        if ranks.rank() == 0:
+            temporary = path.with_suffix(".tmp")
+            try:
+                torch.save(made, temporary)
+            except (OSError, RuntimeError) as error:  # torch raises either when the disk is full
+                reason = str(error).splitlines()[0]
+                raise OSError(
+                    f"{path} could not be written ({reason}); make room and give the same command "
+                    "again"
+                ) from None
+            os.replace(temporary, path)
+        ranks.barrier()
+    return torch.load(path)
+
+
+def fingerprint(files: Iterable[Path | str], value) -> str:
+    """16 hex digits of the files' contents and of a JSON value."""
+    digest = hashlib.sha256(json.dumps(value).encode())
+    for path in files:
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]

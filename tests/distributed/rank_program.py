@@ -4,8 +4,10 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 import torch
+from step_records import ir_groups_of, samples_of
 
 import train
 from config import Config
@@ -13,6 +15,7 @@ from distributed import ranks, sharding
 from groups import Group, frozen_logprobs
 from model import load_model, save_model, unsharded_copy
 from training import checkpoint
+from training.run import load_policy
 
 
 def batch(groups):
@@ -47,10 +50,10 @@ def gradient(folder):
         )
         for engine in ((), ("recompute",)):
             c.engine = engine
-            model = train.load(c, c.model, device)
+            model = load_policy(c, c.model, device)
             part, winner, ref, old, advantages = batch(groups)
-            metrics = train.off_policy_half(model, c, part, winner, ref)
-            metrics |= train.on_policy_half(model, c, part, old, advantages)
+            metrics = train.off_policy_half(model, c, ir_groups_of(part, winner, ref))
+            metrics |= train.on_policy_half(model, c, samples_of(part, old, advantages))
             grads = {k: sharding.unshard(p.grad) for k, p in model.named_parameters()}
             result[name, *engine] = (
                 grads,
@@ -69,7 +72,7 @@ def gradient(folder):
         half = load_model(
             c.model, device, compute_dtype=torch.bfloat16 if sharding.is_sharded() else None
         )  # as on a GPU
-        train.off_policy_half(half, c, part, winner, ref)
+        train.off_policy_half(half, c, ir_groups_of(part, winner, ref))
         result[name, "half"] = (
             {k: sharding.unshard(p.grad) for k, p in half.named_parameters()},
             str(unsharded_copy(half).lm_head.weight.dtype),
@@ -84,7 +87,7 @@ def gradient(folder):
         saved = checkpoint.save(
             folder / f"run-{name}-{ranks.world_size()}", 1, model, optimizer, c.model, {}
         )
-        again = train.load(c, saved, device)
+        again = load_policy(c, saved, device)
         fresh = torch.optim.AdamW(again.parameters(), lr=0.1)
         checkpoint.load_optimizer(saved, again, fresh)
         result[name, "moments"] = {

@@ -16,13 +16,14 @@ from contextlib import contextmanager
 import pytest
 import torch
 import torch.distributed as dist
+from step_records import ir_groups_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed import device_mesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import train
-from config import Config, memory
+from config import Config
 from conftest import ROOT
 from distributed import ranks, sharding
 from groups import Group, token_logprobs
@@ -30,6 +31,8 @@ from model import ModelConfig, Transformer, load_model, save_model
 from rollout import KVCache
 from support import flags, processes_of, rows, wait_for_row
 from training import checkpoint
+from training.plan import memory_per_rank
+from training.run import load_policy
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 RANKS = str(ROOT / "tests" / "distributed" / "rank_program.py")
@@ -131,7 +134,7 @@ def test_the_memory_formula_is_what_tensors_take(results, monkeypatch):
                 ModelConfig.from_pretrained(results[0] / name),
                 Config(rollout_batch=8, max_length=100),
             )
-            need = memory(config, n, count, c, width=4)
+            need = memory_per_rank(config, n, count, c, compute_bytes=4)
             assert max(held) <= 1.1 * need["state"]
             cache = KVCache(
                 config, 8 // count, 100, "cpu", torch.float32
@@ -143,7 +146,7 @@ def test_the_memory_formula_is_what_tensors_take(results, monkeypatch):
             )
             c.engine = ("offload",)
             assert (
-                memory(config, n, count, c, width=4)["peak"]
+                memory_per_rank(config, n, count, c, compute_bytes=4)["peak"]
                 == need["peak"] - need["state"] - need["pi_ref"]
             )
     c, kept = Config(token_budget=512), {}
@@ -179,7 +182,7 @@ def test_the_memory_formula_is_what_tensors_take(results, monkeypatch):
                 token_logprobs(model, [Group(torch.arange(511) % 61, [torch.tensor([3])])])
             seen[layers] = sum(size for size, _ in kept.values())
         parts = [
-            memory(
+            memory_per_rank(
                 ModelConfig(**{**vars(config), "num_hidden_layers": layers}), 0, 1, c, sharded=False
             )["training"]
             for layers in (1, 5)
@@ -586,8 +589,8 @@ def test_compiled_blocks_give_the_gradient(results):
     )
     for engine in ((), ("recompute", "compile")):
         c.engine = engine
-        model = train.load(c, folder / "tied", torch.device("cpu"))
-        train.off_policy_half(model, c, groups, winner, ref)
+        model = load_policy(c, folder / "tied", torch.device("cpu"))
+        train.off_policy_half(model, c, ir_groups_of(groups, winner, ref))
         grads.append([p.grad for p in model.parameters()])
     for a, b in zip(*grads):
         assert (a - b).norm() <= 1e-5 * a.norm() and a.norm() > 0

@@ -1,0 +1,123 @@
+"""What a run will do and how much memory it needs, printed before it starts."""
+
+from config import Config
+from distributed import ranks, sharding
+from hf.families import ModelConfig
+
+CACHE_TOKENS = 131_072  # of rollout.generate
+
+
+def memory_per_rank(
+    model: ModelConfig,
+    n_parameters: int,
+    world_size: int,
+    config: Config,
+    compute_bytes: int = 2,
+    sharded: bool = True,
+) -> dict[str, int]:
+    """Bytes that a rank needs at most, part by part. compute_bytes: of one number when computing.
+
+    state: weights, gradients and AdamW's moments. pi_ref: the frozen reference. training, sampling:
+    what each takes beside these; they take turns. peak: all at once (with --engine offload, state
+    and pi_ref are in the host's memory and not in the peak).
+    A test holds all but the gathered weights against what tensors take. Left out: the allocator's
+    slack, and torch itself (about 1 GiB)."""
+    state = 16 * n_parameters // world_size  # float32: weight, gradient, two moments
+    pi_ref = 0
+    if config.kl_coef:
+        pi_ref = (compute_bytes if sharded else 4) * n_parameters // world_size
+    training = _activations(model, config, compute_bytes) + 2**28
+    sampling = _kv_cache(model, world_size, config, compute_bytes)
+    if sharded:
+        training += _gathered_weights(model, n_parameters, compute_bytes)
+        sampling += compute_bytes * n_parameters  # the copy that is whole on every rank
+    peak = max(training, sampling)
+    if "offload" not in config.engine:
+        peak += state + pi_ref
+    return {
+        "state": state,
+        "pi_ref": pi_ref,
+        "training": training,
+        "sampling": sampling,
+        "peak": peak,
+    }
+
+
+def _activations(model: ModelConfig, config: Config, compute_bytes: int) -> int:
+    """Kept for the backward of one forward of --token-budget tokens."""
+    q_size = model.num_attention_heads * model.head_dim
+    kv_size = model.num_key_value_heads * model.head_dim
+    numbers_per_token = (
+        8 * model.hidden_size + 4 * model.intermediate_size + 6 * q_size + 7 * kv_size
+    )
+    one_layer = compute_bytes * config.token_budget * numbers_per_token
+    if "recompute" not in config.engine:
+        return one_layer * model.num_hidden_layers
+    inputs_of_layers = (
+        compute_bytes * model.hidden_size * config.token_budget * model.num_hidden_layers
+    )
+    return one_layer + inputs_of_layers
+
+
+def _gathered_weights(model: ModelConfig, n_parameters: int, compute_bytes: int) -> int:
+    """Two blocks and the gradient of one, the head and its gradient; and the gradients once more
+    in float32, to be reduced."""
+    head = model.vocab_size * model.hidden_size
+    heads = head if model.tie_word_embeddings else 2 * head
+    block = (n_parameters - heads) // model.num_hidden_layers
+    return (3 * compute_bytes + 4) * block + (2 * compute_bytes + 4) * head
+
+
+def _kv_cache(model: ModelConfig, world_size: int, config: Config, compute_bytes: int) -> int:
+    """Keys and values of the sequences that rollout.generate runs at a time."""
+    sequences = -(-config.rollout_batch // world_size)
+    tokens = min(CACHE_TOKENS, sequences * config.max_length)
+    kv_size = model.num_key_value_heads * model.head_dim
+    return 2 * compute_bytes * kv_size * model.num_hidden_layers * tokens
+
+
+def print_plan(run, inputs) -> None:
+    """run: a training.run.Run, inputs: its training.inputs.Inputs."""
+    config, policy = run.config, run.policy
+    n_parameters = sum(p.numel() for p in policy.parameters())
+    world_size = ranks.world_size()
+    needed = memory_per_rank(
+        policy.config,
+        n_parameters,
+        world_size,
+        config,
+        policy.dtype.itemsize,
+        sharding.is_sharded(),
+    )
+    gib = {part: f"{size / 2**30:.2f}" for part, size in needed.items()}
+    offload = "offload" in config.engine
+    state_is, state_where = (
+        ("beside it", " in the memory of the host") if offload else ("in it", "")
+    )
+    prompts = config.rollout_batch // config.samples_per_prompt
+    off_policy = ""
+    if inputs.ir_groups:
+        off_policy = (
+            f": {len(inputs.ir_groups)} IR groups, {config.gepo_batch} a step; weight "
+            f"{config.w_gepo}, beta {config.beta}, lambda {config.lam}"
+        )
+    missing = [f"{language} ({mend})" for language, mend in inputs.missing.items()]
+    print(
+        f"model     {config.model}: {n_parameters / 1e6:.2f}M parameters, "
+        f"{policy.config.num_hidden_layers} layers, vocabulary {policy.config.vocab_size}; "
+        f"{world_size} x {policy.device.type}\n"
+        f"memory    {gib['peak']} GiB a rank: training {gib['training']} "
+        f"(--token-budget {config.token_budget}), sampling {gib['sampling']}, in turns; "
+        f"{state_is} {gib['state']} weights, gradients, AdamW and {gib['pi_ref']} pi_ref"
+        f"{state_where}\n"
+        f"on-policy {len(inputs.problems)} problems; {prompts} prompts x "
+        f"{config.samples_per_prompt} samples a step; {config.advantage}, KL {config.kl_coef}, "
+        f"clip {config.clip_eps}, {config.inner_epochs} inner epoch(s)\n"
+        f"off-policy {config.off_policy}{off_policy}\n"
+        f"steps     {run.first_step} to {run.total_steps}, lr {config.lr:g}; "
+        f"{config.rollout_batch * run.total_steps} samples in all; out: {config.out}\n"
+        f"{inputs.sandbox}; {config.judge_workers} workers\n"
+        f"languages found: {', '.join(inputs.languages)}; "
+        f"missing: {', '.join(missing) or 'none'}",
+        flush=True,
+    )
