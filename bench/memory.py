@@ -1,9 +1,10 @@
-"""GiB per GPU that a run needs at most, by the formula of training.plan.memory_per_rank: Qwen3's sizes on 1, 8 and 64 GPUs.
+"""GiB per GPU that a run needs at most: Qwen3's sizes on 1, 8 and 64 GPUs, by formula.
 
     python bench/memory.py
 
-The paper's settings with --engine recompute, eight samples per GPU and step. tests/test_parallel.py holds the formula against
-what tensors take on a CPU, and this table against the README's.
+The formula is training/plan.py's memory_per_rank. The settings are the paper's with --engine
+recompute, and eight samples per GPU and step. tests/distributed/test_ranks.py holds the formula
+against what tensors take on a CPU, and this table against docs/distributed.md.
 """
 
 import json

@@ -81,4 +81,6 @@ def tensor_from_local_rows(rows: torch.Tensor, parameter) -> torch.Tensor:
 def unshard(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
     """The whole tensor on every rank. All ranks must call. dtype: cast before it travels."""
     tensor = tensor.detach().to(dtype or tensor.dtype)
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if isinstance(tensor, DTensor):
+        return tensor.full_tensor()
+    return tensor

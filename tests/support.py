@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from conftest import ROOT
 from judge import sandbox
 
 STEPS, TIMES = 4, ("_s", "_per_s")
-README = (ROOT / "README.md").read_text()
 
 
 def alive(mark):
@@ -123,10 +123,10 @@ def processes_of(out):
     return found
 
 
-def table_under(heading):
-    section = README.split(f"## {heading}\n")[1].split("\n## ")[0]
-    return [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in section.splitlines()
-        if line.startswith("|")
-    ][2:]
+def table_under(heading, page="README.md"):
+    """The rows of the tables under a heading of a page, each a list of its cells."""
+    text = (ROOT / page).read_text()
+    section = re.split(rf"^#+ {re.escape(heading)}$", text, maxsplit=1, flags=re.M)[1]
+    section = re.split(r"^#+ ", section, maxsplit=1, flags=re.M)[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]

@@ -24,6 +24,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -88,14 +89,14 @@ def open_run(
     continue, "force" goes on with other settings. A damaged checkpoint is set aside and the one
     before it taken, which is printed.
     Returns (steps done, the checkpoint to go on from or None). Raises ValueError."""
-    ranks.broadcast_from_rank_0(lambda: _claim_folder(run, config, may_change, resume))
+    ranks.broadcast_from_rank_0(partial(_claim_folder, run, config, may_change, resume))
     if not (run / "config.json").exists():
         raise ValueError(
             f"{run} is not there on every node; --out must be on a file system that all nodes share"
         )
     while True:
         # Rank 0's list for all ranks: it renames damaged checkpoints meanwhile.
-        checkpoints = ranks.broadcast_from_rank_0(lambda: saved_checkpoints(run))
+        checkpoints = ranks.broadcast_from_rank_0(partial(saved_checkpoints, run))
         if not checkpoints:
             break
         latest = checkpoints[-1]
@@ -227,7 +228,7 @@ def save(
         return final
     temporary = final.with_name(final.name + ".tmp")
     try:
-        ranks.broadcast_from_rank_0(lambda: shutil.rmtree(temporary, ignore_errors=True))
+        ranks.broadcast_from_rank_0(partial(shutil.rmtree, temporary, ignore_errors=True))
         save_model(model, temporary)
         dcp.save(
             get_optimizer_state_dict(model, optimizer),

@@ -26,6 +26,7 @@ from groups import Group, frozen_logprobs
 from judge.languages import installed_toolchains
 from judge.sandbox import probe
 from training import checkpoint
+from training.samples import column
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Inputs:
     missing: dict[str, str]  # not installed: name -> what to install
 
     def target_languages(self) -> list[str]:
+        """Of all problems, sorted."""
         rows = [problem.row for problem in self.problems] + self.held_out
         return sorted({row["target_language"] for row in rows})
 
@@ -168,20 +170,22 @@ def set_reference_logprobs(config: Config, inputs: Inputs, load_reference) -> No
 
     They are constant, so they are computed once and kept in the run's folder, under a fingerprint
     of the reference's weights and of all tokens. load_reference() loads pi_ref, if it is needed."""
-    groups = [ir_group.group for ir_group in inputs.ir_groups]
+    groups = column(inputs.ir_groups, "group")
 
     def compute():
         reference = load_reference()
-        sums = []
+        numbered_sums = []
         # Every rank takes as many turns as the others, some of them with nothing to do.
         turns = range(ranks.rank(), len(groups) + ranks.rank(), ranks.world_size())
         for i in tqdm(turns, desc="pi_ref of the IR groups", unit="group"):
             for logps in frozen_logprobs(reference, groups[i : i + 1], config.token_budget):
-                sums.append((i, torch.stack([logp.sum() for logp in logps])))
-        in_order = sorted(ranks.all_gather_list(sums), key=lambda numbered: numbered[0])
-        return [logp_ref for _, logp_ref in in_order]
+                numbered_sums.append((i, torch.stack([logp.sum() for logp in logps])))
+        sums = dict(ranks.all_gather_list(numbered_sums))
+        return [sums[i] for i in range(len(groups))]
 
-    tokens = [[x.tolist() for x in (group.prompt, *group.responses)] for group in groups]
+    tokens = []
+    for group in groups:
+        tokens.append([part.tolist() for part in (group.prompt, *group.responses)])
     key = checkpoint.fingerprint([], [inputs.weights_fingerprint, *tokens])
     logp_refs = checkpoint.cached_on_disk(Path(config.out) / f"reference-{key}.pt", compute)
     for ir_group, logp_ref in zip(inputs.ir_groups, logp_refs):

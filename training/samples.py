@@ -90,9 +90,11 @@ class PendingVerdicts:
         """judge: a JudgePool. submitted_at: time.perf_counter() of the submission."""
         self.submitted_at = submitted_at
         self.last_ended_at = submitted_at
-        self.futures = [judge.submit(sample.problem, sample.text) for sample in samples]
-        for future in self.futures:
+        self.futures = []
+        for sample in samples:
+            future = judge.submit(sample.problem, sample.text)
             future.add_done_callback(self._note_end)
+            self.futures.append(future)
 
     def _note_end(self, _):
         self.last_ended_at = max(self.last_ended_at, time.perf_counter())

@@ -190,12 +190,12 @@ def test_the_memory_formula_is_what_tensors_take(results, monkeypatch):
         assert seen[5] - seen[1] == pytest.approx(parts[1] - parts[0], rel=0.1), engine
 
 
-def test_the_memory_table_of_the_readme():
+def test_the_memory_table_of_docs_distributed():
     table = subprocess.run(
         [sys.executable, ROOT / "bench" / "memory.py"], capture_output=True, text=True, check=True
     ).stdout
     lines = [line for line in table.splitlines() if line.startswith("|")]
-    assert len(lines) >= 6 and "\n".join(lines) in (ROOT / "README.md").read_text()
+    assert len(lines) >= 6 and "\n".join(lines) in (ROOT / "docs/distributed.md").read_text()
 
 
 # ------------------------------------------------------------------------------------------- one curve
