@@ -18,41 +18,47 @@ from config import Config
 from model import ModelConfig, Transformer
 from training.plan import memory_per_rank
 
-SIZES = {  # hidden, MLP, layers, heads, tied; 8 key-value heads of 128 and a vocabulary of 151,936 all
+# name: (hidden size, MLP size, layers, heads, tied embeddings)
+MODELS = {
     "Qwen3-0.6B": (1024, 3072, 28, 16, True),
     "Qwen3-4B": (2560, 9728, 36, 32, True),
     "Qwen3-8B": (4096, 12288, 36, 32, False),
     "Qwen3-32B": (5120, 25600, 64, 64, False),
 }
+WORLD_SIZES = (1, 8, 64)
+HEADER = "| model | GPUs | weights, gradients, AdamW | pi_ref | training | sampling | at most |"
+COLUMNS = ("state", "pi_ref", "training", "sampling", "peak")
 
 
 def main():
-    print(
-        "| model | GPUs | weights, gradients, AdamW | pi_ref | training | sampling | at most |\n|---|---|---|---|---|---|---|"
-    )
-    result = {}
-    for name, (hidden, mlp, layers, heads, tied) in SIZES.items():
-        config = ModelConfig(
-            vocab_size=151_936,
-            hidden_size=hidden,
-            intermediate_size=mlp,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=8,
-            head_dim=128,
-            tie_word_embeddings=tied,
-        )
+    print(HEADER)
+    print("|---" * 7 + "|")
+    peaks = {}
+    for name, sizes in MODELS.items():
+        model_config = qwen3(*sizes)
         with torch.device("meta"):
-            n = sum(p.numel() for p in Transformer(config).parameters())
-        for world in (1, 8, 64):
-            need = memory_per_rank(config, n, world, Config(rollout_batch=8 * world, engine=("recompute",)))
-            cells = [
-                f"{need[part] / 2**30:.1f}"
-                for part in ("state", "pi_ref", "training", "sampling", "peak")
-            ]
-            print(f"| {name} | {world} | {' | '.join(cells)} |")
-            result[f"{name}/{world}"] = float(cells[-1])
-    print(json.dumps(result))
+            model = Transformer(model_config)
+        n_parameters = sum(p.numel() for p in model.parameters())
+        for world_size in WORLD_SIZES:
+            config = Config(rollout_batch=8 * world_size, engine=("recompute",))
+            need = memory_per_rank(model_config, n_parameters, world_size, config)
+            cells = [f"{need[column] / 2**30:.1f}" for column in COLUMNS]
+            print(f"| {name} | {world_size} | {' | '.join(cells)} |")
+            peaks[f"{name}/{world_size}"] = float(cells[-1])
+    print(json.dumps(peaks))
+
+
+def qwen3(hidden_size, mlp_size, layers, heads, tied):
+    return ModelConfig(
+        vocab_size=151_936,
+        hidden_size=hidden_size,
+        intermediate_size=mlp_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=8,
+        head_dim=128,
+        tie_word_embeddings=tied,
+    )
 
 
 if __name__ == "__main__":

@@ -1,26 +1,43 @@
-"""What the model is asked, and how an IR is written as an answer."""
+"""The text that the model is asked, and an IR written as an answer.
+
+In: a checked problem (rows.py), a C source or an IR. Out: plain text. Tokenizer.chat_prompt
+(tokenizer.py) makes a chat turn of a question.
+"""
 
 from judge.harnesses import chat_question, is_multipl_e
 from judge.languages import LANGUAGES
 
 
-def translation_prompt(problem: dict) -> str:
-    source, target = LANGUAGES[problem["source_language"]], LANGUAGES[problem["target_language"]]
-    prompt = (
-        f"Translate this {source.display} program to {target.display}. Reply with one ```{target.name} block.\n"
-        f"```{source.name}\n{problem['source'].rstrip(chr(10))}\n```"
-    )
-    return prompt + (f"\nSignature: {problem['declaration']}" if problem.get("declaration") else "")
-
-
 def question(problem: dict) -> str:
-    """What a chat model is asked."""
-    return chat_question(problem) if is_multipl_e(problem) else translation_prompt(problem)
+    """What a chat model is asked for any problem that evaluate.py reads."""
+    if is_multipl_e(problem):
+        return chat_question(problem)
+    return translation_prompt(problem)
+
+
+def translation_prompt(problem: dict) -> str:
+    """Translate a program; the answer is one fenced block of the target language (Eq. 4)."""
+    source = LANGUAGES[problem["source_language"]]
+    target = LANGUAGES[problem["target_language"]]
+    prompt = (
+        f"Translate this {source.display} program to {target.display}. "
+        f"Reply with one ```{target.name} block.\n" + _fenced_block(source.name, problem["source"])
+    )
+    if problem.get("declaration"):
+        prompt += f"\nSignature: {problem['declaration']}"
+    return prompt
 
 
 def ir_prompt(source: str) -> str:
-    return f"Compile this C program to LLVM IR.\n```c\n{source.rstrip(chr(10))}\n```"
+    """The prompt that all IRs of one C source share."""
+    return "Compile this C program to LLVM IR.\n" + _fenced_block("c", source)
 
 
 def ir_response(ir: str) -> str:
-    return f"```llvm\n{ir.rstrip(chr(10))}\n```"
+    """One IR as an answer to ir_prompt."""
+    return _fenced_block("llvm", ir)
+
+
+def _fenced_block(tag, text):
+    text = text.rstrip("\n")
+    return f"```{tag}\n{text}\n```"

@@ -1,11 +1,14 @@
-"""What the trainer reads: tokenizers with their chat prompt, and the two JSONL formats.
+"""Reads and checks the two JSONL formats of the trainer.
 
-    problems.jsonl    {"id", "source_language", "target_language", "source", "tests": [{"stdin", "stdout"}, ...]};
-                      for evaluation only "harness" instead of "tests", or rows of MultiPL-E: see harness.py
-    ir_groups.jsonl   {"id", "language": "c", "source", "winners": [ir, ...], "losers": [ir, ...], "meta": {...}}
+    problems.jsonl    {"id", "source_language", "target_language", "source",
+                       "tests": [{"stdin", "stdout"}, ...]}, optional "declaration";
+                      for evaluation only: "harness" instead of "tests", or rows of MultiPL-E
+                      (judge/harnesses.py describes both)
+    ir_groups.jsonl   {"id", "language": "c", "source", "winners": [ir, ...],
+                       "losers": [ir, ...], "meta": {...}}
 
-Every row is checked before any work starts; a bad one is named by file, line and field, with the mend. This file
-imports no torch, so that the judge's workers start quickly. Left out: tokenizer training (toy/make.py does it).
+Every row is checked before any work starts. A bad row raises ValueError, whose message names the
+file, the line and the field, and says how to mend it. Left out: other formats of problem sets.
 """
 
 import json
@@ -14,59 +17,146 @@ from pathlib import Path
 from judge.harnesses import MULTIPL_E, is_harness, is_multipl_e, with_common_fields
 from judge.languages import LANGUAGES
 
-# ---------------------------------------------------------------------------------------------- JSONL
+PROBLEM_FIELDS = {"id": str, "source_language": str, "target_language": str, "source": str}
+GROUP_FIELDS = {"id": str, "language": str, "source": str, "winners": list, "losers": list}
+
+
+# ---------------------------------------------------------------------------- translation problems
+
+
+def read_problems(path, harness=False) -> list[dict]:
+    """The problems of a file, checked.
+
+    harness: accept harness problems too (judge/harnesses.py), which only evaluate.py and reward.py
+    can run. Raises ValueError naming file, line, field and mend."""
+    rows = read_jsonl(path, {})
+    for number, row in rows:
+        if is_harness(row):
+            _check_harness_problem(f"{path}:{number}", row, harness)
+    rows = [(number, with_common_fields(row)) for number, row in rows]
+    for number, row in rows:
+        if not is_multipl_e(row):
+            _check_problem(f"{path}:{number}", row)
+    if not rows:
+        raise ValueError(f"{path}: holds no problem; give at least one row")
+    return _with_unique_ids(path, rows)
+
+
+def _check_harness_problem(where, row, allowed):
+    if not allowed:
+        field = "harness" if "harness" in row else "tests"
+        raise ValueError(
+            f'{where}: "{field}" is code to append; training problems are stdin -> stdout, '
+            'give "tests": [{"stdin", "stdout"}, ...]. evaluate.py and reward.py read this row'
+        )
+    if "harness" not in row:
+        _check_multipl_e(where, row)
+        return
+    for field in ("tests", "prompt"):
+        if field in row:
+            raise ValueError(f'{where}: "harness" and "{field}" are both given; keep one')
+    if not isinstance(row["harness"], str) or not row["harness"].strip():
+        raise ValueError(f'{where}: "harness" must be a string, the code to append to the solution')
+
+
+def _check_multipl_e(where, row):
+    check_fields(where, row, MULTIPL_E)
+    for field in ("id", "source_language", "target_language"):
+        if field in row:
+            check_fields(where, row, {field: str})
+    for field in ("name", "language", "prompt", "tests"):
+        if not row[field].strip():
+            raise ValueError(
+                f'{where}: "{field}" is empty; a MultiPL-E row has {", ".join(MULTIPL_E)}'
+            )
+    if not all(isinstance(stop, str) and stop for stop in row["stop_tokens"]):
+        raise ValueError(f'{where}: "stop_tokens" must be a list of strings, none of them empty')
+
+
+def _check_problem(where, row):
+    check_fields(where, row, PROBLEM_FIELDS)
+    if "harness" not in row:
+        check_fields(where, row, {"tests": list})
+    for field in ("source_language", "target_language"):
+        if row[field] not in LANGUAGES:
+            raise ValueError(
+                f'{where}: "{field}" is {row[field]!r}; known are {", ".join(LANGUAGES)}'
+            )
+    if not row["source"].strip():
+        raise ValueError(f'{where}: "source" is empty; give the program to translate')
+    if row.get("tests") == []:
+        raise ValueError(f'{where}: "tests" is empty; give at least one {{"stdin", "stdout"}}')
+    for i, test in enumerate(row.get("tests", [])):
+        for field in ("stdin", "stdout"):
+            if not isinstance(test, dict) or not isinstance(test.get(field), str):
+                raise ValueError(f'{where}: "tests"[{i}] needs a string "{field}"')
+    if not isinstance(row.get("declaration", ""), str):
+        raise ValueError(f'{where}: "declaration" must be a string')
+
+
+# --------------------------------------------------------------------------------------- IR groups
+
+
+def read_groups(path) -> list[dict]:
+    """The IR groups of a file, checked: n >= 1 winners and m >= 1 losers each.
+
+    Raises ValueError naming file, line, field and mend."""
+    rows = read_jsonl(path, GROUP_FIELDS)
+    for number, row in rows:
+        where = f"{path}:{number}"
+        if row["language"] != "c" or not row["source"].strip():
+            raise ValueError(f'{where}: "language" must be "c" and "source" a C function')
+        for field in ("winners", "losers"):
+            if not row[field] or not all(isinstance(ir, str) and ir.strip() for ir in row[field]):
+                raise ValueError(
+                    f'{where}: "{field}" must be a list of at least one non-empty IR text'
+                )
+    if not rows:
+        raise ValueError(f"{path}: holds no group; give at least one row")
+    return _with_unique_ids(path, rows)
+
+
+# ----------------------------------------------------------------------------------- rows of a file
 
 
 def read_jsonl(path, required: dict[str, type]) -> list[tuple[int, dict]]:
-    """Rows of a JSONL file with their line numbers (from 1); blank lines are passed over.
+    """Rows of a JSONL file with their line numbers (from 1); blank lines are skipped.
 
-    required: field -> type that it must have. Raises ValueError naming file, line, field and mend."""
-    rows = []
+    required: field -> the type that it must have.
+    Raises ValueError naming file, line, field and mend."""
     try:
         lines = Path(path).read_bytes().split(b"\n")
-    except OSError as e:
+    except OSError as error:
         raise ValueError(
-            f"{path}: cannot be read ({e.strerror}); give the path of a JSONL file"
+            f"{path}: cannot be read ({error.strerror}); give the path of a JSONL file"
         ) from None
+    rows = []
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as e:  # UnicodeDecodeError is one too
-            raise ValueError(
-                f"{path}:{number}: not a JSON row ({e}); write one JSON object a line, UTF-8"
-            ) from None
-        try:
-            json.dumps(row, ensure_ascii=False).encode()
-        except UnicodeEncodeError as e:
-            raise ValueError(
-                f"{path}:{number}: holds half of a surrogate pair ({e.object[e.start]!a}); no program has one"
-            ) from None
-        if not isinstance(row, dict):
-            raise ValueError(
-                f"{path}:{number}: the row is a {type(row).__name__}; it must be a JSON object"
-            )
-        check_fields(f"{path}:{number}", row, required)
-        rows.append((number, row))
+        if line.strip():
+            row = _parse_row(f"{path}:{number}", line)
+            check_fields(f"{path}:{number}", row, required)
+            rows.append((number, row))
     return rows
 
 
 def read_table(path) -> list[tuple[int, dict]]:
-    """Rows of a JSONL or parquet file with their numbers. Raises ValueError."""
+    """Rows of a JSONL or parquet file with their numbers (from 1). Raises ValueError."""
     if Path(path).suffix != ".parquet":
         return read_jsonl(path, {})
     try:
         from pyarrow import parquet  # not among our requirements
 
         return list(enumerate(parquet.read_table(path).to_pylist(), 1))
-    except (ImportError, OSError, ValueError) as e:
+    except (ImportError, OSError, ValueError) as error:
         raise ValueError(
-            f"{path}: {e}; pip install pyarrow to read parquet, or export it as JSONL"
+            f"{path}: {error}; pip install pyarrow to read parquet, or export it as JSONL"
         ) from None
 
 
 def check_fields(where, row, required):
+    """Raises ValueError, naming `where`, if a required field is missing or of another type.
+
+    required: field -> type."""
     for field, kind in required.items():
         if field not in row:
             raise ValueError(f'{where}: "{field}" is missing; add it ({kind.__name__})')
@@ -76,110 +166,37 @@ def check_fields(where, row, required):
             )
 
 
-def _unique_ids(path, rows):
-    first = {}
-    for number, row in rows:
-        if row["id"] in first:
-            raise ValueError(
-                f'{path}:{number}: "id" {row["id"]!r} is already on line {first[row["id"]]}; '
-                "ids must be unique" + '; give "id" beside "name"' * ("name" in row)
-            )
-        first[row["id"]] = number
-    return [row for _, row in rows]
-
-
-def read_problems(path, harness=False) -> list[dict]:
-    """The problems of a file, checked; harness: also those that harness.py runs. Raises ValueError (file:line, field, mend)."""
-    rows = [
-        (
-            number,
-            with_common_fields(row) if _check_harness(f"{path}:{number}", row, harness) else row,
-        )
-        for number, row in read_jsonl(path, {})
-    ]
-    for number, row in rows:
-        where = f"{path}:{number}"
-        if is_multipl_e(row):
-            continue
-        tests = {"harness": str} if "harness" in row else {"tests": list}
-        check_fields(
-            where,
-            row,
-            {"id": str, "source_language": str, "target_language": str, "source": str, **tests},
-        )
-        for field in ("source_language", "target_language"):
-            if row[field] not in LANGUAGES:
-                raise ValueError(
-                    f'{where}: "{field}" is {row[field]!r}; known are {", ".join(LANGUAGES)}'
-                )
-        if not row["source"].strip():
-            raise ValueError(f'{where}: "source" is empty; give the program to translate')
-        if row.get("tests") == []:
-            raise ValueError(f'{where}: "tests" is empty; give at least one {{"stdin", "stdout"}}')
-        for k, test in enumerate(row.get("tests", [])):
-            for field in ("stdin", "stdout"):
-                if not isinstance(test, dict) or not isinstance(test.get(field), str):
-                    raise ValueError(f'{where}: "tests"[{k}] needs a string "{field}"')
-        if not isinstance(row.get("declaration", ""), str):
-            raise ValueError(f'{where}: "declaration" must be a string')
-    if not rows:
-        raise ValueError(f"{path}: holds no problem; give at least one row")
-    return _unique_ids(path, rows)
-
-
-def _check_harness(where, row, allowed):
-    """Whether it is a harness problem; ValueError if it is a bad one, or none is allowed."""
-    if not is_harness(row):
-        return False
-    if not allowed:
-        field = "harness" if "harness" in row else "tests"
+def _parse_row(where, line):
+    try:
+        row = json.loads(line)
+    except ValueError as error:  # bad UTF-8 too: UnicodeDecodeError is a ValueError
         raise ValueError(
-            f'{where}: "{field}" is code to append; training problems are stdin -> stdout, give "tests": '
-            '[{"stdin", "stdout"}, ...]. evaluate.py and reward.py read this row'
-        )
-    if "harness" in row:
-        if "tests" in row or "prompt" in row:
-            raise ValueError(
-                f'{where}: "harness" and "{"tests" if "tests" in row else "prompt"}" are both given; keep one'
-            )
-        if not isinstance(row["harness"], str) or not row["harness"].strip():
-            raise ValueError(
-                f'{where}: "harness" must be a string, the code to append to the solution'
-            )
-        return True
-    check_fields(
-        where,
-        row,
-        {
-            **MULTIPL_E,
-            **{
-                field: str for field in ("id", "source_language", "target_language") if field in row
-            },
-        },
-    )
-    for field in ("name", "language", "prompt", "tests"):
-        if not row[field].strip():
-            raise ValueError(
-                f'{where}: "{field}" is empty; a MultiPL-E row has {", ".join(MULTIPL_E)}'
-            )
-    if not all(isinstance(stop, str) and stop for stop in row["stop_tokens"]):
-        raise ValueError(f'{where}: "stop_tokens" must be a list of strings, none of them empty')
-    return True
+            f"{where}: not a JSON row ({error}); write one JSON object a line, UTF-8"
+        ) from None
+    try:
+        # JSON may spell half of a surrogate pair; no file or pipe could take such a text later.
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: holds half of a surrogate pair ({error.object[error.start]!a}); "
+            "no program has one"
+        ) from None
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: the row is a {type(row).__name__}; it must be a JSON object")
+    return row
 
 
-def read_groups(path) -> list[dict]:
-    """The IR groups of a file, checked; n >= 1 winners, m >= 1 losers. Raises ValueError (file:line, field, mend)."""
-    rows = read_jsonl(
-        path, {"id": str, "language": str, "source": str, "winners": list, "losers": list}
-    )
+def _with_unique_ids(path, rows):
+    """The rows without their line numbers. Raises ValueError if two have the same id."""
+    line_of_id = {}
     for number, row in rows:
-        if row["language"] != "c" or not row["source"].strip():
-            raise ValueError(f'{path}:{number}: "language" must be "c" and "source" a C function')
-        for field in ("winners", "losers"):
-            if not row[field] or not all(isinstance(ir, str) and ir.strip() for ir in row[field]):
-                raise ValueError(
-                    f'{path}:{number}: "{field}" must be a list of at least one non-empty IR text'
-                )
-    if not rows:
-        raise ValueError(f"{path}: holds no group; give at least one row")
-    return _unique_ids(path, rows)
+        if row["id"] in line_of_id:
+            message = (
+                f'{path}:{number}: "id" {row["id"]!r} is already on line {line_of_id[row["id"]]}; '
+                "ids must be unique"
+            )
+            if "name" in row:  # a MultiPL-E row, whose id is its name
+                message += '; give "id" beside "name"'
+            raise ValueError(message)
+        line_of_id[row["id"]] = number
+    return [row for _, row in rows]

@@ -58,7 +58,7 @@ def start() -> torch.device:
     return device
 
 
-def _init_process_groups(device: torch.device, launched_by_torchrun: bool) -> None:
+def _init_process_groups(device, launched_by_torchrun):
     global patient_group
     store, rank_here, size = dist.HashStore(), 0, 1
     if launched_by_torchrun:
@@ -75,7 +75,7 @@ def _init_process_groups(device: torch.device, launched_by_torchrun: bool) -> No
     patient_group = dist.new_group(backend="gloo", timeout=timedelta(days=30))
 
 
-def shut_down() -> None:
+def shut_down():
     """Closes the ranks' connections, once all ranks have come here."""
     barrier()
     if dist.is_initialized():
@@ -135,6 +135,6 @@ def broadcast_from_rank_0(make: Callable):
     return all_gather_list([make()] if rank() == 0 else [])[0]
 
 
-def barrier() -> None:
+def barrier():
     """Waits until all ranks have come here, without a time limit."""
     all_gather_list([])

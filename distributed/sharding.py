@@ -26,7 +26,7 @@ def is_sharded() -> bool:
     return dist.is_initialized()
 
 
-def shard_model(model, compute_dtype: torch.dtype, offload: bool = False) -> None:
+def shard_model(model, compute_dtype: torch.dtype, offload: bool = False):
     """Shards a Transformer's parameters in place over all ranks.
 
     A unit is a block, the embedding or the head (tied: both belong to the root's unit). Parameters

@@ -1,1 +1,21 @@
-"""The Hugging Face layout of a model directory."""
+"""The room of Hugging Face's model directories: config.json and safetensors, read and written.
+
+    families.py   config.json -> ModelConfig, and back; how to add a family
+    rope.py       the frequencies of the rotary positions
+    weights.py    the tensors of safetensors files, checked, tensor by tensor
+
+In goes a directory, out come a ModelConfig and tensors by name; and back. The module that these
+belong to is model.py's: this room does not know it.
+"""
+
+from hf.families import FAMILIES, ModelConfig
+from hf.rope import rope_frequencies
+from hf.weights import read_weights, write_model_files
+
+__all__ = [
+    "FAMILIES",
+    "ModelConfig",
+    "read_weights",
+    "rope_frequencies",
+    "write_model_files",
+]

@@ -1,29 +1,57 @@
-"""config.json -> ModelConfig: what sets the families of decoders apart, as data, and the frequencies of their rotary positions."""
+"""config.json -> ModelConfig, and back: what sets the families of decoders apart, as data.
+
+`model_type` names a family. What its transformers class has built in, and what is therefore no key
+of config.json, is a row of FAMILIES; everything else is a field of ModelConfig.
+
+To add a family: give it a row in FAMILIES. If no field there says what is special about it, add one
+and read it in model.py, as `config.family.<field>`; a new key of config.json goes to ModelConfig.
+Then add a variant to tests/checkpoints.py: the tests compare its logits with those of transformers.
+"""
 
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-ARCHITECTURES = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-    "gemma": "GemmaForCausalLM",
+from hf.rope import ROPE_KEYS
+
+
+@dataclass(frozen=True)
+class Family:
+    """What all models of one model_type have in common and config.json does not say."""
+
+    architecture: str  # the class in transformers
+    activation: str = "silu"  # of the MLP's gate
+    activation_aliases: tuple = ()  # what config.json may call it as well
+    qk_norm: bool = False  # q and k go through an RMSNorm before RoPE
+    qkv_bias: bool = False  # q, k, v have a bias and o has none, whatever attention_bias says
+    norm_plus_one: bool = False  # an RMSNorm multiplies by 1 + weight
+    scaled_embedding: bool = False  # embeddings are multiplied by sqrt(hidden_size)
+    tied_by_default: bool = False  # where tie_word_embeddings is missing
+    sliding_window: str = "never"  # or "always", or "optional": if use_sliding_window is true
+
+
+FAMILIES = {
+    "llama": Family("LlamaForCausalLM"),
+    "mistral": Family("MistralForCausalLM", sliding_window="always"),
+    "qwen2": Family("Qwen2ForCausalLM", qkv_bias=True, sliding_window="optional"),
+    "qwen3": Family("Qwen3ForCausalLM", qk_norm=True, sliding_window="optional"),
+    "gemma": Family(
+        "GemmaForCausalLM",
+        activation="gelu_pytorch_tanh",
+        activation_aliases=("gelu",),
+        norm_plus_one=True,
+        scaled_embedding=True,
+        tied_by_default=True,
+    ),
 }
-ROPES = {
-    "default": (),
-    "linear": ("factor",),
-    "yarn": ("factor", "original_max_position_embeddings"),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-}  # and what they need
 
 
 @dataclass
 class ModelConfig:
+    """The shape of a model, with the names of config.json."""
+
     vocab_size: int
     hidden_size: int
     intermediate_size: int
@@ -35,131 +63,131 @@ class ModelConfig:
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
     tie_word_embeddings: bool = False
-    rope: dict = field(default_factory=dict)  # {"rope_type", ...} of a scaling; empty: default
-    attention_bias: bool = False  # of q, k, v and o; Qwen2 has it of q, k, v
+    rope: dict = field(default_factory=dict)  # scaling {"rope_type", ...}; empty: none
+    attention_bias: bool = False  # of q, k, v and o
     mlp_bias: bool = False
-    windows: tuple = ()  # keys that a query of each layer sees, itself included; 0 or none: all
-    raw: dict = field(
-        default_factory=dict, repr=False
-    )  # config.json as read: written back with the weights
+    windows: tuple = ()  # per layer: how many keys a query sees, itself included; 0 or none: all
+    raw: dict = field(default_factory=dict, repr=False)  # config.json as read, to be written back
 
     @classmethod
     def from_pretrained(cls, directory) -> "ModelConfig":
-        """Reads directory/config.json. Raises FileNotFoundError or ValueError naming the file, the key and what is known."""
+        """Reads directory/config.json.
+
+        Raises FileNotFoundError, or ValueError that names the file, the key and what is known."""
         path = Path(directory) / "config.json"
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path} does not exist; give the directory of a Hugging Face checkpoint"
+        raw = _read_json_object(path)
+        model_type = raw.get("model_type")
+        if model_type not in FAMILIES:
+            raise ValueError(
+                f'{path}: "model_type" {model_type!r} is unknown; known are {", ".join(FAMILIES)}'
             )
+        family = FAMILIES[model_type]
+        rope = _rope_parameters(path, raw)
+        _check_activation(path, raw, family)
         try:
-            raw = dict(json.loads(path.read_text()))
-        except (ValueError, TypeError) as e:
-            raise ValueError(f"{path}: not a JSON object ({e}); copy it again") from None
-        family = raw.get("model_type")
-        if family not in ARCHITECTURES:
-            raise ValueError(
-                f'{path}: "model_type" {family!r} is unknown; known are {", ".join(ARCHITECTURES)}'
-            )
-        # transformers 5 writes rope_parameters, older ones rope_theta and rope_scaling {"type" or "rope_type"}
-        rope = {**(raw.get("rope_scaling") or {}), **(raw.get("rope_parameters") or {})}
-        kind = rope["rope_type"] = rope.get("rope_type", rope.get("type", "default"))
-        if kind not in ROPES:
-            raise ValueError(f"{path}: rope type {kind!r} is unknown; known are {', '.join(ROPES)}")
-        if "original_max_position_embeddings" in ROPES[kind] and not rope.get(
-            "original_max_position_embeddings"
-        ):
-            rope["original_max_position_embeddings"] = raw.get(
-                "max_position_embeddings"
-            )  # as transformers takes it
-        if lacking := [key for key in ROPES[kind] if rope.get(key) is None]:
-            raise ValueError(f'{path}: rope type {kind!r} needs "{lacking[0]}" beside it')
-        if rope.get("partial_rotary_factor", raw.get("partial_rotary_factor", 1)) != 1:
-            raise ValueError(
-                f'{path}: "partial_rotary_factor" is not 1, which this model does not have'
-            )
-        act = raw.get("hidden_activation") or raw.get("hidden_act")  # Gemma has both
-        if act not in (
-            ("gelu", "gelu_pytorch_tanh", None) if family == "gemma" else ("silu", None)
-        ):
-            raise ValueError(
-                f'{path}: "hidden_act" {act!r} is unknown; known of {family} is {"gelu_pytorch_tanh" if family == "gemma" else "silu"}'
-            )
-        try:
-            heads, layers, window = (
-                raw["num_attention_heads"],
-                raw["num_hidden_layers"],
-                raw.get("sliding_window") or 0,
-            )
-            if family in ("llama", "gemma") or (
-                family != "mistral" and not raw.get("use_sliding_window")
-            ):
-                window = 0
-            types = raw.get("layer_types") or [
-                "sliding_attention"
-                if family == "mistral" or i >= raw.get("max_window_layers", 0)
-                else "full_attention"
-                for i in range(layers)
-            ]
+            heads = raw["num_attention_heads"]
             return cls(
+                num_hidden_layers=raw["num_hidden_layers"],
                 vocab_size=raw["vocab_size"],
                 hidden_size=raw["hidden_size"],
-                num_attention_heads=heads,
                 intermediate_size=raw["intermediate_size"],
-                num_hidden_layers=layers,
+                num_attention_heads=heads,
                 num_key_value_heads=raw.get("num_key_value_heads") or heads,
                 head_dim=raw.get("head_dim") or raw["hidden_size"] // heads,
-                model_type=family,
+                model_type=model_type,
                 rms_norm_eps=raw.get("rms_norm_eps", 1e-6),
-                tie_word_embeddings=raw.get("tie_word_embeddings", family == "gemma"),
                 rope_theta=rope.get("rope_theta", raw.get("rope_theta", 10_000.0)),
-                rope=rope if kind != "default" else {},
+                tie_word_embeddings=raw.get("tie_word_embeddings", family.tied_by_default),
+                rope=rope if rope["rope_type"] != "default" else {},
                 attention_bias=raw.get("attention_bias", False),
                 mlp_bias=raw.get("mlp_bias", False),
-                windows=tuple(window if kind == "sliding_attention" else 0 for kind in types)
-                if window
-                else (),
+                windows=_windows(raw, family),
                 raw=raw,
             )
-        except KeyError as e:
+        except KeyError as key:
             raise ValueError(
-                f"{path}: {e} is missing; it is part of every {family} config"
+                f"{path}: {key} is missing; it is part of every {model_type} config"
             ) from None
 
+    @property
+    def family(self) -> Family:
+        return FAMILIES[self.model_type]
+
     def window(self, layer: int) -> int:
+        """How many keys a query of the layer sees, itself included; 0: all."""
         return self.windows[layer] if self.windows else 0
 
+    def to_json(self, dtype: torch.dtype) -> dict:
+        """config.json of weights in `dtype`: the keys as they were read, or for a model that was
+        built here, those that transformers needs."""
+        keys = self.raw
+        if not keys:
+            keys = {
+                "architectures": [self.family.architecture],
+                "hidden_act": self.family.activation,
+                **vars(self),
+            }
+            del keys["raw"], keys["rope"], keys["windows"]
+            if self.rope:
+                keys["rope_scaling"] = self.rope
+            if self.windows:
+                keys["sliding_window"] = max(self.windows)
+        # transformers 4 reads torch_dtype, 5 reads dtype.
+        name = str(dtype).removeprefix("torch.")
+        return {**keys, "torch_dtype": name, "dtype": name}
 
-def rope_frequencies(c: ModelConfig) -> tuple[torch.Tensor, float]:
-    """Radians a position of each pair of a head's channels, [E / 2] float32, and what cos and sin are multiplied with."""
-    half = torch.arange(0, c.head_dim, 2, device="cpu", dtype=torch.float32)
-    plain, kind = c.rope_theta ** (-half / c.head_dim), c.rope.get("rope_type")
-    if kind is None:
-        return plain, 1.0
-    scaled = plain / c.rope["factor"]
-    if kind == "linear":  # Chen et al., arXiv 2306.15595
-        return scaled, 1.0
-    if kind == "llama3":  # long waves scaled, short ones not, a ramp between (Llama 3.1's release)
-        turns = c.rope["original_max_position_embeddings"] * plain / (2 * math.pi)
-        low, high = c.rope["low_freq_factor"], c.rope["high_freq_factor"]
-        keep = ((turns - low) / (high - low)).clamp(0, 1)
-        return scaled * (1 - keep) + plain * keep, 1.0
 
-    # YaRN, arXiv 2309.00071: the channels that turn beta_slow to beta_fast times in the original length are the ramp
-    def channel(turns):
-        return (
-            c.head_dim
-            * math.log(c.rope["original_max_position_embeddings"] / (turns * 2 * math.pi))
-            / (2 * math.log(c.rope_theta))
+def _read_json_object(path):
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist; give the directory of a Hugging Face checkpoint"
+        )
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: not a JSON object ({error}); copy it again") from None
+
+
+def _rope_parameters(path, raw):
+    """The parameters of the rotary positions, "rope_type" always among them."""
+    # transformers 5 writes rope_parameters; older ones rope_theta and rope_scaling, whose type is
+    # named "type" or "rope_type".
+    rope = {**(raw.get("rope_scaling") or {}), **(raw.get("rope_parameters") or {})}
+    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    rope["rope_type"] = rope_type
+    if rope_type not in ROPE_KEYS:
+        raise ValueError(
+            f"{path}: rope type {rope_type!r} is unknown; known are {', '.join(ROPE_KEYS)}"
+        )
+    for key in ROPE_KEYS[rope_type]:
+        if key == "original_max_position_embeddings" and not rope.get(key):
+            rope[key] = raw.get("max_position_embeddings")  # as transformers does
+        if rope.get(key) is None:
+            raise ValueError(f'{path}: rope type {rope_type!r} needs "{key}" beside it')
+    if rope.get("partial_rotary_factor", raw.get("partial_rotary_factor", 1)) != 1:
+        raise ValueError(
+            f'{path}: "partial_rotary_factor" is not 1, which this model does not have'
+        )
+    return rope
+
+
+def _check_activation(path, raw, family):
+    activation = raw.get("hidden_activation") or raw.get("hidden_act")  # Gemma has both
+    if activation not in (None, family.activation, *family.activation_aliases):
+        raise ValueError(
+            f'{path}: "hidden_act" {activation!r} is unknown; '
+            f"known of {raw['model_type']} is {family.activation}"
         )
 
-    low, high = channel(c.rope.get("beta_fast") or 32), channel(c.rope.get("beta_slow") or 1)
-    if c.rope.get("truncate", True):
-        low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, c.head_dim - 1)
-    keep = 1 - ((half / 2 - low) / (high - low if high != low else 0.001)).clamp(0, 1)
-    scale = lambda m: 0.1 * m * math.log(c.rope["factor"]) + 1 if c.rope["factor"] > 1 else 1.0
-    mscale, all_dim = c.rope.get("mscale"), c.rope.get("mscale_all_dim")
-    attention = c.rope.get("attention_factor") or (
-        scale(mscale) / scale(all_dim) if mscale and all_dim else scale(1)
-    )
-    return scaled * (1 - keep) + plain * keep, float(attention)
+
+def _windows(raw, family):
+    """The window of each layer, 0 where it sees everything; () where all layers do."""
+    window = raw.get("sliding_window")
+    optional = family.sliding_window == "optional"
+    switched_off = optional and not raw.get("use_sliding_window")
+    if family.sliding_window == "never" or switched_off or not window:
+        return ()
+    if raw.get("layer_types"):
+        return tuple(window if kind == "sliding_attention" else 0 for kind in raw["layer_types"])
+    first_windowed = raw.get("max_window_layers", 0) if optional else 0
+    return tuple(window if i >= first_windowed else 0 for i in range(raw["num_hidden_layers"]))

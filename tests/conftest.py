@@ -1,3 +1,5 @@
+"""Fixtures of several tests: a small model, ragged groups, a handful of problems."""
+
 import json
 import sys
 from pathlib import Path
@@ -11,22 +13,21 @@ sys.path.insert(0, str(ROOT))
 
 @pytest.fixture
 def tiny():
-    """A model with every moving part (grouped queries, its own head_dim, q and k norms), random weights."""
+    """A model with every moving part (grouped queries, its own head_dim, q and k norms)."""
     from model import ModelConfig, Transformer
 
     torch.manual_seed(0)
-    model = Transformer(
-        ModelConfig(
-            vocab_size=61,
-            hidden_size=24,
-            intermediate_size=40,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=8,
-            tie_word_embeddings=True,
-        )
+    config = ModelConfig(
+        vocab_size=61,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        tie_word_embeddings=True,
     )
+    model = Transformer(config)
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(8.0 if p.dim() == 2 else 1.0)  # far from the flat start, so that mistakes show
@@ -38,8 +39,11 @@ def some_groups():
     """Ragged groups: other prompt lengths, other numbers of responses, a response of one token."""
     from groups import Group
 
-    g = torch.Generator().manual_seed(1)
-    draw = lambda n: torch.randint(0, 61, (n,), generator=g)
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(length):
+        return torch.randint(0, 61, (length,), generator=generator)
+
     return [
         Group(draw(5), [draw(7), draw(1), draw(4)]),
         Group(draw(1), [draw(3)]),
@@ -49,13 +53,18 @@ def some_groups():
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
-    """Problems to Python and Bash only: their programs start quickly."""
+    """A folder with problems to Python and Bash only: their programs start quickly."""
     from data import read_problems
 
-    folder, rows = tmp_path_factory.mktemp("data"), read_problems(ROOT / "toy" / "problems.jsonl")
-    rows = [p for p in rows if p["target_language"] in ("python", "bash")]
-    (folder / "problems.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows[:24]))
-    (folder / "heldout.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows[24:30]))
+    folder = tmp_path_factory.mktemp("data")
+    problems = read_problems(ROOT / "toy" / "problems.jsonl")
+    problems = [p for p in problems if p["target_language"] in ("python", "bash")]
+    (folder / "problems.jsonl").write_text(_jsonl(problems[:24]))
+    (folder / "heldout.jsonl").write_text(_jsonl(problems[24:30]))
     groups = (ROOT / "toy" / "ir_groups.jsonl").read_text().splitlines()
     (folder / "ir_groups.jsonl").write_text("\n".join(groups[:12]) + "\n")
     return folder
+
+
+def _jsonl(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)

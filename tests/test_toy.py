@@ -1,4 +1,6 @@
-"""The embedded world is honest: every rendering means what the evaluator says, and the shipped files are what they claim."""
+"""The embedded world is honest.
+
+Every rendering means what the evaluator says, and the shipped files are what they claim to be."""
 
 import collections
 import json
@@ -21,13 +23,13 @@ from judge.languages import LANGUAGES, why_missing
 from reward import judge
 from toy import make
 from toy.make import heldout, make_problem
+from toy.render import render
 from toy.world import (
     HABITS,
     TARGETS,
     Program,
     generate,
     make_tests,
-    render,
     rewrite,
     run,
     shape,
@@ -35,27 +37,29 @@ from toy.world import (
     with_habits,
 )
 
-PROBLEMS, HELD_OUT = (
-    read_problems(ROOT / "toy" / "problems.jsonl"),
-    read_problems(ROOT / "toy" / "heldout.jsonl"),
-)
+PROBLEMS = read_problems(ROOT / "toy" / "problems.jsonl")
+HELD_OUT = read_problems(ROOT / "toy" / "heldout.jsonl")
 
 
 def programs(count, seed=0):
+    """`count` pairs of a program and its tests, as rows have them."""
     rng = random.Random(seed)
     while count:
         program = generate(rng, rng.random() < 0.5)
-        if tests := make_tests(program, rng):
+        tests = make_tests(program, rng)
+        if tests:
             count -= 1
-            yield (
-                program,
-                [{"stdin": " ".join(map(str, i)) + "\n", "stdout": f"{o}\n"} for i, o in tests],
-            )
+            yield program, [as_row(inputs, output) for inputs, output in tests]
+
+
+def as_row(inputs, output):
+    return {"stdin": " ".join(map(str, inputs)) + "\n", "stdout": f"{output}\n"}
 
 
 @pytest.mark.parametrize("language", TARGETS)
 def test_every_rendering_passes_the_tests(language):
-    if (mend := why_missing(LANGUAGES[language])) and os.environ.get("CI") != "true":
+    mend = why_missing(LANGUAGES[language])
+    if mend and os.environ.get("CI") != "true":
         pytest.skip(mend)
     for program, tests in programs(3 if language == "java" else 8, seed=language):
         text = render(program, language)
@@ -66,34 +70,38 @@ def test_every_rendering_passes_the_tests(language):
 
 
 def test_c_functions_compute_the_same(tmp_path):
-    for k, (program, tests) in enumerate(programs(6)):
+    for program, tests in programs(6):
         arity = len(program.inputs)
         reads = "".join(f'scanf("%d", v + {i});' for i in range(arity))
+        values = ", ".join(f"v[{i}]" for i in range(arity))
         (tmp_path / "f.c").write_text(
             f"#include <stdio.h>\n{render(program, 'c')}\nint main() {{ int v[3]; {reads} "
-            f'printf("%d\\n", f({", ".join(f"v[{i}]" for i in range(arity))})); }}'
+            f'printf("%d\\n", f({values})); }}'
         )
         subprocess.run(["gcc", "-w", "-o", tmp_path / "f", tmp_path / "f.c"], check=True)
         for test in tests:
-            assert (
-                subprocess.run(
-                    [tmp_path / "f"], input=test["stdin"], capture_output=True, text=True
-                ).stdout
-                == test["stdout"]
+            ran = subprocess.run(
+                [tmp_path / "f"], input=test["stdin"], capture_output=True, text=True
             )
+            assert ran.stdout == test["stdout"]
 
 
 def test_languages_part_at_negative_operands():
-    div = lambda op: Program((("a", "value"),), [("set", "s", (op, ("var", "a"), ("num", 4)))], "s")
-    assert [run(div(op), [-7]) for op in ("fdiv", "fmod", "tdiv", "tmod")] == [-2, 1, -1, -3]
-    assert "// 4" in render(div("fdiv"), "python") and "int(a / 4)" in render(div("tdiv"), "python")
-    assert "(a % 4 + 4) % 4" in render(div("fmod"), "cpp") and "s = a % 4;" in render(
-        div("tmod"), "cpp"
-    )
+    def divided_by_4(division):
+        body = [("set", "s", (division, ("var", "a"), ("num", 4)))]
+        return Program((("a", "value"),), body, "s")
+
+    divisions = ("fdiv", "fmod", "tdiv", "tmod")
+    assert [run(divided_by_4(division), [-7]) for division in divisions] == [-2, 1, -1, -3]
+    assert "// 4" in render(divided_by_4("fdiv"), "python")
+    assert "int(a / 4)" in render(divided_by_4("tdiv"), "python")
+    assert "(a % 4 + 4) % 4" in render(divided_by_4("fmod"), "cpp")
+    assert "s = a % 4;" in render(divided_by_4("tmod"), "cpp")
 
 
 def test_every_killable_mutant_is_killed():
-    rng, killed, alive = random.Random(1), 0, 0
+    rng = random.Random(1)
+    killed = alive = 0
     for program, tests in programs(60):
         inputs = [list(map(int, t["stdin"].split())) for t in tests]
         assert len(tests) >= 5 and len({t["stdin"] for t in tests}) == len(tests)
@@ -116,13 +124,17 @@ def test_habits_are_drawn_at_their_rate():
 
 
 def test_shipped_data_is_what_the_script_makes_and_held_out_shapes_are_new(monkeypatch):
-    made, programs = {}, {False: [], True: []}
+    made = {}
+    programs = {False: [], True: []}
+
+    def write_rows(name, rows):
+        made[name] = rows
 
     def watched(rng, target, held):
         programs[held].append(make_problem(rng, target, held))
         return programs[held][-1]
 
-    monkeypatch.setattr(make, "write_rows", lambda name, rows: made.__setitem__(name, rows))
+    monkeypatch.setattr(make, "write_rows", write_rows)
     monkeypatch.setattr(make, "make_problem", watched)
     make.make_data(0)
     for name, rows in made.items():
@@ -130,16 +142,17 @@ def test_shipped_data_is_what_the_script_makes_and_held_out_shapes_are_new(monke
     trained = {shape(program) for program, _ in programs[False]}
     for program, _ in programs[True]:  # nor does another way to divide make a program new
         twin = program._replace(body=rewrite(program.body, lambda habit: habit == "division"))
-        assert not {shape(program), shape(twin)} & trained and heldout(program) and heldout(twin)
+        assert not {shape(program), shape(twin)} & trained
+        assert heldout(program) and heldout(twin)
 
 
 def test_shipped_problems_have_right_tests():
-    """Each source program is run on each of its tests (Python ones all, C++ ones a sample: they must be compiled)."""
+    """Source programs run on each of their tests; few C++ ones, because they must be compiled."""
     counts = collections.Counter(p["target_language"] for p in HELD_OUT)
     assert len(HELD_OUT) >= 200 and len(counts) == 6 and min(counts.values()) >= 30
-    for p in [p for p in HELD_OUT if p["source_language"] == "python"][:25] + [
-        p for p in PROBLEMS if p["source_language"] == "cpp"
-    ][:5]:
+    python_sources = [p for p in HELD_OUT if p["source_language"] == "python"]
+    cpp_sources = [p for p in PROBLEMS if p["source_language"] == "cpp"]
+    for p in python_sources[:25] + cpp_sources[:5]:
         assert len(p["tests"]) >= 5
         verdict = judge(
             {**p, "target_language": p["source_language"]},
@@ -149,20 +162,14 @@ def test_shipped_problems_have_right_tests():
 
 
 def test_shipped_groups_fit_and_are_groups():
-    tokenizer, rows = (
-        load_tokenizer(ROOT / "toy" / "model"),
-        read_groups(ROOT / "toy" / "ir_groups.jsonl"),
-    )
+    tokenizer = load_tokenizer(ROOT / "toy" / "model")
+    rows = read_groups(ROOT / "toy" / "ir_groups.jsonl")
     assert len(rows) >= 100
     for row in rows:
-        assert (
-            len(row["winners"]) >= 2
-            and len(row["losers"]) >= 2
-            and not set(row["winners"]) & set(row["losers"])
-        )
-        assert tokenizer.decode(tokenizer.encode(ir_response(row["winners"][0]))) == ir_response(
-            row["winners"][0]
-        )
+        assert len(row["winners"]) >= 2 and len(row["losers"]) >= 2
+        assert not set(row["winners"]) & set(row["losers"])
+        answer = ir_response(row["winners"][0])
+        assert tokenizer.decode(tokenizer.encode(answer)) == answer
         assert row["source"].strip() in ir_prompt(row["source"])
 
 

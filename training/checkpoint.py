@@ -113,7 +113,7 @@ def open_run(
     return 0, None
 
 
-def _claim_folder(run: Path, config: dict, may_change: Iterable[str], resume: str) -> None:
+def _claim_folder(run, config, may_change, resume):
     path = run / "config.json"
     previous = json.loads(path.read_text()) if path.exists() else {}
     if not previous and any(file.suffix != ".tmp" for file in run.iterdir()):
@@ -139,7 +139,7 @@ def _claim_folder(run: Path, config: dict, may_change: Iterable[str], resume: st
     write_atomically(path, json.dumps(config, indent=2) + "\n")
 
 
-def _describe_changes(previous: dict, config: dict, may_change: Iterable[str]):
+def _describe_changes(previous, config, may_change):
     for key, value in config.items():
         if key in may_change or previous.get(key) == value:
             continue
@@ -149,7 +149,7 @@ def _describe_changes(previous: dict, config: dict, may_change: Iterable[str]):
             yield f"--{key.replace('_', '-')} was {previous.get(key)!r}, is {value!r}"
 
 
-def _remove_half_written(run: Path) -> None:
+def _remove_half_written(run):
     """What a run left that was killed while it saved."""
     for path in run.glob("*.tmp"):
         if path.is_dir():
@@ -167,7 +167,7 @@ def saved_checkpoints(run: str | Path) -> list[Path]:
 # --------------------------------------------------------------------------------- damage
 
 
-def _file_digests(folder: Path) -> dict[str, str]:
+def _file_digests(folder):
     """{file: SHA-256} of all files but trainer.json. The ranks share the reading."""
 
     def list_files():
@@ -184,7 +184,7 @@ def _file_digests(folder: Path) -> dict[str, str]:
     return dict(ranks.all_gather_list(digests))
 
 
-def _find_damage(folder: Path) -> str:
+def _find_damage(folder):
     """What is wrong with a checkpoint; empty if nothing is."""
     actual = _file_digests(folder)
 
@@ -199,7 +199,7 @@ def _find_damage(folder: Path) -> str:
     return ranks.broadcast_from_rank_0(compare_with_trainer_json)
 
 
-def _set_aside(checkpoint: Path, damage: str) -> None:
+def _set_aside(checkpoint, damage):
     if ranks.rank() == 0:
         aside = checkpoint.with_suffix(".damaged")
         shutil.rmtree(aside, ignore_errors=True)  # one of an earlier time
@@ -260,13 +260,13 @@ def save(
     return final
 
 
-def _copy_tokenizer(source: Path, target: Path) -> None:
+def _copy_tokenizer(source, target):
     for name in TOKENIZER_FILES:
         if (source / name).exists():
             shutil.copy(source / name, target / name)
 
 
-def load_optimizer(checkpoint: Path, model, optimizer: torch.optim.Optimizer) -> None:
+def load_optimizer(checkpoint: Path, model, optimizer: torch.optim.Optimizer):
     """Loads a checkpoint's moments into a fresh optimizer, whatever the number of ranks was."""
     state = get_optimizer_state_dict(model, optimizer)  # zeros, shaped like this rank's rows
     dcp.load(
@@ -281,7 +281,7 @@ def load_optimizer(checkpoint: Path, model, optimizer: torch.optim.Optimizer) ->
 # --------------------------------------------------------------------------------- rows and files
 
 
-def append_rows(path: str | Path, rows: Iterable[dict]) -> None:
+def append_rows(path: str | Path, rows: Iterable[dict]):
     """Appends JSON rows in one write, so that a killed run leaves whole rows.
 
     NaN and infinity become null. Raises OSError, also when only a part could be written."""
@@ -296,7 +296,7 @@ def append_rows(path: str | Path, rows: Iterable[dict]) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def _is_not_finite(value) -> bool:
+def _is_not_finite(value):
     return isinstance(value, float) and not math.isfinite(value)
 
 
@@ -312,7 +312,7 @@ def drop_rows_from(path: Path, step: int) -> list[dict]:
     return kept
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str):
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)
     os.replace(temporary, path)

@@ -151,7 +151,7 @@ def load_ir_groups(config: Config, tokenizer) -> list[IRGroup]:
     return ir_groups
 
 
-def _tokenize_ir_group(config: Config, tokenizer, row: dict) -> IRGroup:
+def _tokenize_ir_group(config, tokenizer, row):
     winners, losers = row["winners"], row["losers"]
     if config.off_policy == "dpo":
         # Eq. 3 is Eq. 9 with n = m = 1.
@@ -165,7 +165,7 @@ def _tokenize_ir_group(config: Config, tokenizer, row: dict) -> IRGroup:
     return IRGroup(Group(prompt, responses), winner)
 
 
-def set_reference_logprobs(config: Config, inputs: Inputs, load_reference) -> None:
+def set_reference_logprobs(config: Config, inputs: Inputs, load_reference):
     """Sets logp_ref of all IR groups: log pi_ref of every IR, summed over its tokens.
 
     They are constant, so they are computed once and kept in the run's folder, under a fingerprint

@@ -25,7 +25,7 @@ MAX_JUDGE_ERRORS = 0.01  # share of verdicts; above it the judge is broken
 class Stopwatch:
     """Seconds of each phase of a step, once the device has done what it was asked to."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device):
         self.device = device
         self.seconds = {}  # phase -> seconds
         self.began_at = self.lap_began_at = self.now()
@@ -35,13 +35,13 @@ class Stopwatch:
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def lap(self, phase: str) -> None:
+    def lap(self, phase: str):
         """Ends a lap and adds it to the phase's seconds."""
         now = self.now()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.lap_began_at
         self.lap_began_at = now
 
-    def finish(self) -> None:
+    def finish(self):
         self.seconds["step_s"] = self.now() - self.began_at
 
 
@@ -85,7 +85,7 @@ def step_row(
     }
 
 
-def _mean_reward_by_target(judged: list[Sample]) -> dict[str, float]:
+def _mean_reward_by_target(judged):
     rewards = defaultdict(list)
     for sample in judged:
         rewards[sample.problem["target_language"]].append(sample.reward)
@@ -103,7 +103,7 @@ def progress(row: dict) -> str:
 # ---------------------------------------------------------------------------- held-out problems
 
 
-def score_held_out(run, title: str) -> None:
+def score_held_out(run, title: str):
     """Greedy pass@1 on --eval-problems into eval-TITLE.jsonl, unless it is there already.
 
     title: "before" (the initial policy) or "after". The ranks share the problems.
@@ -136,7 +136,7 @@ def score_held_out(run, title: str) -> None:
 # ---------------------------------------------------------------------------- the closing report
 
 
-def print_report(run) -> None:
+def print_report(run):
     """Rewards, times, memory and held-out scores of a finished run."""
     rows = _read_rows(run.folder / "metrics.jsonl")
     trained = "this run is finished already"
@@ -161,7 +161,7 @@ def print_report(run) -> None:
         print(f"{table(columns)}\n{gain}")
 
 
-def _read_rows(path) -> list[dict]:
+def _read_rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 

@@ -43,7 +43,7 @@ def memory_per_rank(
     }
 
 
-def _activations(model: ModelConfig, config: Config, compute_bytes: int) -> int:
+def _activations(model, config, compute_bytes):
     """Kept for the backward of one forward of --token-budget tokens."""
     q_size = model.num_attention_heads * model.head_dim
     kv_size = model.num_key_value_heads * model.head_dim
@@ -59,7 +59,7 @@ def _activations(model: ModelConfig, config: Config, compute_bytes: int) -> int:
     return one_layer + inputs_of_layers
 
 
-def _gathered_weights(model: ModelConfig, n_parameters: int, compute_bytes: int) -> int:
+def _gathered_weights(model, n_parameters, compute_bytes):
     """Two blocks and the gradient of one, the head and its gradient; and the gradients once more
     in float32, to be reduced."""
     head = model.vocab_size * model.hidden_size
@@ -68,7 +68,7 @@ def _gathered_weights(model: ModelConfig, n_parameters: int, compute_bytes: int)
     return (3 * compute_bytes + 4) * block + (2 * compute_bytes + 4) * head
 
 
-def _kv_cache(model: ModelConfig, world_size: int, config: Config, compute_bytes: int) -> int:
+def _kv_cache(model, world_size, config, compute_bytes):
     """Keys and values of the sequences that rollout.generate runs at a time."""
     sequences = -(-config.rollout_batch // world_size)
     tokens = min(CACHE_TOKENS, sequences * config.max_length)
@@ -76,7 +76,7 @@ def _kv_cache(model: ModelConfig, world_size: int, config: Config, compute_bytes
     return 2 * compute_bytes * kv_size * model.num_hidden_layers * tokens
 
 
-def print_plan(run, inputs) -> None:
+def print_plan(run, inputs):
     """run: a training.run.Run, inputs: its training.inputs.Inputs."""
     config, policy = run.config, run.policy
     n_parameters = sum(p.numel() for p in policy.parameters())

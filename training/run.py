@@ -127,7 +127,7 @@ def load_policy(config: Config, directory, device: torch.device, frozen=False) -
     return model.requires_grad_(not frozen)
 
 
-def drop_unfinished_rows(run: Run) -> None:
+def drop_unfinished_rows(run: Run):
     """Drops the rows of steps after the checkpoint, and counts the skipped steps before it."""
 
     def drop():
@@ -139,7 +139,7 @@ def drop_unfinished_rows(run: Run) -> None:
     run.steps_without_update = len(list(skipped))
 
 
-def check_judge(run: Run) -> None:
+def check_judge(run: Run):
     """Raises SandboxError if the judge is wrong about a known-good or a known-bad program."""
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
         check_canaries(run.judge, run.inputs.target_languages())
@@ -174,7 +174,7 @@ def stop_requests():
             signal.signal(number, handler)
 
 
-def record_step(run: Run, row: dict, sample_rows: list[dict]) -> None:
+def record_step(run: Run, row: dict, sample_rows: list[dict]):
     """Writes a step's rows and counts what decides how the run goes on. Raises OSError."""
     if ranks.rank() == 0:
         checkpoint.append_rows(run.folder / "samples.jsonl", sample_rows)
@@ -199,7 +199,7 @@ def was_skipped(run: Run, row: dict) -> bool:
     return row["skipped"] == run.config.inner_epochs
 
 
-def save_if_due(run: Run, steps_done: int, at_once: bool) -> None:
+def save_if_due(run: Run, steps_done: int, at_once: bool):
     """Saves a checkpoint when it is due, or at once. The judge is checked with it.
 
     A checkpoint that falls due while updates are skipped waits for the next good step."""
@@ -219,7 +219,7 @@ def judge_is_broken(run: Run) -> bool:
     return run.verdicts["JE"] > max(1, MAX_JUDGE_ERRORS * run.verdicts.total())
 
 
-def raise_judge_errors(run: Run, sample_rows: list[dict]) -> None:
+def raise_judge_errors(run: Run, sample_rows: list[dict]):
     details = [row["detail"] for row in sample_rows if row["verdict"] == "JE"]
     raise SandboxError(
         f"{run.verdicts['JE']} of {run.verdicts.total()} verdicts are judge errors, the last: "

@@ -86,7 +86,7 @@ def nest(flat, sizes: list[int]) -> list[list]:
 class PendingVerdicts:
     """Verdicts to come: the judge's processes work while the trainer goes on."""
 
-    def __init__(self, judge, samples: list[Sample], submitted_at: float):
+    def __init__(self, judge, samples, submitted_at):
         """judge: a JudgePool. submitted_at: time.perf_counter() of the submission."""
         self.submitted_at = submitted_at
         self.last_ended_at = submitted_at

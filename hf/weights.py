@@ -1,0 +1,174 @@
+"""The weights of a model directory in Hugging Face's layout: safetensors, in one file or in shards.
+
+    read_weights        directory -> {name: tensor}, each checked against the model's parameters
+    write_model_files   {name: parameter}, config.json -> directory, each file atomically
+
+Both go tensor by tensor, so that beside the model one tensor (reading) or one shard (writing) is in
+memory. Parameters may be sharded over the ranks (distributed/sharding.py): each rank reads the rows
+it holds, and the ranks share the writing. Left out: other formats (*.bin, GGUF).
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from distributed import ranks, sharding
+from hf.families import ModelConfig
+
+SINGLE_FILE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+# ----------------------------------------------------------------------------------------- reading
+
+
+def read_weights(directory, parameters, config: ModelConfig, dtype, device) -> dict:
+    """The tensors of a model directory by name, in `dtype` on `device`.
+
+    parameters: what the model asks for, by name; it gives shapes and sharding, and may be on the
+    meta device. A tied head is not among them: it is the embedding.
+    Raises FileNotFoundError or ValueError naming the file and the tensor, also for a weight that is
+    not finite."""
+    weights = {}
+    for path in _weight_files(directory):
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist; the checkpoint is incomplete")
+        try:
+            weights |= _read_file(path, parameters, config, dtype, device)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{path}: not a whole safetensors file ({error}); copy it again"
+            ) from None
+    missing = sorted(set(parameters) - set(weights))
+    if missing:
+        raise ValueError(
+            f"{directory}: {len(missing)} tensors are missing, the first is {missing[0]}"
+        )
+    return weights
+
+
+def _weight_files(directory):
+    path = directory / INDEX
+    if not path.exists():
+        return [directory / SINGLE_FILE]
+    try:
+        files = set(json.loads(path.read_text())["weight_map"].values())
+        return [directory / file for file in sorted(files)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not an index of shards ({error!r}); copy it again") from None
+
+
+def _read_file(path, parameters, config, dtype, device):
+    weights = {}
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        for name in file.keys():
+            is_tied_head = name == "lm_head.weight" and config.tie_word_embeddings
+            if is_tied_head or name.endswith("rotary_emb.inv_freq"):
+                continue  # the embedding once more; what old checkpoints carry along
+            place = f"{path}: tensor {name}"
+            if name not in parameters:
+                raise ValueError(
+                    f"{place} does not belong to a {config.model_type} with this config.json"
+                )
+            stored = file.get_slice(name)
+            weights[name] = _read_tensor(stored, parameters[name], dtype, place)
+    return weights
+
+
+def _read_tensor(stored, parameter, dtype, place):
+    """A stored tensor, or the rows that this rank holds of it where `parameter` is sharded."""
+    shape = stored.get_shape()
+    if list(shape) != list(parameter.shape):
+        raise ValueError(f"{place} is {shape}, config.json asks for {list(parameter.shape)}")
+    rows = stored[sharding.local_rows(parameter)].to(dtype)
+    # One number tells: a sum with a NaN or an infinity in it is not finite.
+    if not rows.sum(dtype=torch.float32).isfinite():
+        raise ValueError(f"{place} holds NaN or infinity; the checkpoint is broken")
+    return sharding.tensor_from_local_rows(rows, parameter)
+
+
+# ----------------------------------------------------------------------------------------- writing
+
+
+@dataclass
+class Shard:
+    """One file of weights."""
+
+    file: str
+    parameters: dict  # by name
+
+
+def write_model_files(directory: Path, config_json: dict, parameters: dict, shard_bytes: int):
+    """Writes config.json and the parameters, in shards of at most shard_bytes bytes.
+
+    Files are written under other names and then renamed, so that each appears whole or not at all;
+    what an earlier save left over goes last. All ranks must call if the parameters are sharded."""
+    directory.mkdir(parents=True, exist_ok=True)
+    shards = plan_shards(parameters, shard_bytes)
+    _write_shards(directory, shards)
+    if ranks.rank() > 0:
+        return
+    json_files = {"config.json": config_json}
+    if len(shards) > 1:
+        json_files[INDEX] = _index(shards)
+    for file, content in json_files.items():
+        (directory / f"{file}.tmp").write_text(json.dumps(content, indent=2) + "\n")
+    files = [shard.file for shard in shards] + list(json_files)
+    for file in files:
+        os.replace(directory / f"{file}.tmp", directory / file)
+    for path in directory.glob("model*.safetensors*"):
+        if path.name not in files:
+            path.unlink()
+
+
+def plan_shards(parameters: dict, shard_bytes: int) -> list[Shard]:
+    """Cuts the parameters, in their order, into shards; one that is larger goes alone."""
+    parts = []
+    room = 0
+    for name, parameter in parameters.items():
+        size = parameter.nbytes
+        if size > room:
+            parts.append({})
+            room = max(shard_bytes, size)
+        parts[-1][name] = parameter
+        room -= size
+    if len(parts) == 1:
+        return [Shard(SINGLE_FILE, parts[0])]
+    return [
+        Shard(f"model-{number:05d}-of-{len(parts):05d}.safetensors", part)
+        for number, part in enumerate(parts, start=1)
+    ]
+
+
+def _write_shards(directory, shards):
+    """Every rank writes one shard at a time: all gather, all write, then the next ones."""
+    world_size = ranks.world_size()
+    for start in range(0, len(shards), world_size):
+        own_tensors = {}
+        for writer, shard in enumerate(shards[start : start + world_size]):
+            for name, parameter in shard.parameters.items():
+                # Gathered on every rank, since that is a collective; kept by the one that writes.
+                tensor = sharding.unshard(parameter)
+                if writer == ranks.rank():
+                    own_tensors[name] = tensor.cpu().contiguous()
+        if own_tensors:
+            file = shards[start + ranks.rank()].file
+            save_file(own_tensors, directory / f"{file}.tmp", metadata={"format": "pt"})
+        # Slow disks are waited for here, not in the next collective, which has a time limit.
+        ranks.barrier()
+
+
+def _index(shards):
+    """What model.safetensors.index.json holds."""
+    total_size = 0
+    weight_map = {}
+    for shard in shards:
+        for name, parameter in shard.parameters.items():
+            total_size += parameter.nbytes
+            weight_map[name] = shard.file
+    return {"metadata": {"total_size": total_size}, "weight_map": weight_map}

@@ -1,0 +1,106 @@
+"""Random checkpoints of every family, written by transformers: what ours is compared with."""
+
+import pytest
+import torch
+
+SCALINGS = {
+    "linear": {"factor": 4.0},
+    "yarn": {"factor": 8.0, "original_max_position_embeddings": 32},
+    "yarn-mscale": {
+        "factor": 8.0,
+        "original_max_position_embeddings": 32,
+        "mscale": 0.7,
+        "mscale_all_dim": 1.0,
+        "truncate": False,
+        "beta_fast": 8,
+        "beta_slow": 2,
+    },
+    "yarn-factor": {"factor": 4.0, "original_max_position_embeddings": 64, "attention_factor": 1.3},
+    "llama3": {
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+}
+
+
+def window(size, first_layer):
+    return {
+        "use_sliding_window": True,
+        "sliding_window": size,
+        "max_window_layers": first_layer,
+    }
+
+
+# name: (family, scaling of the rotary positions, more keys of its config)
+VARIANTS = {
+    "qwen3": ("qwen3", None, {"head_dim": 16}),
+    "qwen3-bias": ("qwen3", None, {"head_dim": 16, "attention_bias": True}),
+    "qwen3-yarn": ("qwen3", "yarn", {"head_dim": 16}),
+    "qwen3-window": ("qwen3", None, window(7, 1)),
+    "qwen2": ("qwen2", None, {}),
+    "qwen2-yarn": ("qwen2", "yarn-mscale", {}),
+    "qwen2-mha": ("qwen2", None, {"num_key_value_heads": 4}),
+    "qwen2-window": ("qwen2", None, window(9, 2)),
+    "llama": ("llama", None, {}),
+    "llama-mha-bias": (
+        "llama",
+        None,
+        {"num_key_value_heads": 4, "attention_bias": True, "mlp_bias": True},
+    ),
+    "llama-linear": ("llama", "linear", {}),
+    "llama-llama3": ("llama", "llama3", {"head_dim": 64}),
+    "llama-yarn": ("llama", "yarn-factor", {}),
+    "mistral": ("mistral", None, {"sliding_window": 11}),
+    "mistral-all": ("mistral", None, {"sliding_window": None, "head_dim": None}),
+    "mistral-two": ("mistral", None, {"sliding_window": 2}),
+    "gemma": ("gemma", None, {"head_dim": 256}),
+    "gemma-mqa": ("gemma", None, {"head_dim": 24, "num_key_value_heads": 1}),
+}
+CLASSES = {
+    "qwen3": "Qwen3",
+    "qwen2": "Qwen2",
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "gemma": "Gemma",
+}
+
+
+def checkpoint_by_transformers(variant, directory, seed=0, tied=False, dtype=torch.float32):
+    """Saves a random model of the variant in the directory; returns it as read back, in float32."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(seed)
+    family, scaling, more = VARIANTS[variant]
+    config_class = getattr(transformers, f"{CLASSES[family]}Config")
+    model_class = getattr(transformers, f"{CLASSES[family]}ForCausalLM")
+    keys = {
+        "vocab_size": 97,
+        "hidden_size": 32,
+        "intermediate_size": 56,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": tied,
+        "eos_token_id": [3, 5],
+        "attention_bias": False,
+        "max_position_embeddings": 512,
+        "rope_parameters": {
+            "rope_type": (scaling or "default").split("-")[0],
+            "rope_theta": 5000.0,
+            **SCALINGS.get(scaling, {}),
+        },
+    }
+    model = model_class(config_class(**{**keys, **more})).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.1)  # norms too: a weight of 1 would hide a missing one
+    model.to(dtype).save_pretrained(directory)
+    return model_class.from_pretrained(directory, dtype=torch.float32).eval()
+
+
+def long_tokens(seed=0):
+    """[2, 300] int64: longer than the original length of every scaling."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(6, 97, (2, 300), generator=generator)
