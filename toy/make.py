@@ -1,20 +1,20 @@
-"""Makes everything in toy/ from one seed: data, tokenizer, warm start, IR groups.     \
-python -m toy.make [--seed 0]
+"""Makes everything in toy/ from one seed: data, tokenizer, warm start, IR groups.
 
-    problems.jsonl    training problems, right tests          \
-heldout.jsonl   other programs (no shape in common)
-    functions.jsonl   C functions, the source of ir_groups.jsonl \
-(built by ir.py, losers verified by running them)
-    corpus/           210 C functions and programs written by hand, \
-the source of corpus_groups.jsonl (-O3 and -Oz)
-    model/            SentencePiece tokenizer and a converged warm start \
-of about a million parameters, Qwen3 layout
+    python -m toy.make [--seed 0]
 
-The warm start is converged on a corpus in which every target language has wrong habits \
-at its own rate (RATES): the
-right and the wrong form are both in the policy, so that a reward can choose between them; \
-an undertrained model gives
-RL nothing to choose from (dev/LOG.md). Needs clang-19 and about half an hour of two cores.
+    problems.jsonl    training problems, with right tests
+    heldout.jsonl     other programs: no shape in common with the training problems
+    functions.jsonl   C functions, the source of ir_groups.jsonl (built by ir.py; losers are
+                      verified by running them)
+    corpus/           210 C functions and programs written by hand, the source of
+                      corpus_groups.jsonl (-O3 and -Oz)
+    model/            SentencePiece tokenizer and a converged warm start of about a million
+                      parameters, Qwen3 layout
+
+The warm start is converged on a corpus in which every target language has wrong habits at its own
+rate (RATES). The right and the wrong form are both in the policy, so that a reward can choose
+between them; an undertrained model gives RL nothing to choose from (dev/LOG.md). Needs clang-19 and
+about half an hour of two cores.
 """
 
 import argparse
