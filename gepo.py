@@ -1,105 +1,165 @@
-"""The paper's equations as pure functions of log-probabilities: no model, no configuration, torch only.
+"""The paper's equations as pure functions of log-probs: no model, no configuration, torch only.
 
-    Wu et al., "On-Policy Optimization with Group Equivalent Preference ...", NeurIPS 2025, arXiv 2505.12723
-    REINFORCE++: arXiv 2501.03262; GRPO: arXiv 2402.03300; RLOO: arXiv 2402.14740; DPO: arXiv 2305.18290
+    OORL, GEPO   Wu et al., "On-Policy Optimization with Group Equivalent Preference for
+                 Multi-Programming Language Understanding", NeurIPS 2025, arXiv 2505.12723
+    DPO          arXiv 2305.18290        REINFORCE++   arXiv 2501.03262
+    GRPO         arXiv 2402.03300        RLOO          arXiv 2402.14740
 
-rhat = log pi_theta(y|x) - log pi_ref(y|x), the implicit reward of Eq. (8), is a scalar per sequence. A group has n winners
-(equivalent programs) and m losers (inequivalent ones); n and m are free. R_i is the number of tokens of response i, EOS
-included. Advantages are constants: they carry no gradient.
+Equation numbers are those of the first paper. Two of its ten are elsewhere, as they are not about
+log-probs: Eq. 4 runs programs (reward.py), Eq. 10 adds the two halves (train.py).
+
+    n, m   winners (equivalent programs) and losers (inequivalent ones) of one group, any numbers
+    N      responses of the on-policy batch
+    R_i    tokens of response i, its EOS included
 """
 
 import torch
 import torch.nn.functional as F
 
-# ------------------------------------------------------------------------------------- preferences, off-policy
+# ------------------------------------------------------------------ preferences, off-policy
 
 
-def gepo_loss(winners, losers, beta, lam):
-    """Eq. (9) of one group. winners [n], losers [m]: rhat, float. -> (preference, variance), two scalars.
+def log_preference(margin):
+    """Bradley-Terry, Eq. (2): log P(y_w > y_l | x), with P = sigma(r(x, y_w) - r(x, y_l)).
 
-    The loss is preference + lam * variance. The terms are returned apart because they must be logged apart: where rhat is a
-    sum over tokens, the second's gradient can outweigh the first's 10 to 40 times. The paper does not say how Var is
-    normalised: 1/n here, so n = 1 gives 0. With s = sigma(-beta * margin) the gradient of the loss in rhat is
-
-        winner i:  -beta * s / n + 2 * lam * (rhat_i - mean) / n          loser j:  beta * s / m
-
-    Not separable over responses, but these coefficients are all that couples them: see off_policy_half in train.py."""
-    margin = winners.mean() - losers.mean()
-    preference = -F.logsigmoid(beta * margin)  # Eq. 9, first term (from Eq. 6)
-    variance = (winners - winners.mean()).square().mean()  # Eq. 9, second term, without beta
-    return preference, variance
+    margin: the winner's reward less the loser's, a tensor of any shape. -> the same shape."""
+    return F.logsigmoid(margin)  # Eq. 2
 
 
 def dpo_loss(winner, loser, beta):
-    """Eq. (3) of one pair: Bradley-Terry, Eq. (2), with r = beta * rhat. winner, loser: scalars, or equal shapes, unreduced.
+    """DPO, Eq. (3), of one pair: Bradley-Terry, Eq. (2), with beta * rhat as the reward.
 
-    Written out to be read and tested: --off-policy dpo trains it as gepo_loss with n = m = 1, which is the same."""
-    return -F.logsigmoid(beta * (winner - loser))  # Eq. 3
-
-
-# ------------------------------------------------------------------------------------- policy gradient, on-policy
-
-
-def normalise(advantages):
-    """(A - mean) * rsqrt(max(var, 1e-8)) over ALL response tokens of the global batch, list of [R_i]; equal values give exactly 0."""
-    flat = torch.cat(advantages).double()
-    mean, square = float(flat.mean()), float(flat.square().mean())
-    scale = max(square - mean * mean, 1e-8) ** -0.5
-    return [((a.double() - mean) * scale).float() for a in advantages]
+    winner, loser: rhat, two scalars -> a scalar. Tensors of equal shape give one loss per element.
+    This function is here to be read and tested. `--off-policy dpo` trains the same loss as
+    gepo_loss with n = m = 1, where the variance is 0."""
+    return -log_preference(beta * (winner - loser))  # Eq. 3
 
 
-def token_returns(rewards, kl, kl_coef):
-    """REINFORCE++'s token rewards, summed from the right with gamma = 1: G_t = rew_t + G_(t+1).  -> list of [R_i].
+def rhat(sum_logp, sum_logp_ref):
+    """The implicit reward, Eq. (8): log pi_theta(y|x) - log pi_ref(y|x), in nats.
 
-    rewards [N]; kl: list of [R_i], k1 = logp_old - logp_ref of each token: the KL of Eq. (1), put into the reward."""
-    returns = []
-    for reward, k1 in zip(rewards, kl):
-        token = -kl_coef * k1.detach().float()
-        token[-1] += float(reward)
-        returns.append(token.flip(0).cumsum(0).flip(0))
+    sum_logp, sum_logp_ref [R]: log-probs of R responses under the policy and under the reference,
+    each summed over the tokens of the response. -> [R]. It comes from the reward that the optimal
+    policy of Eq. (1) implies:
+
+        r(x, y) = beta * log(pi_theta(y|x) / pi_ref(y|x)) + beta * log Z(x)        Eq. (7)
+                = beta * (rhat(x, y) + log Z(x))
+
+    log Z(x) cannot be computed, but it is one constant for all responses to x. Eq. (6) compares
+    responses to one x, by a difference of means and by a variance, and neither changes when the
+    same constant is added to every reward: Z cancels. beta is a common factor. Eq. (9) writes it
+    before the margin; in the constraint Var <= eps it only rescales eps, whose place lambda takes,
+    so that the variance of Eq. (9) is one of plain log-ratios."""
+    return sum_logp - sum_logp_ref  # Eq. 8, which is Eq. 7 without beta and log Z(x)
+
+
+def gepo_loss(winners, losers, beta, lam):
+    """GEPO, Eq. (9), of one group; the loss is preference + lam * variance.
+
+    winners [n], losers [m]: rhat, float. -> (preference, variance), two scalars. They are returned
+    apart because they must be logged apart: where rhat is a sum over tokens, the gradient of the
+    variance can outweigh the preference's 10 to 40 times. The paper does not say how the variance
+    is normalised. Here it is by 1/n, so that n = 1 gives 0.
+
+    With s = sigma(-beta * margin) the gradient of the loss with respect to each rhat is
+
+        winner i:  -beta * s / n + 2 * lam * (rhat_i - mean) / n          loser j:  beta * s / m
+
+    The loss is not separable over the responses of a group, but these coefficients are all that
+    couples them: off_policy_half in train.py uses that to back-propagate one response at a time."""
+    margin = winners.mean() - losers.mean()  # Eq. 6, what sigma is applied to
+    preference = -log_preference(beta * margin)  # Eq. 9, first term: Eq. 6 as a loss
+    variance = (winners - winners.mean()).square().mean()  # Eq. 9, second term: Eq. 6's constraint
+    return preference, variance
+
+
+# ------------------------------------------------------------------ policy gradient, on-policy
+
+
+def clipped_policy_loss(logp, logp_old, advantages, clip_eps):
+    """The clipped policy loss, Eq. (5), per token and unreduced.
+
+    logp, logp_old, advantages: tensors of one shape; logp under the policy, logp_old under the
+    parameters that sampled the tokens. -> the same shape."""
+    ratio = torch.exp(logp - logp_old)  # rho_t of Eq. 5
+    clipped_ratio = ratio.clamp(1 - clip_eps, 1 + clip_eps)
+    return -torch.minimum(ratio * advantages, clipped_ratio * advantages)  # Eq. 5
+
+
+def advantages(rewards, groups, kl, kl_coef, method):
+    """Advantages of every token of the batch, for any `--advantage`. They carry no gradient.
+
+    rewards [N] float; groups [N] int64, the prompt of each response; kl: list of [R_i], k1 of each
+    token; kl_coef: beta_KL of Eq. (1); method: "reinforce++" or one of group_rewards. -> list of
+    [R_i] float32. The KL of Eq. (1) is in the token rewards for all methods. REINFORCE++ and its
+    baseline variant normalise over the global batch, GRPO and RLOO do not."""
+    if method == "reinforce++":
+        return reinforce_pp_advantages(rewards, kl, kl_coef)
+    returns = token_returns(group_rewards(rewards, groups, method), kl, kl_coef)
+    if method == "reinforce++-baseline":
+        return normalise(returns)
     return returns
 
 
 def reinforce_pp_advantages(rewards, kl, kl_coef):
-    """REINFORCE++ (arXiv 2501.03262): returns normalised over all tokens of the global batch. -> list of [R_i]."""
+    """REINFORCE++ (arXiv 2501.03262): returns, normalised over all tokens of the global batch.
+
+    Arguments as for token_returns. -> list of [R_i] float32."""
     return normalise(token_returns(rewards, kl, kl_coef))
 
 
-def group_rewards(rewards, groups, how):
-    """Rewards compared with those of the same prompt. rewards [N] float, groups [N] int64 (which prompt). -> [N] float.
+def group_rewards(rewards, groups, method):
+    """Compares each reward with the rewards of the same prompt.
 
-    how: "reinforce++-baseline" R - mean;  "grpo" (R - mean) / (std + 1e-6), 1/N std;  "rloo" R - mean of the others
-    (a sample without others gets 0)."""
-    one = torch.ones_like(rewards)
-    size = int(groups.max()) + 1 if len(groups) else 0
-    total = lambda x: torch.zeros(size, dtype=rewards.dtype).index_add_(0, groups, x)[groups]
-    count = total(one)
-    centred = rewards - total(rewards) / count
-    if how == "reinforce++-baseline":
+    rewards [N] float, groups [N] int64: the prompt of each response. -> [N] float. method:
+        "reinforce++-baseline"   R - mean of the group
+        "grpo"                   (R - mean) / (std + 1e-6), std normalised by 1/N
+        "rloo"                   R - mean of the others; 0 for a response without others
+    Raises ValueError for any other method."""
+    group_size = _sum_over_group(torch.ones_like(rewards), groups)
+    centred = rewards - _sum_over_group(rewards, groups) / group_size
+    if method == "reinforce++-baseline":
         return centred
-    if how == "grpo":
-        return centred / ((total(centred.square()) / count).sqrt() + 1e-6)
-    if how == "rloo":
-        return centred * count / (count - 1).clamp(min=1)  # = R - (sum - R) / (count - 1)
+    if method == "grpo":
+        variance = _sum_over_group(centred.square(), groups) / group_size
+        return centred / (variance.sqrt() + 1e-6)
+    if method == "rloo":
+        # the same as R - (sum - R) / (group_size - 1)
+        return centred * group_size / (group_size - 1).clamp(min=1)
     raise ValueError(
-        f"unknown advantage {how!r}; known are reinforce++, reinforce++-baseline, grpo, rloo"
+        f"unknown advantage {method!r}; known are reinforce++, reinforce++-baseline, grpo, rloo"
     )
 
 
-def advantages(rewards, groups, kl, kl_coef, how):
-    """Per-token advantages of the whole batch for any --advantage. rewards [N], groups [N], kl: list of [R_i].
+def token_returns(rewards, kl, kl_coef):
+    """REINFORCE++'s returns: the token rewards summed from the right, G_t = reward_t + G_(t+1).
 
-    The KL of Eq. (1) is in the token reward for all of them; REINFORCE++ and its baseline variant normalise over the
-    global batch, GRPO and RLOO do not."""
-    if how == "reinforce++":
-        return reinforce_pp_advantages(rewards, kl, kl_coef)
-    returns = token_returns(group_rewards(rewards, groups, how), kl, kl_coef)
-    return normalise(returns) if how == "reinforce++-baseline" else returns
+    rewards [N]; kl: list of [R_i], k1 = logp_old - logp_ref of each token, an estimate of the KL
+    of Eq. (1), which thus is part of the reward; kl_coef: beta_KL. -> list of [R_i] float32.
+    There is no discount: gamma = 1."""
+    returns = []
+    for reward, k1 in zip(rewards, kl, strict=True):
+        token_rewards = -kl_coef * k1.detach().float()  # Eq. 1, the KL term, token by token
+        token_rewards[-1] += float(reward)  # Eq. 1, R(x, y), known when the response has ended
+        returns.append(token_rewards.flip(0).cumsum(0).flip(0))
+    return returns
 
 
-def clipped_policy_loss(logp, logp_old, advantages, clip_eps):
-    """Eq. (5), per token and unreduced: logp (policy), logp_old (under the parameters that sampled), advantages of one shape."""
-    rho = torch.exp(logp - logp_old)
-    return -torch.minimum(
-        rho * advantages, rho.clamp(1 - clip_eps, 1 + clip_eps) * advantages
-    )  # Eq. 5
+def normalise(advantages):
+    """(A - mean) * rsqrt(max(var, 1e-8)); equal values give exactly 0.
+
+    advantages: list of [R_i]; the mean and the variance (by 1/N) are those of ALL response tokens
+    of the global batch, taken in float64. -> list of [R_i] float32."""
+    all_tokens = torch.cat(advantages).double()
+    mean = float(all_tokens.mean())
+    mean_square = float(all_tokens.square().mean())
+    variance = mean_square - mean * mean
+    scale = max(variance, 1e-8) ** -0.5
+    return [((a.double() - mean) * scale).float() for a in advantages]
+
+
+def _sum_over_group(values, groups):
+    """values [N], groups [N] int64 -> [N]: for each response the sum over its whole group."""
+    number_of_groups = int(groups.max()) + 1 if len(groups) else 0
+    sums = torch.zeros(number_of_groups, dtype=values.dtype)
+    return sums.index_add_(0, groups, values)[groups]

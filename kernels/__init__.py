@@ -1,13 +1,17 @@
 """The two fused operations of the trainer, each beside its eager twin of the same signature.
 
-    linear_logprob    hidden states and head weight -> log-prob of given tokens
-    gepo_group_loss   token log-probs of ragged groups -> Eq. (9) per group
+    linear_logprob    hidden states and head weight -> log-probs of given tokens (head*.py)
+    gepo_group_loss   token log-probs of ragged groups -> Eq. (9) per group (group_loss.py)
+    matmul32          a matrix product in float32, whatever the dtype of its inputs
 
-Triton on CUDA and, for tests, in its interpreter (TRITON_INTERPRET=1); the eager twin elsewhere.
+On CUDA they run as Triton kernels; elsewhere the eager twin in plain torch runs. With
+TRITON_INTERPRET=1, as in the tests, Triton's interpreter runs the kernels on the CPU.
+docs/kernels.md derives the gradients and the lower bounds on time.
 """
 
 from kernels.group_loss import gepo_group_loss, gepo_group_loss_eager
-from kernels.head import linear_logprob, linear_logprob_eager, matmul32
+from kernels.head import linear_logprob, linear_logprob_eager
+from kernels.head_eager import matmul32
 
 __all__ = [
     "linear_logprob",

@@ -1,110 +1,104 @@
-"""Eq. (9) for ragged groups at once: N response tokens in R responses in G groups, one launch forward and one backward.
+"""Eq. (9) for many ragged groups at once: one launch forward, one launch backward.
 
-Sums go in a fixed order: a response's tokens in blocks from the left, a group's responses one after the other (Welford's
-mean and variance). The gradient is gepo_loss's closed form, one coefficient a response.
+    token log-probs [N], summed reference log-probs [R]  ->  preference [G], variance [G]
+
+    G   groups            n, m   winners and losers of one group
+    R   responses of all groups            N   response tokens of all responses
+
+gepo.py has the equations, one group at a time; gepo_group_loss_eager calls it group by group. The
+Triton kernels do all groups together and give the same bits on every call: tokens of a response are
+summed in blocks from the left, responses of a group are taken one after the other. Backward is the
+closed form in gepo.gepo_loss: one coefficient per response, which each of its tokens gets.
+docs/kernels.md derives it. Left out: second derivatives, a gradient in logp_ref.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-from gepo import gepo_loss
+import gepo
+from kernels.checks import check_group_loss
 
-BLOCK = 1024  # tokens at a time
-
-
-@triton.jit
-def _forward_groups(
-    logp,
-    logp_ref,
-    first_token,
-    first_response,
-    winner,
-    rhat,
-    stats,
-    preference,
-    variance,
-    beta,
-    G,
-    BLOCK: tl.constexpr,
-):
-    """One program a group. first_token [R + 1] and first_response [G + 1]: where each begins. -> rhat [R], preference [G],
-    variance [G], and stats [4, G] for backward: n, m, mean of the winners, beta * sigma(-beta * margin)."""
-    g = tl.program_id(0)
-    n, mean_w, squares, m, mean_l, shift = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    begin = tl.load(first_response + g)
-    for r in range(begin, tl.load(first_response + g + 1)):
-        start, end = tl.load(first_token + r), tl.load(first_token + r + 1)
-        total = tl.zeros((BLOCK,), tl.float32)
-        for at in range(start, end, BLOCK):
-            token = at + tl.arange(0, BLOCK)
-            total += tl.load(logp + token, mask=token < end, other=0.0)
-        x = tl.sum(total, 0) - tl.load(logp_ref + r)  # Eq. 8
-        shift = tl.where((r == begin) & (x > -1e30), x, shift)
-        x -= shift  # only differences count, and small numbers round less
-        tl.store(rhat + r, x)
-        wins = tl.load(winner + r) != 0
-        n += tl.where(wins, 1.0, 0.0)
-        m += tl.where(wins, 0.0, 1.0)
-        from_w, from_l = x - mean_w, x - mean_l
-        mean_w += tl.where(wins, from_w / tl.maximum(n, 1.0), 0.0)
-        mean_l += tl.where(wins, 0.0, from_l / tl.maximum(m, 1.0))
-        squares += tl.where(wins, from_w * (x - mean_w), 0.0)
-    z = beta * (mean_w - mean_l)
-    e = tl.exp(-tl.abs(z))
-    u = 1 + e  # log1p(e) = log(u) e / (u - 1): u's rounding cancels
-    log1p = tl.where(u == 1, e, tl.log(u) * e / tl.where(u == 1, 1.0, u - 1))
-    tl.store(preference + g, tl.maximum(-z, 0.0) + log1p)  # Eq. 9, first term: -log sigma(z)
-    tl.store(variance + g, squares / n)  # Eq. 9, second term
-    tl.store(stats + g, n)
-    tl.store(stats + G + g, m)
-    tl.store(stats + 2 * G + g, mean_w)
-    tl.store(stats + 3 * G + g, beta * tl.where(z > 0, e, 1.0) / u)
+BLOCK = 1024  # tokens that a program holds at a time
 
 
-@triton.jit
-def _backward_tokens(
-    d_preference,
-    d_variance,
-    response,
-    group,
-    winner,
-    rhat,
-    stats,
-    d_logp,
-    N,
-    G,
-    BLOCK: tl.constexpr,
-):
-    token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    r = tl.load(response + token, mask=token < N, other=0)
-    g = tl.load(group + r)
-    n, m, mean, slope = (
-        tl.load(stats + g),
-        tl.load(stats + G + g),
-        tl.load(stats + 2 * G + g),
-        tl.load(stats + 3 * G + g),
+def gepo_group_loss(logp, logp_ref, response, group, winner, beta, lam):
+    """Per-group (preference [G], variance [G]) of Eq. (9); the loss is preference + lam * variance.
+
+    logp [N] float32: log-probs of all response tokens; differentiable in it alone.
+    logp_ref [R] float32: log-probs of the responses under the reference, summed over tokens.
+    response [N] int64: the response of each token, 0 .. R - 1.
+    group [R] int64: the group of each response, 0 .. G - 1.
+    winner [R] bool.
+    Tokens and responses may come in any order; those of one owner are summed in the order in which
+    they come. Triton on CUDA and under TRITON_INTERPRET=1, the eager twin elsewhere and for
+    float64. Raises TypeError or ValueError that names the argument, or the group that has no
+    winner or no loser."""
+    number_of_groups = check_group_loss(logp, logp_ref, response, group, winner, beta)
+    logp_ref = logp_ref.detach()
+    runs_triton = logp.is_cuda or triton.knobs.runtime.interpret
+    if logp.dtype == torch.float64 or not runs_triton:
+        return gepo_group_loss_eager(logp, logp_ref, response, group, winner, beta, lam)
+    if (group.diff() < 0).any() or (response.diff() < 0).any():
+        logp, logp_ref, response, group, winner = _in_ascending_order(
+            logp, logp_ref, response, group, winner
+        )
+    with torch.cuda.device_of(logp):  # Triton launches on the current device
+        return _GroupLoss.apply(
+            logp, logp_ref, response, group, winner, float(beta), number_of_groups
+        )
+
+
+def gepo_group_loss_eager(logp, logp_ref, response, group, winner, beta, lam):
+    """gepo_group_loss in torch alone, on any device and also in float64."""
+    number_of_groups = check_group_loss(logp, logp_ref, response, group, winner, beta)
+    sum_logp = torch.zeros_like(logp_ref).index_add_(0, response, logp)  # [R]
+    rhat = gepo.rhat(sum_logp, logp_ref)  # [R] Eq. 8, which is Eq. 7 without beta and log Z
+    preferences = []
+    variances = []
+    for g in range(number_of_groups):
+        in_group = group == g
+        preference, variance = gepo.gepo_loss(  # Eq. 9
+            rhat[in_group & winner], rhat[in_group & ~winner], beta, lam
+        )
+        preferences.append(preference)
+        variances.append(variance)
+    return torch.stack(preferences), torch.stack(variances)
+
+
+def _in_ascending_order(logp, logp_ref, response, group, winner):
+    """The same arguments, sorted by group and then by response, as the kernels walk them.
+
+    Both sorts are stable: what belongs to one owner stays in its order."""
+    by_group = group.argsort(stable=True)  # [R] old numbers of the responses in their new order
+    new_number = by_group.argsort()  # [R] new number of each old response
+    response = new_number[response]
+    by_response = response.argsort(stable=True)
+    return (
+        logp[by_response],
+        logp_ref[by_group],
+        response[by_response],
+        group[by_group],
+        winner[by_group],
     )
-    d_p, d_v = tl.load(d_preference + g), tl.load(d_variance + g)
-    c = tl.where(
-        tl.load(winner + r) != 0,
-        -d_p * slope / n + 2 * d_v * (tl.load(rhat + r) - mean) / n,
-        d_p * slope / m,
-    )
-    tl.store(d_logp + token, c, mask=token < N)
 
 
 class _GroupLoss(torch.autograd.Function):
-    """Takes response and group in ascending order."""
+    """gepo_group_loss by the kernels, for response and group in ascending order."""
 
     @staticmethod
-    def forward(ctx, logp, logp_ref, response, group, winner, beta, groups):
-        first_token = torch.searchsorted(response, torch.arange(len(group) + 1, device=logp.device))
-        first_response = torch.searchsorted(group, torch.arange(groups + 1, device=logp.device))
-        rhat, stats = torch.empty_like(logp_ref), logp_ref.new_empty(4, groups)
-        preference, variance = logp_ref.new_empty(2, groups)
+    def forward(ctx, logp, logp_ref, response, group, winner, beta, number_of_groups):
+        R = len(group)
+        device = logp.device
+        first_token = torch.searchsorted(response, torch.arange(R + 1, device=device))
+        first_response = torch.searchsorted(
+            group, torch.arange(number_of_groups + 1, device=device)
+        )
         winner = winner.to(torch.int8)
-        _forward_groups[groups,](
+        rhat = torch.empty_like(logp_ref)
+        stats = logp_ref.new_empty(4, number_of_groups)
+        preference, variance = logp_ref.new_empty(2, number_of_groups)
+        _forward_groups[number_of_groups,](
             logp,
             logp_ref,
             first_token,
@@ -115,21 +109,23 @@ class _GroupLoss(torch.autograd.Function):
             preference,
             variance,
             beta,
-            groups,
+            number_of_groups,
             BLOCK=BLOCK,
             num_warps=4,
-            enable_fp_fusion=False,
-        )  # Welford and log1p as written
+            enable_fp_fusion=False,  # the rounding of _running_mean and _log1p must be as written
+        )
         ctx.save_for_backward(response, group, winner, rhat, stats)
         return preference, variance
 
     @staticmethod
     def backward(ctx, d_preference, d_variance):
-        if torch.is_grad_enabled():  # with create_graph=True; else they would silently be wrong
+        if torch.is_grad_enabled():  # with create_graph=True; they would silently be wrong
             raise RuntimeError("gepo_group_loss has no second derivatives")
         response, group, winner, rhat, stats = ctx.saved_tensors
-        d_logp = rhat.new_empty(len(response))
-        _backward_tokens[triton.cdiv(len(response), BLOCK),](
+        N = len(response)
+        number_of_groups = stats.shape[1]
+        d_logp = rhat.new_empty(N)
+        _backward_tokens[triton.cdiv(N, BLOCK),](
             d_preference.contiguous(),
             d_variance.contiguous(),
             response,
@@ -138,102 +134,134 @@ class _GroupLoss(torch.autograd.Function):
             rhat,
             stats,
             d_logp,
-            len(response),
-            stats.shape[1],
+            N,
+            number_of_groups,
             BLOCK=BLOCK,
             num_warps=4,
             enable_fp_fusion=False,
         )
-        return d_logp, *[None] * 6
+        return d_logp, None, None, None, None, None, None
 
 
-def check(logp, logp_ref, response, group, winner, beta):
-    """Raises TypeError or ValueError that names the argument, or the group, and the mend. -> G."""
-    sizes = {"logp": "[N]", "logp_ref": "[R]", "response": "[N]", "group": "[R]", "winner": "[R]"}
-    given = dict(zip(sizes, (logp, logp_ref, response, group, winner)))
-    for name, x in given.items():
-        if not isinstance(x, torch.Tensor):
-            raise TypeError(f"{name} is a {type(x).__name__}; it must be a tensor")
-    if not isinstance(beta, (int, float)) or not -float("inf") < beta < float("inf"):
-        raise ValueError(f"beta is {beta!r}; it must be a finite number")
-    for name, x in given.items():
-        wanted = {"response": torch.int64, "group": torch.int64, "winner": torch.bool}.get(
-            name, logp.dtype
-        )
-        if hasattr(x, "to_local"):
-            raise TypeError(
-                f"{name} is a DTensor, whose storage a kernel cannot read; call {name}.full_tensor()"
-            )
-        if x.dtype != wanted or logp.dtype not in (torch.float32, torch.float64):
-            raise TypeError(
-                f"{name} is {x.dtype}; response and group must be int64, winner bool, logp and logp_ref float32"
-            )
-        if x.dim() != 1 or len(x) != len({"[N]": logp, "[R]": logp_ref}[sizes[name]]):
-            raise ValueError(
-                f"{name} is {list(x.shape)}; it must be {sizes[name]} for N = {logp.numel()} tokens in R = {logp_ref.numel()} responses"
-            )
-        if x.device != logp.device:
-            raise ValueError(f"{name} is on {x.device} and logp on {logp.device}; move one of them")
-        if not x.is_contiguous():
-            raise ValueError(
-                f"{name} is not contiguous (stride {x.stride(0)}); call {name}.contiguous()"
-            )
-    if not len(group):
-        raise ValueError("group is empty; there must be a group with a winner and a loser")
-    groups = int(group.max()) + 1
-    for name, x, end in (("response", response, len(group)), ("group", group, groups)):
-        if len(x) and not 0 <= int(x.min()) <= int(x.max()) < end:
-            raise ValueError(
-                f"{name} goes from {int(x.min())} to {int(x.max())}; it must be in 0 .. {end - 1}"
-            )
-    counts = [
-        torch.bincount(group[which], minlength=groups).tolist() for which in (winner, ~winner)
-    ]
-    for g, (winners, losers) in enumerate(zip(*counts)):
-        if not winners or not losers:
-            raise ValueError(
-                f"group {g} has {winners} winners and {losers} losers; it needs one of each"
-            )
-    return groups
+@triton.jit
+def _forward_groups(
+    logp_ptr,  # [N] float32, e.g. 16384 tokens
+    logp_ref_ptr,  # [R] float32, e.g. 32 responses
+    first_token_ptr,  # [R + 1] int64: where the tokens of each response begin
+    first_response_ptr,  # [G + 1] int64: where the responses of each group begin
+    winner_ptr,  # [R] int8
+    rhat_ptr,  # out: [R] float32, for backward: shifted, see below
+    stats_ptr,  # out: [4, G] float32, for backward: n, m, mean of the winners, slope
+    preference_ptr,  # out: [G] float32, e.g. 8 groups
+    variance_ptr,  # out: [G] float32
+    beta,
+    G,
+    BLOCK: tl.constexpr,
+):
+    """Forward for one group. One program per group. slope: see _slope."""
+    g = tl.program_id(0)
+    n, mean_w, squares = 0.0, 0.0, 0.0  # winners: number, mean of rhat, sum of squared deviations
+    m, mean_l = 0.0, 0.0  # losers: number, mean of rhat
+    shift = 0.0
+    first = tl.load(first_response_ptr + g)
+    for r in range(first, tl.load(first_response_ptr + g + 1)):
+        sum_logp = _sum_of_tokens(logp_ptr, first_token_ptr, r, BLOCK)
+        rhat = sum_logp - tl.load(logp_ref_ptr + r)  # Eq. 8
+        # Only differences of rhat count below, and small numbers round less: all are taken
+        # relative to the group's first. Not so if it is -inf, as -inf - -inf would be NaN.
+        shift = tl.where((r == first) & (rhat > -1e30), rhat, shift)
+        rhat -= shift
+        tl.store(rhat_ptr + r, rhat)
+
+        winner = tl.load(winner_ptr + r)
+        deviation = rhat - mean_w  # Welford multiplies it by the deviation from the updated mean
+        n, mean_w = _running_mean(rhat, winner != 0, n, mean_w)
+        m, mean_l = _running_mean(rhat, winner == 0, m, mean_l)
+        squares += tl.where(winner != 0, deviation * (rhat - mean_w), 0.0)
+
+    z = beta * (mean_w - mean_l)
+    tl.store(preference_ptr + g, -_logsigmoid(z))  # Eq. 9, first term
+    tl.store(variance_ptr + g, squares / n)  # Eq. 9, second term
+    tl.store(stats_ptr + g, n)
+    tl.store(stats_ptr + G + g, m)
+    tl.store(stats_ptr + 2 * G + g, mean_w)
+    tl.store(stats_ptr + 3 * G + g, _slope(z, beta))
 
 
-def gepo_group_loss_eager(logp, logp_ref, response, group, winner, beta, lam):
-    """gepo_group_loss in torch alone, on any device and also in float64."""
-    groups = check(logp, logp_ref, response, group, winner, beta)
-    rhat = (
-        torch.zeros_like(logp_ref).index_add_(0, response, logp) - logp_ref
-    )  # [R] Eq. 8: Eq. 7 less beta and Z
-    terms = [
-        torch.stack(gepo_loss(rhat[(group == g) & winner], rhat[(group == g) & ~winner], beta, lam))
-        for g in range(groups)
-    ]
-    preference, variance = torch.stack(terms).unbind(1)
-    return preference, variance
+@triton.jit
+def _sum_of_tokens(logp_ptr, first_token_ptr, r, BLOCK: tl.constexpr):
+    """Sum of the token log-probs of response r: block on block from the left, then within it."""
+    start = tl.load(first_token_ptr + r)
+    end = tl.load(first_token_ptr + r + 1)
+    block_sum = tl.zeros((BLOCK,), tl.float32)
+    for block_start in range(start, end, BLOCK):
+        token = block_start + tl.arange(0, BLOCK)
+        block_sum += tl.load(logp_ptr + token, mask=token < end, other=0.0)
+    return tl.sum(block_sum, 0)
 
 
-def gepo_group_loss(logp, logp_ref, response, group, winner, beta, lam):
-    """Per-group (preference [G], variance [G]) of Eq. (9), differentiable in logp; the loss is preference + lam * variance.
+@triton.jit
+def _running_mean(x, is_member, count, mean):
+    """Welford's update: takes x into a count and a mean, if is_member. -> count, mean.
 
-    logp [N] float32: token log-probs of all responses; response [N] int64: the response of each token; logp_ref [R] float32:
-    the responses' summed reference log-probs; group [R] int64: the group of each response, 0 .. G-1; winner [R] bool.
-    Any order; tokens and responses of one owner are summed in the order they come in. Triton on CUDA and under
-    TRITON_INTERPRET=1, else eager. Raises TypeError or ValueError that names the argument, or the group that has no
-    winner or no loser."""
-    groups = check(logp, logp_ref, response, group, winner, beta)
-    logp_ref = logp_ref.detach()
-    if logp.dtype == torch.float64 or not (logp.is_cuda or triton.knobs.runtime.interpret):
-        return gepo_group_loss_eager(logp, logp_ref, response, group, winner, beta, lam)
-    if (group.diff() < 0).any() or (
-        response.diff() < 0
-    ).any():  # into the order that the kernel walks
-        order = group.argsort(stable=True)
-        logp_ref, group, winner, response = (
-            logp_ref[order],
-            group[order],
-            winner[order],
-            order.argsort()[response],
-        )
-        order = response.argsort(stable=True)
-        logp, response = logp[order], response[order]
-    with torch.cuda.device_of(logp):  # Triton launches on the current device
-        return _GroupLoss.apply(logp, logp_ref, response, group, winner, float(beta), groups)
+    The textbook variance, mean of squares less square of mean, would subtract numbers in the
+    hundreds from each other; Welford sums squared deviations instead."""
+    count += tl.where(is_member, 1.0, 0.0)
+    mean += tl.where(is_member, (x - mean) / tl.maximum(count, 1.0), 0.0)
+    return count, mean
+
+
+@triton.jit
+def _logsigmoid(z):
+    """log sigma(z); exp is taken of negative numbers only, so that no z overflows."""
+    return -(tl.maximum(-z, 0.0) + _log1p(tl.exp(-tl.abs(z))))
+
+
+@triton.jit
+def _log1p(x):
+    """log(1 + x) for x in 0 .. 1, also where 1 + x loses digits of x (Triton has no log1p).
+
+    u = 1 + x is rounded, but log(u) / (u - 1) hardly depends on by how much: the rounding
+    cancels in log(u) * x / (u - 1)."""
+    u = 1 + x
+    return tl.where(u == 1, x, tl.log(u) * x / tl.where(u == 1, 1.0, u - 1))
+
+
+@triton.jit
+def _slope(z, beta):
+    """beta * sigma(-z), for z = beta * margin: what the preference falls by per unit of margin."""
+    e = tl.exp(-tl.abs(z))  # of a negative number, as in _logsigmoid
+    return beta * tl.where(z > 0, e, 1.0) / (1 + e)
+
+
+@triton.jit
+def _backward_tokens(
+    d_preference_ptr,  # [G] float32, the upstream gradients
+    d_variance_ptr,  # [G] float32
+    response_ptr,  # [N] int64
+    group_ptr,  # [R] int64
+    winner_ptr,  # [R] int8
+    rhat_ptr,  # [R] float32, shifted like the mean in stats
+    stats_ptr,  # [4, G] float32: n, m, mean of the winners, slope
+    d_logp_ptr,  # out: [N] float32, e.g. 16384 tokens
+    N,
+    G,
+    BLOCK: tl.constexpr,
+):
+    """The gradient in BLOCK token log-probs: the coefficient of each token's response."""
+    token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    r = tl.load(response_ptr + token, mask=token < N, other=0)
+    g = tl.load(group_ptr + r)
+    n = tl.load(stats_ptr + g)
+    m = tl.load(stats_ptr + G + g)
+    mean_w = tl.load(stats_ptr + 2 * G + g)
+    slope = tl.load(stats_ptr + 3 * G + g)
+    d_preference = tl.load(d_preference_ptr + g)
+    d_variance = tl.load(d_variance_ptr + g)
+    deviation = tl.load(rhat_ptr + r) - mean_w
+    # the gradient of Eq. 9 in rhat, as in gepo.gepo_loss
+    of_winner = -d_preference * slope / n + 2 * d_variance * deviation / n
+    of_loser = d_preference * slope / m
+    is_winner = tl.load(winner_ptr + r) != 0
+    coefficient = tl.where(is_winner, of_winner, of_loser)
+    tl.store(d_logp_ptr + token, coefficient, mask=token < N)

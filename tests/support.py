@@ -1,6 +1,5 @@
 """What several tests use: folders, processes, a small run of train.py."""
 
-import contextlib
 import json
 import os
 import re
@@ -10,7 +9,8 @@ from pathlib import Path
 from conftest import ROOT
 from judge import sandbox
 
-STEPS, TIMES = 4, ("_s", "_per_s")
+STEPS = 4
+TIMES = ("_s", "_per_s")  # how the names of fields end that differ from run to run
 
 
 def alive(mark):
@@ -33,74 +33,69 @@ def gone(mark, seconds=15.0):
 
 
 def descendants(pid):
+    children = []
     try:
-        children = [
-            child
-            for task in Path(f"/proc/{pid}/task").iterdir()
-            for child in (task / "children").read_text().split()
-        ]
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children += (task / "children").read_text().split()
     except OSError:  # it ended meanwhile
         return []
-    return children + [pid for child in children for pid in descendants(child)]
+    below = []
+    for child in children:
+        below += descendants(child)
+    return children + below
 
 
 def processes_of_slots(seconds=5.0):
-    """Boxes' processes below this one, seconds after the end of their judge. As root; an ordinary user's boxes have no uid
-    of their own. Zombies, which have no command line, are dead."""
-    end, left = time.monotonic() + seconds, ["not looked yet"]
-    while left and time.monotonic() < end:
-        left = []
-        for pid in descendants(os.getpid()):
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                if (
-                    path := Path("/proc", pid, "cmdline")
-                ).stat().st_uid in sandbox.SLOT_UIDS and path.read_bytes():
-                    left.append(pid)
+    """The processes of boxes, below this one, that are left seconds after their judge ended.
+
+    As root only: the boxes of an ordinary user have no uid of their own.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        left = [pid for pid in descendants(os.getpid()) if is_of_a_slot(pid)]
         time.sleep(0.01)
-    return left
+        if not left or time.monotonic() >= end:
+            return left
+
+
+def is_of_a_slot(pid):
+    """Zombies, which have no command line, are dead."""
+    path = Path("/proc", pid, "cmdline")
+    try:
+        return path.stat().st_uid in sandbox.SLOT_UIDS and path.read_bytes() != b""
+    except OSError:  # it ended meanwhile
+        return False
 
 
 def flags(few, out, *more):
-    return [
-        "--model",
-        str(ROOT / "toy" / "model"),
-        "--problems",
-        str(few / "problems.jsonl"),
-        "--ir-groups",
-        str(few / "ir_groups.jsonl"),
-        "--out",
-        str(out),
-        "--steps",
-        str(STEPS),
-        "--rollout-batch",
-        "8",
-        "--gepo-batch",
-        "2",
-        "--max-length",
-        "640",
-        "--max-new-tokens",
-        "128",
-        "--token-budget",
-        "1024",
-        "--lr",
-        "1e-3",
-        "--warmup-ratio",
-        "0",
-        "--save-every",
-        "2",
-        "--judge-workers",
-        "2",
-        *more,
-    ]
+    """The command line of a small run on the problems of the folder `few`."""
+    options = {
+        "--model": ROOT / "toy" / "model",
+        "--problems": few / "problems.jsonl",
+        "--ir-groups": few / "ir_groups.jsonl",
+        "--out": out,
+        "--steps": STEPS,
+        "--rollout-batch": 8,
+        "--gepo-batch": 2,
+        "--max-length": 640,
+        "--max-new-tokens": 128,
+        "--token-budget": 1024,
+        "--lr": "1e-3",
+        "--warmup-ratio": 0,
+        "--save-every": 2,
+        "--judge-workers": 2,
+    }
+    words = []
+    for name, value in options.items():
+        words += [name, str(value)]
+    return [*words, *more]
 
 
 def rows(out, name="metrics.jsonl", times=False):
     lines = [json.loads(line) for line in (out / name).read_text().splitlines()]
-    return (
-        lines
-        if times
-        else [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in lines]
-    )
+    if times:
+        return lines
+    return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in lines]
 
 
 def wait_for_row(process, out):

@@ -11,69 +11,64 @@ import gepo
 from kernels import gepo_group_loss
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
-close = lambda a, b: torch.testing.assert_close(
-    torch.as_tensor(a, dtype=torch.float64),
-    torch.as_tensor(b, dtype=torch.float64),
-    atol=2e-6,
-    rtol=0,
-)
+
+
+def close(got, want):
+    got = torch.as_tensor(got, dtype=torch.float64)
+    want = torch.as_tensor(want, dtype=torch.float64)
+    torch.testing.assert_close(got, want, atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize("case", GOLDEN["gepo"])
 def test_gepo_golden(case):
-    w, l = (
-        torch.tensor(case[k], dtype=torch.float64, requires_grad=True)
-        for k in ("winners", "losers")
-    )
-    preference, variance = gepo.gepo_loss(w, l, case["beta"], case["lam"])
+    winners = torch.tensor(case["winners"], dtype=torch.float64, requires_grad=True)
+    losers = torch.tensor(case["losers"], dtype=torch.float64, requires_grad=True)
+    preference, variance = gepo.gepo_loss(winners, losers, case["beta"], case["lam"])
     close(preference, case["preference"])
     close(variance, case["variance"])
-    (preference + case["lam"] * variance).backward()
-    close(preference + case["lam"] * variance, case["loss"])
+    loss = preference + case["lam"] * variance
+    loss.backward()
+    close(loss, case["loss"])
     if "grad_winners" in case:
-        close(w.grad, case["grad_winners"])
-        close(l.grad, case["grad_losers"])
+        close(winners.grad, case["grad_winners"])
+        close(losers.grad, case["grad_losers"])
 
 
 def test_gepo_gradient_is_the_closed_form():
     torch.manual_seed(0)
-    w, l, beta, lam = (
-        torch.randn(4, dtype=torch.float64, requires_grad=True),
-        torch.randn(3, dtype=torch.float64, requires_grad=True),
-        0.3,
-        0.7,
-    )
-    preference, variance = gepo.gepo_loss(w, l, beta, lam)
+    winners = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    losers = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    beta, lam = 0.3, 0.7
+    preference, variance = gepo.gepo_loss(winners, losers, beta, lam)
     (preference + lam * variance).backward()
-    s = torch.sigmoid(-beta * (w.mean() - l.mean()))
-    torch.testing.assert_close(
-        w.grad, -beta * s / 4 + 2 * lam * (w.detach() - w.detach().mean()) / 4
-    )
-    torch.testing.assert_close(l.grad, (beta * s / 3).expand(3))
+    s = torch.sigmoid(-beta * (winners.mean() - losers.mean()))
+    deviation = winners.detach() - winners.detach().mean()
+    torch.testing.assert_close(winners.grad, -beta * s / 4 + 2 * lam * deviation / 4)
+    torch.testing.assert_close(losers.grad, (beta * s / 3).expand(3))
 
 
 def test_gepo_of_one_winner_and_one_loser_is_dpo():
-    w, l = torch.tensor([1.7]), torch.tensor([-0.4])
-    preference, variance = gepo.gepo_loss(w, l, 0.1, 1.0)
-    assert variance == 0 and preference == gepo.dpo_loss(w[0], l[0], 0.1)
+    winners, losers = torch.tensor([1.7]), torch.tensor([-0.4])
+    preference, variance = gepo.gepo_loss(winners, losers, 0.1, 1.0)
+    assert variance == 0 and preference == gepo.dpo_loss(winners[0], losers[0], 0.1)
 
 
 def test_group_loss_of_ragged_groups_is_gepo_loss_of_each():
     torch.manual_seed(0)
-    sizes, group = [3, 1, 4, 2, 5], torch.tensor([0, 0, 0, 1, 1])
+    sizes = [3, 1, 4, 2, 5]
+    group = torch.tensor([0, 0, 0, 1, 1])
     winner = torch.tensor([True, False, True, False, True])
     logp = torch.randn(sum(sizes), requires_grad=True)
-    response, ref = torch.arange(5).repeat_interleave(torch.tensor(sizes)), torch.randn(5)
+    response = torch.arange(5).repeat_interleave(torch.tensor(sizes))
+    ref = torch.randn(5)
     preference, variance = gepo_group_loss(logp, ref, response, group, winner, 0.5, 1.0)
-    rhat = torch.stack([y.sum() for y in logp.split(sizes)]) - ref
-    for g, (w, l) in enumerate([([0, 2], [1]), ([4], [3])]):
-        torch.testing.assert_close(
-            (preference[g], variance[g]), gepo.gepo_loss(rhat[w], rhat[l], 0.5, 1.0)
-        )
+    rhat = gepo.rhat(torch.stack([y.sum() for y in logp.split(sizes)]), ref)
+    for g, (winners, losers) in enumerate([([0, 2], [1]), ([4], [3])]):
+        want = gepo.gepo_loss(rhat[winners], rhat[losers], 0.5, 1.0)
+        torch.testing.assert_close((preference[g], variance[g]), want)
+    winner = torch.tensor([True, False, True, True, True])
     with pytest.raises(ValueError, match="group 1 has 2 winners and 0 losers"):
-        gepo_group_loss(
-            logp, ref, response, group, torch.tensor([True, False, True, True, True]), 0.5, 1.0
-        )
+        gepo_group_loss(logp, ref, response, group, winner, 0.5, 1.0)
 
 
 @pytest.mark.parametrize("case", GOLDEN["reinforce_pp"])

@@ -1,4 +1,7 @@
-"""Hostile programs get their status, see nothing of the host and leave nothing behind, with cgroups and without."""
+"""Hostile programs get their status, see nothing of the host and leave nothing behind.
+
+Each test runs twice, with cgroups and without, unless it says which.
+"""
 
 import contextlib
 import os
@@ -17,45 +20,51 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from judge import sandbox
+from judge import cgroups, sandbox
+from judge.cgroups import Cgroup, Parents, find_parents
 from judge.sandbox import Limits, SandboxError, run
+from judge.slots import slot
 from support import alive, gone
 
 BWRAP_MISSING = not Path(sandbox.BWRAP).exists() and "CI" not in os.environ
 pytestmark = pytest.mark.skipif(BWRAP_MISSING, reason="bubblewrap is not installed")
 SHORT = Limits(cpu_s=0.5, wall_s=2)
-VERSION, PARENTS, WHY = sandbox._cgroups(False, os.environ.get(sandbox.CGROUPS_VARIABLE))
-REAL_PARENTS, NOBODY, OTHER = (
-    sandbox._parents,
-    65534,
-    61500 + os.getpid() % 498,
-)  # OTHER: a slot that no run gets to
+PARENTS, WHY_NONE = cgroups.usable_parents(os.environ.get(cgroups.CGROUPS_VARIABLE))
+VERSION = PARENTS.version if PARENTS else 0
+FOLDERS = PARENTS.folders() if PARENTS else []
+NOBODY = 65534
+OTHER = 61500 + os.getpid() % 498  # a slot that no run gets to
 needs_cgroups = pytest.mark.parametrize("tier", ["cgroup"], indirect=True)
 
 
 @pytest.fixture(params=["cgroup", "proc"], autouse=True)
 def tier(request, monkeypatch):
-    if request.param == "cgroup" and not VERSION:
-        pytest.skip(f"no cgroup of our own: {WHY}")
-    monkeypatch.setenv(sandbox.CGROUPS_VARIABLE, "1" if request.param == "cgroup" else "0")
-    made, enter = [], sandbox._Cgroup.__enter__
-    monkeypatch.setattr(
-        sandbox._Cgroup,
-        "__enter__",
-        lambda self: (enter(self), made.extend(map(seen, self.folders)))[0],
-    )
+    """Run a test with or without cgroups; with them, none that it made is left."""
+    if request.param == "cgroup" and not PARENTS:
+        pytest.skip(f"no cgroup of our own: {WHY_NONE}")
+    monkeypatch.setenv(cgroups.CGROUPS_VARIABLE, "1" if request.param == "cgroup" else "0")
+    made = []
+    real_enter = Cgroup.__enter__
+
+    def enter(group):
+        real_enter(group)
+        made.extend(map(identity, group.folders))
+        return group
+
+    monkeypatch.setattr(Cgroup, "__enter__", enter)
     yield request.param
     assert not any(map(is_left, made))
 
 
-def seen(folder):
+def identity(folder):
     return folder, folder.stat().st_ino
 
 
 def is_left(group):
     """Whether this very group is there: another judge may have made one of its name since."""
+    folder, _ = group
     with contextlib.suppress(OSError):
-        return seen(group[0]) == group
+        return identity(folder) == group
 
 
 @pytest.fixture
@@ -64,34 +73,29 @@ def box():
         yield folder
 
 
-def python(box, code, limits=SHORT, **how):
-    return run(["/usr/bin/python3", "-c", code], box, limits, **how)
+def python(box, code, limits=SHORT, **arguments):
+    return run(["/usr/bin/python3", "-c", code], box, limits, **arguments)
 
 
-def bash(box, code, limits=SHORT, **how):
-    return run(["/usr/bin/bash", "-c", code], box, limits, **how)
+def bash(box, code, limits=SHORT, **arguments):
+    return run(["/usr/bin/bash", "-c", code], box, limits, **arguments)
 
 
 def test_probe_names_what_isolates(tier):
     line = sandbox.probe()
     assert line.startswith("sandbox: bwrap, ") and "UNSAFE" not in line and "\n" not in line
-    assert line.endswith(
-        f", cgroup v{VERSION}"
-        if tier == "cgroup"
-        else ", rlimits and /proc (no cgroup: OORL_CGROUPS=0)"
-    )
+    if tier == "cgroup":
+        assert line.endswith(f", cgroup v{VERSION}")
+    else:
+        assert line.endswith(", rlimits and /proc (no cgroup: OORL_CGROUPS=0)")
 
 
 def test_streams_and_exit_code(box):
     result = python(
         box, "import sys; print(input()); print('e', file=sys.stderr); sys.exit(3)", stdin=b"in\n"
     )
-    assert (result.status, result.returncode, result.stdout, result.stderr) == (
-        "RE",
-        3,
-        b"in\n",
-        b"e\n",
-    )
+    assert (result.status, result.returncode) == ("RE", 3)
+    assert (result.stdout, result.stderr) == (b"in\n", b"e\n")
     assert python(box, "import os; os.abort()").returncode == 128 + signal.SIGABRT
 
 
@@ -102,7 +106,10 @@ def test_streams_and_exit_code(box):
         (python, "import time; time.sleep(100)", {"TLE"}),
         (
             python,
-            "import signal, time\nfor s in range(1, 65):\n try: signal.signal(s, signal.SIG_IGN)\n except (OSError, ValueError): pass\n"
+            "import signal, time\n"
+            "for s in range(1, 65):\n"
+            " try: signal.signal(s, signal.SIG_IGN)\n"
+            " except (OSError, ValueError): pass\n"
             "while True: time.sleep(1)",
             {"TLE"},
         ),
@@ -111,7 +118,7 @@ def test_streams_and_exit_code(box):
         (python, "a = []\nwhile True: a.append(bytearray(1 << 22))", {"MLE"}),
         (
             python,
-            "import os\nfor _ in range(4): os.fork()\na = bytearray(60 << 20)\nimport time; time.sleep(9)",
+            "import os, time\nfor _ in range(4): os.fork()\na = bytearray(60 << 20)\ntime.sleep(9)",
             {"MLE"},
         ),
         (python, "while True: print('x' * 4096)", {"OLE"}),
@@ -132,10 +139,10 @@ def test_streams_and_exit_code(box):
 )
 def test_status(box, shell, code, expected):
     began = time.monotonic()
-    cpu_s = (
-        1.5 if expected == {"MLE"} else SHORT.cpu_s
-    )  # what touches 256 MiB on a busy machine may need 0.5 s for it
-    assert shell(box, code, replace(SHORT, cpu_s=cpu_s, memory_bytes=256 << 20)).status in expected
+    limits = replace(SHORT, memory_bytes=256 << 20)
+    if expected == {"MLE"}:  # to touch 256 MiB on a busy machine may take 0.5 s
+        limits = replace(limits, cpu_s=1.5)
+    assert shell(box, code, limits).status in expected
     assert time.monotonic() - began < SHORT.wall_s + 3
 
 
@@ -144,34 +151,46 @@ def test_status(box, shell, code, expected):
     [
         ("a = []\nwhile True: a.append(bytearray(1 << 22))", "MLE"),  # no RLIMIT_AS here
         (
-            "import os, time\nif os.fork() == 0:\n a = []\n while True: a.append(bytearray(1 << 22))\n"
-            "os.wait(); print(7, flush=True); time.sleep(0.5)",
-            "MLE",
-        ),  # the right answer does not help
-        (
-            "import os\nfor _ in range(3): os.fork()\na = bytearray(14 << 20)\nimport time; time.sleep(20)",
+            "import os, time\n"
+            "if os.fork() == 0:\n"
+            " a = []\n"
+            " while True: a.append(bytearray(1 << 22))\n"
+            "os.wait(); print(7, flush=True); time.sleep(0.5)",  # the right answer does not help
             "MLE",
         ),
         (
-            "import os\nfor _ in range(3): os.fork()\na = bytearray(3 << 20)\nimport time; time.sleep(1)",
+            "import os, time\n"
+            "for _ in range(3): os.fork()\n"
+            "a = bytearray(14 << 20)\n"
+            "time.sleep(20)",
+            "MLE",
+        ),
+        (
+            "import os, time\nfor _ in range(3): os.fork()\na = bytearray(3 << 20)\ntime.sleep(1)",
             "OK",
         ),
         (
-            "import mmap, os, time\nm = mmap.mmap(-1, 48 << 20)\nm[:] = bytes(len(m))\nfor _ in range(3): os.fork()\n"
-            "assert not any(m[::4096]); time.sleep(0.5)",
+            "import mmap, os, time\n"
+            "m = mmap.mmap(-1, 48 << 20)\n"
+            "m[:] = bytes(len(m))\n"
+            "for _ in range(3): os.fork()\n"
+            "assert not any(m[::4096]); time.sleep(0.5)",  # one memory, eight processes
             "OK",
-        ),  # one memory, eight processes
+        ),
         (
-            "for i in range(8):\n with open(f'/w/{i}', 'wb') as f:\n  for _ in range(40): f.write(bytes(1 << 20))\n"
+            "for i in range(8):\n"
+            " with open(f'/w/{i}', 'wb') as f:\n"
+            "  for _ in range(40): f.write(bytes(1 << 20))\n"
             "for i in range(8): f = open(f'/w/{i}', 'rb'); all(f.read(1 << 20) for _ in range(40))",
             "OK",
-        ),  # page cache
+        ),
         (
             "for i in range(80): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))",
             "RE",
         ),  # no space left
         (
-            "for i in range(40): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))\na = bytearray(80 << 20)",
+            "for i in range(40): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))\n"
+            "a = bytearray(80 << 20)",
             "MLE",
         ),
     ],
@@ -187,24 +206,40 @@ def test_memory_is_that_of_the_box(box, code, expected):
 
 def test_boxes_do_not_share_limits(box):
     """Two at a time, each within its limits, both together over those of one."""
-    code = "import threading, time\na = bytearray(90 << 20)\nfor _ in range(10): threading.Thread(target=time.sleep, args=(1,)).start()"
+    code = (
+        "import threading, time\n"
+        "a = bytearray(90 << 20)\n"
+        "for _ in range(10): threading.Thread(target=time.sleep, args=(1,)).start()"
+    )
+    limits = Limits(memory_bytes=128 << 20, processes=16, address_space=False)
     results = []
 
     def one():
         with tempfile.TemporaryDirectory() as folder:
-            results.append(
-                python(
-                    folder, code, Limits(memory_bytes=128 << 20, processes=16, address_space=False)
-                )
-            )
+            results.append(python(folder, code, limits))
 
-    threads = [threading.Thread(target=one) for _ in range(2)]
-    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    at_once(one, 2)
     assert [result.status for result in results] == ["OK", "OK"]
 
 
+def at_once(target, times):
+    threads = [threading.Thread(target=target) for _ in range(times)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_processes_are_limited(box):
-    code = "import os, time\nn = 0\ntry:\n while True:\n  if os.fork() == 0: time.sleep(9)\n  n += 1\nexcept OSError: print(n)"
+    code = (
+        "import os, time\n"
+        "n = 0\n"
+        "try:\n"
+        " while True:\n"
+        "  if os.fork() == 0: time.sleep(9)\n"
+        "  n += 1\n"
+        "except OSError: print(n)"
+    )
     assert 4 <= int(python(box, code, replace(SHORT, processes=10)).stdout) <= 10
 
 
@@ -216,7 +251,13 @@ def test_no_deadlock_on_pipes(box):
 
 
 def test_cpu_of_children_is_counted(box):
-    busy = "import os, time\nif os.fork() == 0:\n while time.process_time() < 0.3: pass\n os._exit(0)\nos.wait()"
+    busy = (
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        " while time.process_time() < 0.3: pass\n"
+        " os._exit(0)\n"
+        "os.wait()"
+    )
     result = python(box, busy, Limits())
     assert result.status == "OK" and 0.3 <= result.cpu_s <= 0.6
     assert python(box, busy, replace(SHORT, cpu_s=0.2)).status == "TLE"
@@ -226,8 +267,15 @@ def test_cpu_of_children_is_counted(box):
 def test_cpu_of_orphans_is_counted(box, monkeypatch):
     monkeypatch.setattr(sandbox, "LOOK_EVERY_S", 99)  # by the group alone, when all is over
     code = (
-        "import os, time\nr, w = os.pipe()\nif os.fork() == 0:\n os.setsid()\n if os.fork() == 0:\n"
-        "  while time.process_time() < 0.4: pass\n  os.write(w, b'x'); time.sleep(9)\n os._exit(0)\nos.wait(); os.read(r, 1)"
+        "import os, time\n"
+        "r, w = os.pipe()\n"
+        "if os.fork() == 0:\n"
+        " os.setsid()\n"
+        " if os.fork() == 0:\n"
+        "  while time.process_time() < 0.4: pass\n"
+        "  os.write(w, b'x'); time.sleep(9)\n"
+        " os._exit(0)\n"
+        "os.wait(); os.read(r, 1)"
     )
     result = python(box, code, Limits())
     assert result.status == "OK" and 0.4 <= result.cpu_s <= 0.7
@@ -236,12 +284,8 @@ def test_cpu_of_orphans_is_counted(box, monkeypatch):
 
 def test_a_daemon_that_burns_cpu_is_seen(box):
     began = time.monotonic()
-    assert (
-        bash(
-            box, "(setsid bash -c 'while :; do :; done' &) ; sleep 99", Limits(cpu_s=0.5, wall_s=60)
-        ).status
-        == "TLE"
-    )
+    code = "(setsid bash -c 'while :; do :; done' &) ; sleep 99"
+    assert bash(box, code, Limits(cpu_s=0.5, wall_s=60)).status == "TLE"
     assert time.monotonic() - began < 30
 
 
@@ -253,10 +297,12 @@ SECRET = f"secret-{uuid.uuid4()}"
     [
         "print(open('/etc/shadow').read())",
         "print(open('/etc/passwd').read())",
-        f"print(open({str(ROOT / 'sandbox.py')!r}).read())",
+        f"print(open({str(ROOT / 'judge' / 'sandbox.py')!r}).read())",
         "import os; print(os.listdir('/root'))",
         "import os; print(os.listdir('/sys/fs/cgroup'))",
-        "import os; assert any('SECRET' in str(v) or 'secret' in str(v) for v in [dict(os.environ), open('/proc/1/environ').read()])",
+        "import os\n"
+        "texts = [str(dict(os.environ)), open('/proc/1/environ').read()]\n"
+        "assert any('SECRET' in text or 'secret' in text for text in texts)",
         "import os; assert any(p.isdigit() and int(p) > 5 for p in os.listdir('/proc'))",
         "open('/w/f', 'w')",
         "open('/f', 'w')",
@@ -266,7 +312,8 @@ SECRET = f"secret-{uuid.uuid4()}"
         "import socket; socket.create_connection(('1.1.1.1', 53), 1)",
         "import socket; socket.create_connection(('127.0.0.1', 22), 1)",
         "import socket; socket.socket(40, socket.SOCK_STREAM)",
-        "import subprocess; subprocess.run('exec 3<>/dev/tcp/1.1.1.1/53', shell=True, executable='/bin/bash', check=True)",
+        "import subprocess; "
+        "subprocess.run(['/bin/bash', '-c', 'exec 3<>/dev/tcp/1.1.1.1/53'], check=True)",
         "import ctypes; assert ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0",
         "import ctypes; assert ctypes.CDLL(None).unshare(0x10000000) == 0",
         "import subprocess; subprocess.run(['unshare', '-Ur', 'true'], check=True)",
@@ -294,53 +341,51 @@ def test_compile_steps_may_write_their_folder_only(box):
 def test_other_boxes_cannot_be_seen(box):
     with tempfile.TemporaryDirectory() as other:
         Path(other, "expected").write_text(SECRET)
-        assert (
-            SECRET.encode()
-            not in bash(box, f"cat {other}/* /tmp/*/* ../*/expected 2>&1; true").stdout
-        )
+        result = bash(box, f"cat {other}/* /tmp/*/* ../*/expected 2>&1; true")
+        assert SECRET.encode() not in result.stdout
 
 
 def test_daemons_die_with_the_program(box):
     mark = str(40000 + os.getpid())
     began = time.monotonic()
-    result = bash(
-        box,
-        f"(setsid sleep {mark} &) & (setsid setsid sleep {mark} >&- 2>&- &); echo done",
-        Limits(),
-    )
+    code = f"(setsid sleep {mark} &) & (setsid setsid sleep {mark} >&- 2>&- &); echo done"
+    result = bash(box, code, Limits())
     assert result.status == "OK" and result.stdout == b"done\n"
-    assert time.monotonic() - began < 5 and not alive(
-        mark
-    )  # at once: run returns when the box is empty
+    # At once: run returns when the box is empty.
+    assert time.monotonic() - began < 5 and not alive(mark)
 
 
 def test_a_killed_judge_leaves_nothing(box, tier):
     mark = str(50000 + os.getpid())
-    judge = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            f"import sandbox; sandbox.run(['/usr/bin/bash', '-c', "
-            f"'trap : TERM HUP INT; setsid sleep {mark} & sleep {mark}'], {box!r}, sandbox.Limits())",
-        ],
-        cwd=ROOT,
+    code = f"trap : TERM HUP INT; setsid sleep {mark} & sleep {mark}"
+    program = (
+        "from judge import sandbox\n"
+        f"sandbox.run(['/usr/bin/bash', '-c', {code!r}], {box!r}, sandbox.Limits())"
     )
+    judge = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
     while len(sleeps := alive(f"sleep\0{mark}")) < 2:
         assert judge.poll() is None
         time.sleep(0.02)
-    slots = [
-        re.findall("/(oorl-slot-[0-9]+)$", Path(f"/proc/{pid}/cgroup").read_text(), re.M)
-        for pid in sleeps
-    ]
-    groups = [seen(folder / name) for folder, name in zip(PARENTS, slots[0])]
-    assert slots[0] == slots[1] and (
-        len(set(PARENTS)) == len(groups) if tier == "cgroup" else not groups
-    )
+    slots = [slots_of(pid) for pid in sleeps]
+    assert slots[0] == slots[1]
+    assert len(slots[0]) == (len(FOLDERS) if tier == "cgroup" else 0)
+    groups = [identity(folder / name) for folder, name in zip(FOLDERS, slots[0])]
     judge.kill()
     judge.wait()
     assert gone(mark)
-    subprocess.run([sys.executable, "-c", "import sandbox; sandbox.probe()"], cwd=ROOT, check=True)
+    python_here("from judge import sandbox; sandbox.probe()")
     assert not any(map(is_left, groups))  # the next judge swept them
+
+
+def slots_of(pid):
+    """The names of the groups of slots that a process is in, one for each hierarchy."""
+    text = Path(f"/proc/{pid}/cgroup").read_text()
+    return re.findall("/(oorl-slot-[0-9]+)$", text, re.M)
+
+
+def python_here(code):
+    """Run it outside of any box, as another judge."""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_boxes_do_not_share_a_uid(box):
@@ -352,8 +397,7 @@ def test_boxes_do_not_share_a_uid(box):
         with tempfile.TemporaryDirectory() as folder:
             uids.append(int(bash(folder, "id -u; sleep 0.5", Limits()).stdout))
 
-    threads = [threading.Thread(target=one) for _ in range(4)]
-    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    at_once(one, 4)
     assert len(set(uids)) == 4 and all(uid in sandbox.SLOT_UIDS for uid in uids)
 
 
@@ -381,106 +425,100 @@ def test_unsafe_mode_says_so_and_still_limits(box, monkeypatch):
     assert python(box, "a = bytearray(1 << 30)").status == "MLE"
 
 
-# ---------------------------------------------------------------------------------------------- cgroups
+# ------------------------------------------------------------------------------------ cgroups
 
 
 @needs_cgroups
 def test_groups_of_killed_judges_are_swept_or_used():
     """All but those whose slot is held, and also when something is still alive in them."""
-    group, held = (sandbox._Cgroup(VERSION, PARENTS, uid, Limits()) for uid in (OTHER, OTHER + 1))
-    with sandbox._slot([OTHER + 1]), held:
-        for how in ("swept", "used"):
-            [folder.mkdir() for folder in group.folders]
-            stray = subprocess.Popen([*group.enter, "/usr/bin/sleep", "99"])
-            while not (group.folders[-1] / "cgroup.procs").read_text():
+    left = Cgroup(PARENTS, OTHER, Limits())
+    held = Cgroup(PARENTS, OTHER + 1, Limits())
+    with slot([OTHER + 1]), held:
+        for fate in ("swept", "used"):
+            for folder in left.folders:
+                folder.mkdir()
+            stray = subprocess.Popen([*left.enter, "/usr/bin/sleep", "99"])
+            members = left.folders[-1] / "cgroup.procs"
+            while not members.read_text():
                 time.sleep(0.01)
-            if how == "swept":
-                subprocess.run(
-                    [sys.executable, "-c", "import os, sandbox; sandbox.probe(); os._exit(0)"],
-                    cwd=ROOT,
-                    check=True,
-                )
+            if fate == "swept":
+                python_here("import os; from judge import sandbox; sandbox.probe(); os._exit(0)")
             else:
-                with group:
-                    assert not (group.folders[-1] / "cgroup.procs").read_text()
-            assert stray.wait(5) == -signal.SIGKILL and not any(
-                folder.exists() for folder in group.folders
-            )
+                with left:
+                    assert not members.read_text()
+            assert stray.wait(5) == -signal.SIGKILL
+            assert not any(folder.exists() for folder in left.folders)
         assert all(folder.exists() for folder in held.folders)
     assert not any(folder.exists() for folder in held.folders)
 
 
 @needs_cgroups
 def test_groups_of_killed_workers_are_swept_at_the_end():
-    folder = PARENTS[0] / f"oorl-slot-{OTHER}"
-    subprocess.run(
-        [sys.executable, "-c", f"import os, sandbox; sandbox.probe(); os.mkdir({str(folder)!r})"],
-        cwd=ROOT,
-        check=True,
-    )
+    folder = FOLDERS[0] / f"oorl-slot-{OTHER}"
+    python_here(f"import os; from judge import sandbox; sandbox.probe(); os.mkdir({str(folder)!r})")
     assert not folder.exists()
 
 
 @needs_cgroups
 def test_a_group_limits_processes():
-    code = "import os, time\nfor n in range(50):\n try:\n  if os.fork() == 0: time.sleep(99)\n except OSError: os._exit(n)"
-    with (
-        sandbox._slot() as uid,
-        sandbox._Cgroup(VERSION, PARENTS, uid, Limits(processes=8)) as group,
-    ):
+    code = (
+        "import os, time\n"
+        "for n in range(50):\n"
+        " try:\n"
+        "  if os.fork() == 0: time.sleep(99)\n"
+        " except OSError: os._exit(n)"
+    )
+    with slot() as uid, Cgroup(PARENTS, uid, Limits(processes=8)) as group:
         done = subprocess.run([*group.enter, "/usr/bin/python3", "-c", code])
-    assert done.returncode == 8 + sandbox.BWRAP_PROCESSES - 1
+    assert done.returncode == 8 + cgroups.BWRAP_PROCESSES - 1
 
 
 @pytest.fixture
 def anew(tier, monkeypatch):
     """Nothing is known of cgroups yet, and nothing is asked."""
-    monkeypatch.delenv(sandbox.CGROUPS_VARIABLE)
-    sandbox._cgroups.cache_clear()
+    monkeypatch.delenv(cgroups.CGROUPS_VARIABLE)
+    cgroups.usable_parents.cache_clear()
     yield
-    sandbox._cgroups.cache_clear()
+    cgroups.usable_parents.cache_clear()
 
 
 @needs_cgroups
 def test_a_group_that_cannot_be_entered_is_no_verdict_and_is_said(box, anew, monkeypatch):
     run(["/usr/bin/true"], box, Limits())
-    monkeypatch.setattr(sandbox.shlex, "quote", lambda path: f"/sys/fs/cgroup/nowhere{path}")
+    monkeypatch.setattr(cgroups.shlex, "quote", lambda path: f"/sys/fs/cgroup/nowhere{path}")
     with pytest.raises(SandboxError, match="nowhere"):
         run(["/usr/bin/true"], box, Limits())
-    sandbox._cgroups.cache_clear()
+    cgroups.usable_parents.cache_clear()
     assert "rlimits and /proc (no cgroup: cannot enter a cgroup: " in sandbox.probe()
 
 
 @needs_cgroups
 @pytest.mark.parametrize(
-    "found, why",
+    "find, why",
     [
+        # They can be made, but have no such limit.
+        (lambda: replace(PARENTS, version=3 - VERSION), "cannot make a cgroup: .*/memory[.]"),
         (
-            lambda: (3 - VERSION, PARENTS),
-            "cannot make a cgroup: .*/memory[.]",
-        ),  # made, but without such a limit
-        (
-            lambda: (VERSION, [Path("/proc/self")] * 3),
+            lambda: Parents(VERSION, *[Path("/proc/self")] * 3),
             "cannot make a cgroup: .*/proc/self/oorl-slot-",
         ),
-        (lambda: REAL_PARENTS("", ""), "not delegated"),
+        (lambda: find_parents("", ""), "not delegated"),
     ],
     ids=["no limit", "no folder", "no mount"],
 )
-def test_groups_that_are_no_good_are_not_used_and_it_is_said(box, anew, monkeypatch, found, why):
-    monkeypatch.setattr(sandbox, "_parents", lambda *_: found())
+def test_groups_that_are_no_good_are_not_used_and_it_is_said(box, anew, monkeypatch, find, why):
+    monkeypatch.setattr(cgroups, "find_parents", lambda *_: find())
     assert re.search(rf", rlimits and /proc \(no cgroup: .*{why}.*\)$", sandbox.probe())
-    assert sandbox.CGROUPS_VARIABLE not in os.environ and bash(box, "echo 1").status == "OK"
-    monkeypatch.setenv(
-        sandbox.CGROUPS_VARIABLE, "1"
-    )  # as in a worker of a judge that said it has them
+    assert cgroups.CGROUPS_VARIABLE not in os.environ and bash(box, "echo 1").status == "OK"
+    # As in a worker of a judge that said it has them.
+    monkeypatch.setenv(cgroups.CGROUPS_VARIABLE, "1")
     with pytest.raises(SandboxError, match=why):
         bash(box, "echo 1")
 
 
 @needs_cgroups
 def test_workers_are_held_to_what_the_probe_said(anew):
-    assert f"cgroup v{VERSION}" in sandbox.probe() and os.environ[sandbox.CGROUPS_VARIABLE] == "1"
+    assert f"cgroup v{VERSION}" in sandbox.probe() and os.environ[cgroups.CGROUPS_VARIABLE] == "1"
 
 
 @pytest.fixture
@@ -488,9 +526,9 @@ def branch():
     """A part of the tree that is nobody's: (its folders, a command that enters it)."""
     if os.geteuid() or not VERSION:
         pytest.skip("only root can give a part of the tree away")
-    folders = [*dict.fromkeys(parent / f"oorl-test-{os.getpid()}" for parent in PARENTS)]
+    folders = [parent / f"oorl-test-{os.getpid()}" for parent in FOLDERS]
     leaves = folders if VERSION == 1 else [folders[0] / "judge"]
-    every = [*dict.fromkeys(folders + leaves)]
+    every = list(dict.fromkeys(folders + leaves))
     for folder in every:
         folder.mkdir()
         if folder not in leaves:
@@ -498,29 +536,20 @@ def branch():
         for path in (folder, folder / "cgroup.procs", folder / "tasks"):
             if path.exists():
                 os.chown(path, NOBODY, NOBODY)
-    yield (
-        folders,
-        [
-            "/bin/sh",
-            "-c",
-            "".join(f"echo 0 > {leaf}/cgroup.procs && " for leaf in leaves) + 'exec "$@"',
-            "sh",
-        ],
-    )
+    entries = "".join(f"echo 0 > {leaf}/cgroup.procs && " for leaf in leaves)
+    yield folders, ["/bin/sh", "-c", entries + 'exec "$@"', "sh"]
     for folder in reversed(every):
         folder.rmdir()
 
 
 def ordinary(code, *enter):
     """What a judge prints that runs as an ordinary user."""
+    user = ["/usr/bin/setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    if os.geteuid():
+        user = []
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        shutil.copy(sandbox.__file__, folder)
-        user = (
-            ["/usr/bin/setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-            if os.geteuid() == 0
-            else []
-        )
+        shutil.copytree(ROOT / "judge", Path(folder, "judge"))
         done = subprocess.run(
             [*enter, *user, "/usr/bin/python3", "-B", "-c", code],
             cwd=folder,
@@ -536,51 +565,67 @@ HOSTILE = """
 import tempfile
 from judge import sandbox
 print(sandbox.probe())
-for code in ("print(1)", "while True: pass", "import os\\nfor _ in range(4): os.fork()\\na = bytearray(60 << 20)\\nimport time; time.sleep(9)",
-             "import os, time\\nn = 0\\ntry:\\n while True:\\n  if os.fork() == 0: time.sleep(9)\\n  n += 1\\nexcept OSError: print(n)"):
+codes = [
+    "print(1)",
+    "while True: pass",
+    "import os, time\\nfor _ in range(4): os.fork()\\na = bytearray(60 << 20)\\ntime.sleep(9)",
+    '''
+import os, time
+n = 0
+try:
+    while True:
+        if os.fork() == 0: time.sleep(9)
+        n += 1
+except OSError: print(n)
+''',
+]
+limits = sandbox.Limits(cpu_s=0.5, wall_s=2, memory_bytes=256 << 20)
+for code in codes:
     with tempfile.TemporaryDirectory() as box:
-        result = sandbox.run(["/usr/bin/python3", "-c", code], box, sandbox.Limits(cpu_s=0.5, wall_s=2, memory_bytes=256 << 20))
+        result = sandbox.run(["/usr/bin/python3", "-c", code], box, limits)
         print(result.status, result.stdout.decode())
 """
+
+
+def assert_hostile_are_limited(lines):
+    """The lines that HOSTILE prints after its first."""
+    assert [line.split()[0] for line in lines if line] == ["OK", "TLE", "MLE", "OK"]
+    assert int(lines[-2].split()[1]) <= 32
 
 
 @pytest.mark.parametrize("tier", ["proc"], indirect=True)
 def test_an_ordinary_user_without_cgroups_is_told_and_limited():
     if os.geteuid():
         pytest.skip("all the other tests run as such a user")
-    line, *said = ordinary(HOSTILE)
-    assert re.search(r", own uid, rlimits and /proc \(no cgroup: .+\)$", line)
-    assert [text.split()[0] for text in said if text] == ["OK", "TLE", "MLE", "OK"] and int(
-        said[-2].split()[1]
-    ) <= 32
+    probed, *lines = ordinary(HOSTILE)
+    assert re.search(r", own uid, rlimits and /proc \(no cgroup: .+\)$", probed)
+    assert_hostile_are_limited(lines)
 
 
 @needs_cgroups
 def test_an_ordinary_user_with_cgroups(branch):
     folders, enter = branch
-    line, *said = ordinary(HOSTILE, *enter)
-    assert line.endswith(f"own uid, cgroup v{VERSION}")
-    assert [text.split()[0] for text in said if text] == ["OK", "TLE", "MLE", "OK"] and int(
-        said[-2].split()[1]
-    ) <= 32
-    assert not any(
-        path.name.startswith("oorl-slot") for folder in folders for path in folder.iterdir()
-    )
+    probed, *lines = ordinary(HOSTILE, *enter)
+    assert probed.endswith(f"own uid, cgroup v{VERSION}")
+    assert_hostile_are_limited(lines)
+    for folder in folders:
+        assert not list(folder.glob("oorl-slot*"))
 
 
 @needs_cgroups
 def test_a_machine_out_of_memory_is_no_verdict(branch):
     """The judge and its boxes together have less than one box may take."""
     folders, enter = branch
-    (folders[0] / ("memory.limit_in_bytes" if VERSION == 1 else "memory.max")).write_text(
-        str(128 << 20)
+    file = "memory.limit_in_bytes" if VERSION == 1 else "memory.max"
+    (folders[0] / file).write_text(str(128 << 20))
+    code = (
+        "import tempfile\n"
+        "from judge import sandbox\n"
+        "command = ['/usr/bin/python3', '-c', 'a = bytearray(300 << 20)']\n"
+        "try: print(sandbox.run(command, tempfile.mkdtemp(), sandbox.Limits()))\n"
+        "except sandbox.SandboxError as e: print(e)"
     )
-    said = ordinary(
-        "import sandbox, tempfile\nbox = tempfile.mkdtemp()\ntry: print(sandbox.run(['/usr/bin/python3', '-c', "
-        "'a = bytearray(300 << 20)'], box, sandbox.Limits()))\nexcept sandbox.SandboxError as e: print(e)",
-        *enter,
-    )
-    assert "ran out of memory" in said[-1]
+    assert "ran out of memory" in ordinary(code, *enter)[-1]
 
 
 MOUNT = "30 23 0:26 {} /sys/fs/cgroup{} rw,nosuid - cgroup{} cgroup rw{}\n"
@@ -617,31 +662,33 @@ V1_MOUNTS = "".join(
 def test_where_groups_go_v1(groups, mounts, expected, monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda path: False)
     if expected:
-        assert sandbox._parents(groups, mounts) == (
-            expected[0],
-            [Path("/sys/fs/cgroup", path) for path in expected[1]],
-        )
+        version, paths = expected
+        parents = Parents(version, *[Path("/sys/fs/cgroup", path) for path in paths])
+        assert find_parents(groups, mounts) == parents
     else:
         with pytest.raises(SandboxError, match="not delegated"):
-            sandbox._parents(groups, mounts)
+            find_parents(groups, mounts)
 
 
 def test_v2_in_a_made_up_tree(tmp_path, monkeypatch):
-    """Where v2 is not mounted: which of its files are written and read, in a folder that looks like it. No kernel acts
-    on them here; that is tested by the rest of this file where it runs on v2 (it did on Linux 6.1 in user mode)."""
+    """Where v2 is not mounted: which of its files are written and read, in a folder that looks so.
+
+    No kernel acts on them here; that is tested by the rest of this file where it runs on v2 (it did
+    on Linux 6.1 in user mode).
+    """
     mounts = f"30 23 0:26 / {tmp_path} rw - cgroup2 cgroup2 rw,nsdelegate\n"
-    (tmp_path / "app.slice/run.scope").mkdir(parents=True)
+    app = tmp_path / "app.slice"
+    (app / "run.scope").mkdir(parents=True)
     (tmp_path / "cgroup.subtree_control").write_text("cpu io memory pids\n")
-    (tmp_path / "app.slice/cgroup.subtree_control").write_text("memory pids\n")
-    (tmp_path / "app.slice/run.scope/cgroup.subtree_control").write_text("\n")
-    assert sandbox._parents("0::/app.slice/run.scope\n", mounts) == (
-        2,
-        [tmp_path / "app.slice"] * 3,
-    )  # beside its own
-    assert sandbox._parents("0::/\n", mounts) == (2, [tmp_path] * 3)  # the root: in it
-    (tmp_path / "app.slice/cgroup.subtree_control").write_text("memory\n")
+    (app / "cgroup.subtree_control").write_text("memory pids\n")
+    (app / "run.scope/cgroup.subtree_control").write_text("\n")
+    beside_its_own = find_parents("0::/app.slice/run.scope\n", mounts)
+    assert beside_its_own == Parents(2, app, app, app)
+    in_the_root = find_parents("0::/\n", mounts)
+    assert in_the_root == Parents(2, tmp_path, tmp_path, tmp_path)
+    (app / "cgroup.subtree_control").write_text("memory\n")
     with pytest.raises(SandboxError, match="not delegated"):
-        sandbox._parents("0::/app.slice/run.scope\n", mounts)
+        find_parents("0::/app.slice/run.scope\n", mounts)
 
     files = {
         "cgroup.procs": "0\n",
@@ -652,15 +699,12 @@ def test_v2_in_a_made_up_tree(tmp_path, monkeypatch):
         "cpu.stat": "usage_usec 1500000\nuser_usec 1000000\nnr_throttled 0\n",
         "memory.events": "low 0\nmax 9\noom 0\noom_kill 0\n",
     }
-    busy = []
-    monkeypatch.setattr(
-        Path,
-        "mkdir",
-        lambda path: (
-            os.mkdir(path),
-            [(path / name).write_text(text) for name, text in files.items()],
-        ),
-    )
+    busy = []  # what cgroup.kill held at each rmdir that was refused
+
+    def mkdir(path):
+        os.mkdir(path)
+        for name, text in files.items():
+            (path / name).write_text(text)
 
     def rmdir(path):
         if len(busy) < 2:
@@ -668,16 +712,16 @@ def test_v2_in_a_made_up_tree(tmp_path, monkeypatch):
             raise OSError(16, "Device or resource busy")
         shutil.rmtree(path)
 
+    monkeypatch.setattr(Path, "mkdir", mkdir)
     monkeypatch.setattr(Path, "rmdir", rmdir)
     folder = tmp_path / "oorl-slot-61000"
-    with sandbox._Cgroup(
-        2, [tmp_path] * 3, 61000, Limits(memory_bytes=100 << 20, processes=32)
-    ) as group:
+    limits = Limits(memory_bytes=100 << 20, processes=32)
+    with Cgroup(in_the_root, 61000, limits) as group:
         assert group.enter[2] == f'echo 0 > {folder}/cgroup.procs && exec "$@"'
         assert {name: (folder / name).read_text() for name in files if name.endswith("max")} == {
-            "memory.max": str((100 << 20) + sandbox.BWRAP_BYTES),
+            "memory.max": str((100 << 20) + cgroups.BWRAP_BYTES),
             "memory.swap.max": "0",
-            "pids.max": str(32 + sandbox.BWRAP_PROCESSES),
+            "pids.max": str(32 + cgroups.BWRAP_PROCESSES),
         }
         assert group.used() == (1.5, False)
         (folder / "memory.events").write_text("low 0\nmax 9\noom 1\noom_kill 2\n")
@@ -685,6 +729,5 @@ def test_v2_in_a_made_up_tree(tmp_path, monkeypatch):
         (folder / "memory.events").write_text("low 0\nmax 9\noom 0\noom_kill 2\n")
         with pytest.raises(SandboxError, match="ran out of memory"):
             group.used()
-    assert (
-        busy == ["", "1"] and not folder.exists()
-    )  # the whole group was killed, not what it can see of it
+    # The whole group was killed, not what can be seen of it.
+    assert busy == ["", "1"] and not folder.exists()

@@ -1,9 +1,13 @@
-"""Triton kernels against their eager twins, by the rule of the project: truth is the eager twin in float64, e the twin and k the
-kernel in the dtype, and |k - truth| <= 2 |e - truth| + atol * max|truth|, at its maximum and in its mean.
+"""Triton kernels against their eager twins.
 
-On a GPU the kernels run there, in float32, float16 and bfloat16. Without one they run in Triton's interpreter, which must be
-asked for before triton is imported: test_in_the_interpreter starts this file again with TRITON_INTERPRET=1 (bfloat16 is left
-out there: the interpreter multiplies its bit patterns)."""
+The rule of the project: truth is the eager twin in float64, e the twin and k the kernel in the
+dtype, and |k - truth| <= 2 |e - truth| + atol * max|truth|, at its maximum and in its mean.
+
+On a GPU the kernels run there, in float32, float16 and bfloat16. Without one they run in Triton's
+interpreter, which must be asked for before triton is imported: test_in_the_interpreter starts this
+file again with TRITON_INTERPRET=1 (bfloat16 is left out there: the interpreter multiplies its bit
+patterns).
+"""
 
 import importlib.util
 import os
@@ -17,6 +21,10 @@ import torch
 import kernels
 import kernels.group_loss
 import kernels.head
+import kernels.head_eager
+import kernels.head_fused
+import kernels.head_slab
+from conftest import ROOT
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -51,14 +59,13 @@ def require(kernel, eager, truth, dtype):
     """The rule. dict of tensors each -> AssertionError naming what is off."""
     for name in truth:
         t = truth[name].double()
-        k, e, atol = (
-            (kernel[name].double() - t).abs(),
-            (eager[name].double() - t).abs(),
-            ATOL[dtype] * t.abs().max(),
-        )
+        k = (kernel[name].double() - t).abs()
+        e = (eager[name].double() - t).abs()
+        atol = ATOL[dtype] * t.abs().max()
         assert k.isfinite().all(), f"{name}: not finite"
         assert k.max() <= 2 * e.max() + atol and k.mean() <= 2 * e.mean() + atol, (
-            f"{name}: off by {k.max():.2e} (mean {k.mean():.2e}), the twin by {e.max():.2e} ({e.mean():.2e}), atol {atol:.2e}"
+            f"{name}: off by {k.max():.2e} (mean {k.mean():.2e}), "
+            f"the twin by {e.max():.2e} ({e.mean():.2e}), atol {atol:.2e}"
         )
 
 
@@ -66,18 +73,17 @@ def tolerance(eager, truth, dtype):
     return 2 * (eager.double() - truth).abs().max() + ATOL[dtype] * truth.abs().max()
 
 
-# ---------------------------------------------------------------------------------------------- linear_logprob
+# ------------------------------------------------------------------ linear_logprob
 
 
 def head_inputs(T, D, V, dtype, scale=0.3):
     g = torch.Generator().manual_seed(T + V)
     targets = torch.randint(0, V, (T,), generator=g)
     targets[0] = V - 1  # the last column, in the last tile
-    hidden, weight = torch.randn(T, D, generator=g), scale * torch.randn(V, D, generator=g)
-    return [x.to(DEVICE, dtype) for x in (hidden, weight)] + [
-        targets.to(DEVICE),
-        torch.randn(T, generator=g).to(DEVICE),
-    ]
+    hidden = torch.randn(T, D, generator=g).to(DEVICE, dtype)
+    weight = (scale * torch.randn(V, D, generator=g)).to(DEVICE, dtype)
+    upstream = torch.randn(T, generator=g).to(DEVICE)
+    return hidden, weight, targets.to(DEVICE), upstream
 
 
 def run_head(function, hidden, weight, targets, upstream, temperature=1.0, **more):
@@ -92,34 +98,26 @@ def run_head(function, hidden, weight, targets, upstream, temperature=1.0, **mor
     }
 
 
-def require_head(module, backend, shape, dtype, temperature=1.0, unit=1.0, shift=0.0):
+def require_head(backend, shape, dtype, temperature=1.0, unit=1.0, shift=0.0):
     hidden, weight, targets, upstream = head_inputs(*shape, dtype)
     upstream = upstream * unit
     hidden[:, 0], weight[:, 0] = 1.0, weight[:, 0] + shift  # all logits of a row moved alike
-    truth = run_head(
-        kernels.linear_logprob_eager,
-        hidden.double(),
-        weight.double(),
-        targets,
-        upstream,
-        temperature,
+    twin = kernels.linear_logprob_eager
+    truth = run_head(twin, hidden.double(), weight.double(), targets, upstream, temperature)
+    eager = run_head(twin, hidden, weight, targets, upstream, temperature)
+    kernel = run_head(
+        kernels.linear_logprob, hidden, weight, targets, upstream, temperature, backend=backend
     )
-    eager = run_head(kernels.linear_logprob_eager, hidden, weight, targets, upstream, temperature)
-    require(
-        run_head(
-            module.linear_logprob, hidden, weight, targets, upstream, temperature, backend=backend
-        ),
-        eager,
-        truth,
-        dtype,
-    )
+    require(kernel, eager, truth, dtype)
 
 
 @pytest.fixture(params=["whole", "cut"])
 def slices(request, monkeypatch):
-    """cut: so small slabs and slices of the vocabulary that each shape has several, the last of another size."""
+    """cut: slabs and slices of the vocabulary are so small that each shape has several of them,
+    the last of another size."""
     if request.param == "cut":
-        monkeypatch.setattr(kernels.head, "SLAB", (24, 200))
+        monkeypatch.setattr(kernels.head_eager, "SLAB_TOKENS", 24)
+        monkeypatch.setattr(kernels.head_eager, "SLAB_COLUMNS", 200)
         monkeypatch.setattr(kernels.head, "WORKSPACE", 1)  # 128 columns, the least
 
 
@@ -148,37 +146,37 @@ def test_eager_twin_is_the_one_liner(slices, shape, temperature):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("backend", ["fused", "slab"])
 def test_head(slices, backend, dtype, shape, temperature):
-    require_head(kernels.head, backend, shape, dtype, temperature)
+    require_head(backend, shape, dtype, temperature)
 
 
 @kernel_test
 @pytest.mark.parametrize("backend", ["fused", "slab"])
 @pytest.mark.parametrize(
     "more",
-    [dict(unit=1 / 16384), dict(shift=40.0), dict(shift=-200.0), dict(shape=MANY_ROW_BLOCKS)],
+    [{"unit": 1 / 16384}, {"shift": 40.0}, {"shift": -200.0}, {"shape": MANY_ROW_BLOCKS}],
     ids=str,
 )
 def test_head_in_rougher_country(backend, more, slices):
-    """Upstream of a mean over tokens, which float16 cannot hold; logits far from 0; more row blocks than go together."""
-    for dtype in (
-        DTYPES[:1] if "shift" in more else DTYPES
-    ):  # a column that all of weight shares shows G's rounding, not an error
+    """Upstream of a mean over tokens, which float16 cannot hold; logits far from 0; more row
+    blocks than go together."""
+    # a column that all of weight shares shows the rounding of dlogits, not an error
+    dtypes = DTYPES[:1] if "shift" in more else DTYPES
+    for dtype in dtypes:
         if more.get("shape") and (dtype == torch.float32 or backend == "slab") and INTERPRETED:
             continue  # a row a program takes the interpreter too long
-        require_head(kernels.head, backend, **{"shape": (37, 48, 1187), "dtype": dtype, **more})
+        require_head(backend, **{"shape": (37, 48, 1187), "dtype": dtype, **more})
 
 
 @kernel_test
 @pytest.mark.parametrize("backend", ["fused", "slab"])
 def test_head_at_qwen3s_vocabulary(backend):
-    wide = (
-        torch.bfloat16
-        if DEVICE == "cuda"
-        else torch.float16
-        if backend == "fused"
-        else torch.float32
-    )  # float32's tiles take half a minute
-    require_head(kernels.head, backend, (3, 32, 151_936), wide)
+    if DEVICE == "cuda":
+        dtype = torch.bfloat16
+    elif backend == "fused":
+        dtype = torch.float16  # float32's tiles take half a minute
+    else:
+        dtype = torch.float32
+    require_head(backend, (3, 32, 151_936), dtype)
 
 
 @pytest.mark.parametrize(
@@ -218,10 +216,8 @@ def test_bfloat16_without_a_gpu_is_the_twins():
 def test_tied_weight_gets_both_gradients(backend):
     """The head's weight is the embedding: .grad is the sum over both uses."""
     g = torch.Generator().manual_seed(0)
-    start, tokens = (
-        torch.randn(300, 48, generator=g, dtype=torch.float64).to(DEVICE),
-        torch.randint(0, 300, (20,), generator=g).to(DEVICE),
-    )
+    start = torch.randn(300, 48, generator=g, dtype=torch.float64).to(DEVICE)
+    tokens = torch.randint(0, 300, (20,), generator=g).to(DEVICE)
 
     def grad(function, dtype, **more):
         table = start.to(dtype).clone().requires_grad_()
@@ -242,82 +238,89 @@ def test_tied_weight_gets_both_gradients(backend):
 def test_what_is_frozen_costs_nothing(backend, monkeypatch):
     hidden, weight, targets, upstream = head_inputs(9, 32, 70, torch.float32)
     want = run_head(kernels.linear_logprob_eager, hidden, weight, targets, upstream)
-    calls, real = [], kernels.head.matmul32
-    monkeypatch.setattr(
-        kernels.head, "matmul32", lambda a, b: calls.append((a.shape[0], b.shape[1])) or real(a, b)
-    )
+    products = []
+
+    def recorded(a, b):
+        products.append((a.shape[0], b.shape[1]))
+        return kernels.matmul32(a, b)
+
+    for module in (kernels.head, kernels.head_eager, kernels.head_slab):
+        monkeypatch.setattr(module, "matmul32", recorded)
+    of_hidden, of_weight = (9, 32), (70, 32)
     for frozen in ("hidden", "weight"):
-        h, w = (
-            hidden.clone().requires_grad_(frozen != "hidden"),
-            weight.clone().requires_grad_(frozen != "weight"),
-        )
+        h = hidden.clone().requires_grad_(frozen != "hidden")
+        w = weight.clone().requires_grad_(frozen != "weight")
         logp = kernels.linear_logprob(h, w, targets, backend=backend)
-        calls.clear()
+        products.clear()
         logp.backward(upstream)
-        assert sorted(calls)[-1] != ((9, 32) if frozen == "hidden" else (70, 32)) and (
-            h.grad is None
-        ) == (frozen == "hidden")
-        got, name = (w.grad, "d_weight") if frozen == "hidden" else (h.grad, "d_hidden")
-        assert ((9, 32) in calls, (70, 32) in calls) == (frozen == "weight", frozen == "hidden")
-        torch.testing.assert_close(got, want[name])
+        if frozen == "hidden":
+            assert sorted(products)[-1] != of_hidden and h.grad is None
+            assert of_hidden not in products and of_weight in products
+            torch.testing.assert_close(w.grad, want["d_weight"])
+        else:
+            assert sorted(products)[-1] != of_weight and h.grad is not None
+            assert of_hidden in products and of_weight not in products
+            torch.testing.assert_close(h.grad, want["d_hidden"])
 
 
 def test_nothing_to_predict():
-    hidden, weight = (
-        torch.zeros(0, 16, device=DEVICE, requires_grad=True),
-        torch.randn(40, 16, device=DEVICE, requires_grad=True),
-    )
+    hidden = torch.zeros(0, 16, device=DEVICE, requires_grad=True)
+    weight = torch.randn(40, 16, device=DEVICE, requires_grad=True)
     logp = kernels.linear_logprob(hidden, weight, torch.zeros(0, dtype=torch.int64, device=DEVICE))
     logp.sum().backward()
     assert logp.shape == (0,) and (weight.grad == 0).all() and hidden.grad.shape == (0, 16)
+
+
+def on_device(arguments):
+    """Moves tensors to DEVICE, but for those that a test has put on meta."""
+    moved = dict(arguments)
+    for name, x in arguments.items():
+        if isinstance(x, torch.Tensor) and x.device.type != "meta":
+            moved[name] = x.to(DEVICE)
+    return moved
 
 
 @pytest.mark.parametrize("function", [kernels.linear_logprob, kernels.linear_logprob_eager])
 @pytest.mark.parametrize(
     "change, error",
     [
-        (dict(hidden=torch.zeros(4)), r"hidden is \[4\]; it must be \[T, D\]"),
-        (dict(weight=torch.zeros(8, 5)), r"weight is \[8, 5\] and hidden \[4, 6\]"),
-        (dict(targets=torch.zeros(3, dtype=torch.int64)), r"targets is \[3\] and hidden"),
+        ({"hidden": torch.zeros(4)}, r"hidden is \[4\]; it must be \[T, D\]"),
+        ({"weight": torch.zeros(8, 5)}, r"weight is \[8, 5\] and hidden \[4, 6\]"),
+        ({"targets": torch.zeros(3, dtype=torch.int64)}, r"targets is \[3\] and hidden"),
         (
-            dict(targets=torch.zeros(4, dtype=torch.int32)),
+            {"targets": torch.zeros(4, dtype=torch.int32)},
             "targets is torch.int32; it must be int64",
         ),
-        (dict(targets=torch.tensor([0, 1, 8, 2])), r"targets has 8; it must be in 0 \.\. 7"),
-        (dict(targets=torch.tensor([0, -100, 3, 2])), r"targets has -100; it must be in 0 \.\. 7"),
-        (dict(targets=[0, 1, 2, 3]), "targets is a list"),
-        (dict(hidden=torch.zeros(4, 6, dtype=torch.int64)), "hidden is torch.int64"),
+        ({"targets": torch.tensor([0, 1, 8, 2])}, r"targets has 8; it must be in 0 \.\. 7"),
+        ({"targets": torch.tensor([0, -100, 3, 2])}, r"targets has -100; it must be in 0 \.\. 7"),
+        ({"targets": [0, 1, 2, 3]}, "targets is a list"),
+        ({"hidden": torch.zeros(4, 6, dtype=torch.int64)}, "hidden is torch.int64"),
         (
-            dict(weight=torch.zeros(8, 6, dtype=torch.float16)),
+            {"weight": torch.zeros(8, 6, dtype=torch.float16)},
             "weight is torch.float16 and hidden torch.float32",
         ),
         (
-            dict(weight=torch.zeros(6, 8).T),
+            {"weight": torch.zeros(6, 8).T},
             r"weight is not contiguous .*call weight.contiguous\(\)",
         ),
-        (dict(hidden=torch.zeros(4, 12)[:, ::2]), "hidden is not contiguous"),
-        (dict(weight=torch.zeros(8, 6, device="meta")), "weight is on meta and hidden on"),
-        (dict(temperature=0.0), "temperature is 0.0; it must be a number above 0"),
-        (dict(temperature=None), "temperature is None"),
-        (dict(temperature=float("inf")), "temperature is inf"),
-        (dict(hidden=[1.0]), "hidden is a list"),
-        (dict(temperature=float("nan")), "temperature is nan"),
+        ({"hidden": torch.zeros(4, 12)[:, ::2]}, "hidden is not contiguous"),
+        ({"weight": torch.zeros(8, 6, device="meta")}, "weight is on meta and hidden on"),
+        ({"temperature": 0.0}, "temperature is 0.0; it must be a number above 0"),
+        ({"temperature": None}, "temperature is None"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"hidden": [1.0]}, "hidden is a list"),
+        ({"temperature": float("nan")}, "temperature is nan"),
     ],
 )
 def test_bad_input_of_the_head(function, change, error):
-    good = dict(
-        hidden=torch.zeros(4, 6),
-        weight=torch.zeros(8, 6),
-        targets=torch.zeros(4, dtype=torch.int64),
-        temperature=1.0,
-    )
+    good = {
+        "hidden": torch.zeros(4, 6),
+        "weight": torch.zeros(8, 6),
+        "targets": torch.zeros(4, dtype=torch.int64),
+        "temperature": 1.0,
+    }
     with pytest.raises((TypeError, ValueError), match=error):
-        function(
-            **{
-                k: v.to(DEVICE) if isinstance(v, torch.Tensor) and v.device.type != "meta" else v
-                for k, v in {**good, **change}.items()
-            }
-        )
+        function(**on_device({**good, **change}))
 
 
 def test_a_dtensor_is_refused():
@@ -346,26 +349,30 @@ def test_a_dtensor_is_refused():
         torch.distributed.destroy_process_group()
 
 
-# ---------------------------------------------------------------------------------------------- gepo_group_loss
+# ------------------------------------------------------------------ gepo_group_loss
 
 
 def group_inputs(groups, longest, seed=0):
-    """Ragged: 1 .. 5 winners and 1 .. 4 losers a group, 0 .. longest tokens a response, rhat of some nats."""
+    """Ragged: 1 .. 5 winners and 1 .. 4 losers a group, 0 .. longest tokens a response, rhat of
+    some nats."""
     g = torch.Generator().manual_seed(seed)
-    draw = lambda low, high: int(torch.randint(low, high + 1, (1,), generator=g))
-    shape = [(draw(1, 5), draw(1, 4)) for _ in range(groups)]
-    group = torch.tensor([i for i, (n, m) in enumerate(shape) for _ in range(n + m)])
-    winner = torch.tensor([k < n for n, m in shape for k in range(n + m)])
+
+    def draw(low, high):
+        return int(torch.randint(low, high + 1, (1,), generator=g))
+
+    group, winner = [], []
+    for i in range(groups):
+        n, m = draw(1, 5), draw(1, 4)
+        group += [i] * (n + m)
+        winner += [True] * n + [False] * m
     sizes = torch.tensor([draw(0, longest) for _ in group])
     response = torch.arange(len(group)).repeat_interleave(sizes)
     logp = -torch.rand(len(response), generator=g)
-    ref = torch.zeros(len(group)).index_add_(0, response, logp) + 3 * torch.randn(
-        len(group), generator=g
-    )
-    return [
-        x.to(DEVICE)
-        for x in (logp, ref, response, group, winner, *torch.randn(2, groups, generator=g))
-    ]
+    sum_logp = torch.zeros(len(group)).index_add_(0, response, logp)
+    ref = sum_logp + 3 * torch.randn(len(group), generator=g)
+    upstream = torch.randn(2, groups, generator=g)
+    inputs = (logp, ref, response, torch.tensor(group), torch.tensor(winner), *upstream)
+    return [x.to(DEVICE) for x in inputs]
 
 
 def run_group_loss(function, logp, ref, response, group, winner, up_p, up_v, beta=0.3):
@@ -376,15 +383,12 @@ def run_group_loss(function, logp, ref, response, group, winner, up_p, up_v, bet
 
 
 def require_group_loss(module, inputs, **more):
-    truth = run_group_loss(
-        kernels.gepo_group_loss_eager, inputs[0].double(), inputs[1].double(), *inputs[2:], **more
-    )
-    require(
-        run_group_loss(module.gepo_group_loss, *inputs, **more),
-        run_group_loss(kernels.gepo_group_loss_eager, *inputs, **more),
-        truth,
-        torch.float32,
-    )
+    logp, ref, *others = inputs
+    twin = kernels.gepo_group_loss_eager
+    truth = run_group_loss(twin, logp.double(), ref.double(), *others, **more)
+    eager = run_group_loss(twin, *inputs, **more)
+    kernel = run_group_loss(module.gepo_group_loss, *inputs, **more)
+    require(kernel, eager, truth, torch.float32)
 
 
 @kernel_test
@@ -428,7 +432,7 @@ def test_group_loss_of_any_order():
 
 @kernel_test
 def test_group_loss_of_one_sum_and_of_large_rhat():
-    """An expanded upstream, one output unused; rhat in the thousands, where squares would cancel."""
+    """An expanded upstream, one output unused; rhat in the thousands, where squares cancel."""
     logp, ref, response, group, winner, *up = group_inputs(12, 20)
     gradients = []
     for function in (kernels.gepo_group_loss, kernels.gepo_group_loss_eager):
@@ -449,62 +453,57 @@ def test_group_loss_is_the_same_bits_every_time():
 @pytest.mark.parametrize(
     "change, error",
     [
-        (dict(logp=torch.zeros(4, dtype=torch.bfloat16)), "logp is torch.bfloat16"),
-        (dict(logp_ref=torch.zeros(2, dtype=torch.float64)), "logp_ref is torch.float64"),
+        ({"logp": torch.zeros(4, dtype=torch.bfloat16)}, "logp is torch.bfloat16"),
+        ({"logp_ref": torch.zeros(2, dtype=torch.float64)}, "logp_ref is torch.float64"),
         (
-            dict(response=torch.tensor([0, 0, 1])),
+            {"response": torch.tensor([0, 0, 1])},
             r"response is \[3\]; it must be \[N\] for N = 4 tokens in R = 2 responses",
         ),
         (
-            dict(response=torch.tensor([0, 0, 1, 2])),
+            {"response": torch.tensor([0, 0, 1, 2])},
             r"response goes from 0 to 2; it must be in 0 \.\. 1",
         ),
-        (dict(group=torch.tensor([-1, 0])), "group goes from -1 to 0"),
+        ({"group": torch.tensor([-1, 0])}, "group goes from -1 to 0"),
         (
-            dict(group=torch.tensor([0, 1])),
+            {"group": torch.tensor([0, 1])},
             "group 0 has 1 winners and 0 losers; it needs one of each",
         ),
-        (dict(group=torch.tensor([1, 1])), "group 0 has 0 winners and 0 losers"),
-        (dict(winner=torch.tensor([1, 0])), "winner is torch.int64"),
-        (dict(logp=torch.zeros(8)[::2]), "logp is not contiguous"),
-        (dict(logp=[0.0]), "logp is a list"),
-        (dict(winner=None), "winner is a NoneType"),
-        (dict(beta=float("nan")), "beta is nan; it must be a finite number"),
+        ({"group": torch.tensor([1, 1])}, "group 0 has 0 winners and 0 losers"),
+        ({"winner": torch.tensor([1, 0])}, "winner is torch.int64"),
+        ({"logp": torch.zeros(8)[::2]}, "logp is not contiguous"),
+        ({"logp": [0.0]}, "logp is a list"),
+        ({"winner": None}, "winner is a NoneType"),
+        ({"beta": float("nan")}, "beta is nan; it must be a finite number"),
         (
-            dict(winner=torch.zeros(2, dtype=torch.bool, device="meta")),
+            {"winner": torch.zeros(2, dtype=torch.bool, device="meta")},
             "winner is on meta and logp on",
         ),
         (
-            dict(
-                logp_ref=torch.zeros(0),
-                group=torch.zeros(0, dtype=torch.int64),
-                winner=torch.zeros(0, dtype=torch.bool),
-            ),
+            {
+                "logp_ref": torch.zeros(0),
+                "group": torch.zeros(0, dtype=torch.int64),
+                "winner": torch.zeros(0, dtype=torch.bool),
+            },
             "group is empty",
         ),
     ],
 )
 @pytest.mark.parametrize("function", [kernels.gepo_group_loss, kernels.gepo_group_loss_eager])
 def test_bad_input_of_the_group_loss(function, change, error):
-    good = dict(
-        logp=torch.zeros(4),
-        logp_ref=torch.zeros(2),
-        response=torch.tensor([0, 0, 1, 1]),
-        group=torch.tensor([0, 0]),
-        winner=torch.tensor([True, False]),
-        beta=0.1,
-        lam=1.0,
-    )
+    good = {
+        "logp": torch.zeros(4),
+        "logp_ref": torch.zeros(2),
+        "response": torch.tensor([0, 0, 1, 1]),
+        "group": torch.tensor([0, 0]),
+        "winner": torch.tensor([True, False]),
+        "beta": 0.1,
+        "lam": 1.0,
+    }
     with pytest.raises((TypeError, ValueError), match=error):
-        function(
-            **{
-                k: v.to(DEVICE) if isinstance(v, torch.Tensor) and v.device.type != "meta" else v
-                for k, v in {**good, **change}.items()
-            }
-        )
+        function(**on_device({**good, **change}))
 
 
-# ---------------------------------------------------------------------------------------------- would a wrong kernel be seen?
+# ------------------------------------------------------------------ would a wrong kernel be seen?
 
 
 def test_the_rule_is_red_one_tolerance_off():
@@ -524,35 +523,39 @@ def test_the_rule_is_red_one_tolerance_off():
 
 
 HEAD = [
-    ("fused", "z, -3e38)", "z, 0.0)"),  # columns past V counted
-    ("fused", "mask=here & (target // BLOCK_V == tile)", "mask=here & (target // BLOCK_V == 0)"),
-    ("fused", "top + tl.sum(e * z, 1) / total", "tl.sum(e * z, 1) / total"),
+    # columns past V counted
+    ("fused", "z, -3e38)", "z, 0.0)"),
+    ("fused", "target // BLOCK_V == column_tile", "target // BLOCK_V == 0"),
+    ("fused", "maximum + tl.sum(exp_z * z, 1) / sum_exp", "tl.sum(exp_z * z, 1) / sum_exp"),
+    # one upstream for all
     (
         "fused",
-        "(tl.load(grad + rows, mask=here, other=0.0) * scale)[:, None]",
-        "(tl.load(grad) * scale)",
-    ),  # one upstream for all
-    (
-        "fused",
-        "(tl.load(grad + rows, mask=here, other=0.0) * scale)",
-        "tl.load(grad + rows, mask=here, other=0.0)",
+        "scaled_grad = tl.load(grad_ptr + rows, mask=is_token, other=0.0) * scale",
+        "scaled_grad = tl.load(grad_ptr + rows * 0) * scale",
     ),
-    ("fused", "(cols + first)[None, :]", "cols[None, :]"),  # the target of a later slice
-    ("fused", "range(0, D, BLOCK_D)", "range(0, D - BLOCK_D + 1, BLOCK_D)"),  # the ragged end of D
+    (
+        "fused",
+        "tl.load(grad_ptr + rows, mask=is_token, other=0.0) * scale",
+        "tl.load(grad_ptr + rows, mask=is_token, other=0.0)",
+    ),
+    # the target of a later slice
+    ("fused", "(cols + first_column)[None, :]", "cols[None, :]"),
+    # the ragged end of D
+    ("fused", "range(0, D, BLOCK_D)", "range(0, D - BLOCK_D + 1, BLOCK_D)"),
     ("fused", "z * scale\n", "z\n"),
-    ("slab", "total = total * shrink", "total = total"),
-    ("slab", "weighted = weighted * shrink", "weighted = weighted"),
-    ("slab", "tl.load(targets + row) - first", "tl.load(targets + row)"),
-    ("slab", 'mask=cols < n, other=-float("inf")) * scale', "mask=cols < n, other=0.0) * scale"),
-    ("slab", "hit = cols + first ==", "hit = cols =="),
+    ("slab", "sum_exp = sum_exp * shrink", "sum_exp = sum_exp"),
+    ("slab", "sum_exp_x = sum_exp_x * shrink", "sum_exp_x = sum_exp_x"),
+    ("slab", "tl.load(targets_ptr + row) - first_column", "tl.load(targets_ptr + row)"),
+    ("slab", 'mask=cols < v, other=-float("inf")) * scale', "mask=cols < v, other=0.0) * scale"),
+    ("slab", "is_target = cols + first_column ==", "is_target = cols =="),
 ]
 GROUPS = [
-    ("tl.sum(total, 0) - tl.load(logp_ref + r)", "tl.sum(total, 0)"),
-    ("from_w * (x - mean_w)", "from_w * from_w"),
+    ("rhat = sum_logp - tl.load(logp_ref_ptr + r)", "rhat = sum_logp"),
+    ("deviation * (rhat - mean_w)", "deviation * deviation"),
     ("mask=token < end, other=0.0", "mask=token >= 0, other=0.0"),
     ("squares / n)", "squares / tl.maximum(n - 1, 1.0))"),
-    ("2 * d_v *", "d_v *"),
-    ("d_p * slope / m)", "d_p * slope / n)"),
+    ("2 * d_variance *", "d_variance *"),
+    ("d_preference * slope / m", "d_preference * slope / n"),
     ("tl.where(z > 0, e, 1.0)", "1.0"),
     ("tl.maximum(-z, 0.0)", "tl.maximum(z, 0.0)"),
 ]
@@ -570,11 +573,15 @@ def mutated(path, old, new, folder):
 
 @kernel_test
 @pytest.mark.parametrize("backend, old, new", HEAD, ids=[x[1] for x in HEAD])
-def test_a_wrong_head_is_red(backend, old, new, tmp_path):
-    module = mutated(kernels.head.__file__, old, new, tmp_path)
-    module.SLAB, module.WORKSPACE = (24, 700), 1
+def test_a_wrong_head_is_red(backend, old, new, tmp_path, monkeypatch):
+    right = kernels.head.BACKENDS[backend]
+    wrong = mutated(right.__file__, old, new, tmp_path)
+    monkeypatch.setitem(kernels.head.BACKENDS, backend, wrong)
+    monkeypatch.setattr(kernels.head_eager, "SLAB_TOKENS", 24)
+    monkeypatch.setattr(kernels.head_eager, "SLAB_COLUMNS", 700)
+    monkeypatch.setattr(kernels.head, "WORKSPACE", 1)
     with pytest.raises(AssertionError, match="off by|not finite"):
-        require_head(module, backend, (37, 48, 1187), torch.float32, temperature=0.7)
+        require_head(backend, (37, 48, 1187), torch.float32, temperature=0.7)
 
 
 @kernel_test
@@ -585,18 +592,27 @@ def test_a_wrong_group_loss_is_red(old, new, tmp_path):
         require_group_loss(module, group_inputs(12, 30))
 
 
-# ---------------------------------------------------------------------------------------------- on the training path
+# ------------------------------------------------------------------ on the training path
 
 PEAK = """
 import resource, torch
 from groups import Group, backward_tokens
 from model import ModelConfig, Transformer
-model = Transformer(ModelConfig(vocab_size=151_936, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1,
-                                num_key_value_heads=1, head_dim=16, tie_word_embeddings=True))
-draw = lambda n: torch.randint(0, 151_936, (n,))
-small, groups = [Group(draw(9), [draw(9)])], [Group(draw(20), [draw(400) for _ in range(5)])]
-upstream = lambda g, i, logp: (logp * torch.linspace(-1, 1, len(logp))).sum()
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+def draw(tokens):
+    return torch.randint(0, 151_936, (tokens,))
+
+def upstream(g, i, logp):
+    return (logp * torch.linspace(-1, 1, len(logp))).sum()
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+model = Transformer(ModelConfig(
+    vocab_size=151_936, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+    num_attention_heads=1, num_key_value_heads=1, head_dim=16, tie_word_embeddings=True))
+small = [Group(draw(9), [draw(9)])]
+groups = [Group(draw(20), [draw(400) for _ in range(5)])]
 backward_tokens(model, small, 10_000, upstream)
 before = peak()
 backward_tokens(model, groups, 10_000, upstream)
@@ -606,13 +622,13 @@ print(peak() - before)
 
 @pytest.mark.skipif(INTERPRETED, reason="the eager twin's memory")
 def test_no_logits_on_the_training_path():
-    """2,000 tokens x 151,936 float32 are 1,159 MiB; forward and backward of all may take little more than WORKSPACE."""
-    root = Path(__file__).resolve().parent.parent
+    """2,000 tokens x 151,936 float32 are 1,159 MiB; forward and backward of all may take little
+    more than WORKSPACE."""
     done = subprocess.run(
         [sys.executable, "-c", PEAK],
         capture_output=True,
         text=True,
-        cwd=root,
+        cwd=ROOT,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr

@@ -1,9 +1,13 @@
-"""Every kernel compiles ahead of time, without a GPU, for Ampere, Hopper and Blackwell: its tensor-core instruction is there,
-its shared memory fits and no register spills. `pytest -s tests/test_kernels_compile.py` prints the numbers."""
+"""Every kernel compiles ahead of time, without a GPU, for Ampere, Hopper and Blackwell.
+
+Its tensor-core instruction is there, its shared memory fits and no register spills.
+`pytest -s tests/kernels/test_kernels_compile.py` prints the numbers.
+"""
 
 import os
 import re
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,41 +16,51 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-import kernels.group_loss as groups
-import kernels.head as head
+from kernels import group_loss, head_eager, head_fused, head_slab
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"
 )
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 NAME = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-SHARED = {
-    80: 163,
-    90: 227,
-    100: 227,
-}  # KiB a block may have (CUDA programming guide, compute capabilities)
+# KiB a block may have (CUDA programming guide, compute capabilities)
+SHARED = {80: 163, 90: 227, 100: 227}
 MMA = {80: "mma.sync", 90: "wgmma", 100: "tcgen05.mma"}
 
 
+INPUTS = ("hidden_ptr", "weight_ptr", "out_ptr")  # of the dtype of the inputs
+INT64 = ("targets_ptr", "response_ptr", "group_ptr", "first_token_ptr", "first_response_ptr")
+FLOATS = ("scale", "beta")
+SIZES = ("T", "V", "D", "v", "out_stride")  # multiples of 16 at real sizes
+
+
+@dataclass
+class Compiled:
+    shared: int  # bytes of shared memory
+    registers: int  # per thread
+    spilled: int  # bytes of stack and local memory
+    ptx: str
+
+
+def argument_type(name, dtype, constants):
+    if name in constants:
+        return "constexpr"
+    if name in INPUTS:
+        return "*" + NAME[dtype]
+    if name in INT64:
+        return "*i64"
+    if name == "winner_ptr":
+        return "*i8"
+    if name.endswith("_ptr"):
+        return "*fp32"
+    return "fp32" if name in FLOATS else "i32"
+
+
 def compiled(kernel, arch, dtype, constants, options, tmp_path):
-    """-> (shared bytes, registers, bytes of stack and local memory: what spills, PTX)"""
-    kind, signature, attributes = "*" + NAME[dtype], {}, {}
-    pointers = {
-        **dict.fromkeys(("hidden", "weight", "out"), kind),
-        "z": "*fp32",
-        "winner": "*i8",
-        **dict.fromkeys(("targets", "response", "group", "first_token", "first_response"), "*i64"),
-    }
-    scalars = {
-        "scale": "fp32",
-        "beta": "fp32",
-        **dict.fromkeys(("T", "V", "D", "n", "N", "G", "first", "stride"), "i32"),
-    }
+    signature, attributes = {}, {}
     for i, name in enumerate(kernel.arg_names):
-        signature[name] = (
-            "constexpr" if name in constants else scalars.get(name) or pointers.get(name, "*fp32")
-        )
-        if signature[name].startswith("*") or name in ("T", "V", "D", "n", "stride"):
+        signature[name] = argument_type(name, dtype, constants)
+        if name.endswith("_ptr") or name in SIZES:
             attributes[i,] = [["tt.divisibility", 16]]  # as the launcher finds them at real sizes
     got = triton.compile(
         ASTSource(kernel, signature, constexprs=constants, attrs=attributes),
@@ -64,46 +78,47 @@ def compiled(kernel, arch, dtype, constants, options, tmp_path):
         int(re.search(rf"{what}:(\d+)", usage)[1]) for what in ("REG", "STACK", "LOCAL")
     )
     print(
-        f"sm_{arch} {kernel.__name__:15} {NAME[dtype]} {constants} {options}: {got.metadata.shared / 1024:.0f} KiB shared, "
-        f"{registers} registers, {stack + local} bytes spilled"
+        f"sm_{arch} {kernel.__name__:15} {NAME[dtype]} {constants} {options}: "
+        f"{got.metadata.shared / 1024:.0f} KiB shared, {registers} registers, "
+        f"{stack + local} bytes spilled"
     )
-    return got.metadata.shared, registers, stack + local, got.asm["ptx"]
+    return Compiled(got.metadata.shared, registers, stack + local, got.asm["ptx"])
 
 
 @pytest.mark.parametrize("even", [True, False])
 @pytest.mark.parametrize("dtype", NAME, ids=str)
 @pytest.mark.parametrize("arch", SHARED)
 def test_tiles(arch, dtype, even, tmp_path):
-    config = head._tile_config(dtype, arch // 10)
+    config = head_fused._tile_config(dtype, arch // 10)
     options = {k: config.pop(k) for k in ("num_warps", "num_stages", "enable_fp_fusion")}
     for kernel, more in (
-        (head._forward_tile, {"ENTROPY": False}),
-        (head._forward_tile, {"ENTROPY": True}),
-        (head._dlogits_tile, {}),
+        (head_fused._forward_tile, {"ENTROPY": False}),
+        (head_fused._forward_tile, {"ENTROPY": True}),
+        (head_fused._dlogits_tile, {}),
     ):
-        shared, registers, spilled, ptx = compiled(
-            kernel, arch, dtype, {**config, "EVEN_D": even, **more}, options, tmp_path
-        )
-        assert shared <= SHARED[arch] * 1024 and registers <= 255 and spilled == 0
-        assert (MMA[arch] in ptx) == (
-            dtype != torch.float32
-        )  # float32 is multiplied as float32, not as tf32
+        constants = {**config, "EVEN_D": even, **more}
+        got = compiled(kernel, arch, dtype, constants, options, tmp_path)
+        assert got.shared <= SHARED[arch] * 1024 and got.registers <= 255 and got.spilled == 0
+        # float32 is multiplied as float32, not as tf32
+        assert (MMA[arch] in got.ptx) == (dtype != torch.float32)
 
 
 @pytest.mark.parametrize("arch", SHARED)
 def test_rows_and_groups(arch, tmp_path):
     for kernel, constants in (
-        (head._forward_rows, {"ENTROPY": False, "BLOCK": 1024}),
-        (head._forward_rows, {"ENTROPY": True, "BLOCK": 1024}),
-        (head._dlogits_rows, {"BLOCK": 1024}),
-        (groups._forward_groups, {"BLOCK": groups.BLOCK}),
-        (groups._backward_tokens, {"BLOCK": groups.BLOCK}),
+        (head_slab._forward_rows, {"ENTROPY": False, "BLOCK": head_slab.BLOCK}),
+        (head_slab._forward_rows, {"ENTROPY": True, "BLOCK": head_slab.BLOCK}),
+        (head_slab._dlogits_rows, {"BLOCK": head_slab.BLOCK}),
+        (group_loss._forward_groups, {"BLOCK": group_loss.BLOCK}),
+        (group_loss._backward_tokens, {"BLOCK": group_loss.BLOCK}),
     ):
-        options = dict(num_warps=4, enable_fp_fusion=kernel is head._dlogits_rows)
-        shared, _, spilled, _ = compiled(kernel, arch, torch.bfloat16, constants, options, tmp_path)
-        assert shared <= 4096 and spilled == 0
+        options = {"num_warps": 4, "enable_fp_fusion": kernel is head_slab._dlogits_rows}
+        got = compiled(kernel, arch, torch.bfloat16, constants, options, tmp_path)
+        assert got.shared <= 4096 and got.spilled == 0
 
 
 def test_the_slab_kernels_are_not_compiled_per_slab():
-    """A kernel is compiled anew for each divisibility of an integer argument; all slabs but the last are alike."""
-    assert all(v % 16 == 0 for v in head.SLAB)
+    """A kernel is compiled anew for each divisibility of an integer argument; all slabs but the
+    last are alike."""
+    assert head_eager.SLAB_TOKENS % 16 == 0
+    assert head_eager.SLAB_COLUMNS % 16 == 0
