@@ -3,8 +3,7 @@
 from config import Config
 from distributed import ranks, sharding
 from hf.families import ModelConfig
-
-CACHE_TOKENS = 131_072  # of rollout.generate
+from rollout import CACHE_TOKENS
 
 
 def memory_per_rank(
