@@ -1,14 +1,18 @@
-"""C source -> groups of equivalent and inequivalent LLVM IR: the off-policy data of GEPO (Y_w and Y_l of Eq. 6 to 9).
+"""C source -> groups of equivalent and inequivalent LLVM IR: the off-policy data of GEPO.
 
-    python ir.py --source FILE.c|DIR|FILE.jsonl --out G.jsonl [--levels O3,Oz] [--losers 2] [--loser verified|drop]
-    python ir.py --source Perf_Optimized.parquet Size_Optimized.parquet --out G.jsonl     a local export of SLTrans
-    python ir.py --check G.jsonl                  run every group again, on 1,000 inputs that did not build it
-    python ir.py --inspect G.jsonl --id ID        a group as a person reads it
+    python ir.py --source FILE.c|DIR|FILE.jsonl --out G.jsonl
+                 [--levels O3,Oz] [--losers 2] [--loser verified|drop]
+    python ir.py --source Perf_Optimized.parquet Size_Optimized.parquet --out G.jsonl
+                                              the tables of a local export of SLTrans
+    python ir.py --check G.jsonl              run every group again, on 1,000 inputs that did not
+                                              build it
+    python ir.py --inspect G.jsonl --id ID    print one group for a person to read
 
-Winners are what clang makes of a source at several optimisation levels. Losers are winners with one edit that is
-*shown* to matter: ir_run.py runs source, winners and mutants on the same inputs, in the sandbox. A group depends on its
-row, the seed and clang, never on the load of the machine. `--loser drop` removes a line and runs nothing (Figure 2).
-Left out: what ir_drive.py leaves out. What cannot be driven is rejected by name and counted.
+Winners (Y_w of Eq. 6 to 9) are what clang makes of a source at several optimisation levels. Losers
+(Y_l) are winners with one edit that is *shown* to matter: source, winners and mutants run on the
+same inputs, in the sandbox. `--loser drop` removes a line and runs nothing, as in the paper's
+Figure 2. A group depends on its row, the seed and clang, never on the load of the machine.
+Left out: what llvm/drive.py cannot drive. Such a source is rejected by name and counted.
 """
 
 import argparse
@@ -17,588 +21,439 @@ import hashlib
 import json
 import os
 import random
-import re
 import sys
-import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 import data
+import llvm
 from judge import sandbox
 from judge.pool import namespace
-from llvm.drive import Rejected, entry, input_pool
-from llvm.run import (  # noqa: F401
-    LEVELS,
-    MAX_SOURCE_BYTES,
-    MIN_INPUTS,
-    ORACLE,
-    POOL,
-    assemble,
-    canonical,
-    clang,
-    compare,
-    compiled,
-    normalise,
-    winners,
-)
 
 MUTANTS = 12  # tried for a group, in one run
 RARE = 1 / 16  # a mutant that differs on a smaller share of the inputs is second choice
 
 
-# ---------------------------------------------------------------------------------------------- mutation operators
-# Each takes a line of a winner and yields what may stand in its place; None takes the line out.
+@dataclass(frozen=True)
+class Settings:
+    """What a group depends on besides its row and clang; the fingerprint takes it in this order."""
 
-ORDER = "lt", "le", "gt", "ge"
-PREDICATES = {
-    "icmp": {s + a: [s + b for b in ORDER if b != a] for s in "su" for a in ORDER}
-    | {"eq": ["ne"], "ne": ["eq"]},
-    "fcmp": {
-        o + a: [o + b for b in (*ORDER, "eq", "ne") if b != a]
-        for o in "ou"
-        for a in (*ORDER, "eq", "ne")
-    },
-}
-OPCODES = {
-    "add": "sub",
-    "sub": "add",
-    "mul": "add",
-    "sdiv": "srem",
-    "srem": "sdiv",
-    "udiv": "urem",
-    "urem": "udiv",
-    "shl": "lshr",
-    "lshr": "shl",
-    "ashr": "shl",
-    "and": "or",
-    "or": "and",
-    "xor": "or",
-    "zext": "sext",
-    "sext": "zext",
-    "fadd": "fsub",
-    "fsub": "fadd",
-    "fmul": "fadd",
-    "fdiv": "fmul",
-    "smax": "smin",
-    "smin": "smax",
-    "umax": "umin",
-    "umin": "umax",
-}
-FLAGGED = r"((?: nuw| nsw| exact| disjoint| nneg)*)"
-BINARY = re.compile(
-    rf"(  %\S+ = )(f?add|f?sub|f?mul|[fsu]div|[su]rem|shl|[la]shr|and|or|xor)({FLAGGED} (?:\w+|<[^>]*>) )"
-    r"([^,<]+), ([^,<]+)$"
-)
+    levels: list[str]  # of optimisation, one winner each
+    losers: int  # at most so many a group
+    loser_mode: str  # verified or drop
+    seed: int
 
 
-def predicate(line):
-    if m := re.match(r"(  %\S+ = ([if]cmp) )(\w+)( .*)", line):
-        yield from (m[1] + new + m[4] for new in PREDICATES[m[2]].get(m[3], []))
-
-
-def swap_operands(line):
-    if (m := BINARY.match(line)) and m[2] not in ("add", "mul", "and", "or", "xor", "fadd", "fmul"):
-        yield f"{m[1]}{m[2]}{m[3]}{m[6]}, {m[5]}"
-    elif m := re.fullmatch(r"(  %\S+ = select [^,]+, )([^,]+), ([^,]+)", line):
-        yield f"{m[1]}{m[3]}, {m[2]}"
-
-
-def constant(line):  # but no address: a wrong index reads what happens to lie beside the table
-    if not re.search(
-        r'alloca|getelementptr|element|shufflevector|@llvm\.mem|^declare|^define| c"', line
-    ):
-        for m in re.finditer(
-            r'(?<![\w.%@"+-])(?<!align )(?:(-?\d+)|(-?\d+\.\d+e[+-]\d+)|true|false)(?![\w.:"]| x )',
-            line,
-        ):
-            for new in (
-                (int(m[1]) + 1, int(m[1]) - 1)
-                if m[1]
-                else [f"{float(m[2]) + 1:e}", f"{float(m[2]) - 1:e}"]
-                if m[2]
-                else ["false" if m[0] == "true" else "true"]
-            ):
-                yield f"{line[: m.start()]}{new}{line[m.end() :]}"
-
-
-def opcode(line):
-    if m := re.search(rf"(?: = |@llvm\.)({'|'.join(OPCODES)})\b{FLAGGED}", line):
-        flags = (
-            m[2] if m[1] in ("add", "sub", "mul") else ""
-        )  # the flags of others mean nothing to what replaces them
-        yield line[: m.start(1)] + OPCODES[m[1]] + flags + line[m.end() :]
-
-
-def drop_instruction(line):
-    if re.match("  (?:store|call void) ", line) or operand_of(line):
-        yield None
-
-
-def swap_branch(line):  # both targets keep their predecessors, so that every phi stays right
-    if m := re.match(r"(  br i1 .*, )(label \S+), (label \S+)$", line):
-        yield f"{m[1]}{m[3]}, {m[2]}"
-
-
-OPERATORS = predicate, swap_operands, constant, opcode, drop_instruction, swap_branch
-
-
-def drop_line(line):  # the paper's: not in OPERATORS, for nothing stands in for what is gone
-    if line.startswith("  "):
-        yield None
-
-
-def operand_of(line: str) -> str | None:
-    """What stands for the result of a dropped instruction: an operand of the same type, which dominates every use."""
-    if m := BINARY.match(line):
-        return m[5]
-    m = re.match(
-        r"  %\S+ = (?:select [^,]+, \w+|call i\d+ @llvm\.[su]m\w\w\.i\d+\(i\d+) ([^\s,]+), ", line
-    )
-    return m[1] if m else "true" if re.match(r"  %\S+ = icmp \w+ i", line) else None
-
-
-def mutants(texts: dict[str, str], operators, count: int, rng: random.Random) -> list[dict]:
-    """Up to `count` one-edit mutants of the winners (level -> text), no two alike, operators and winners in turn:
-    dicts of ir, operator, level, line (from 1, in that winner), was, now."""
-    made, queues = dict.fromkeys(map(canonical, texts.values())), []
-    for level, text in texts.items():
-        for operator in operators:
-            sites = [
-                (at, new) for at, line in enumerate(text.split("\n")) for new in operator(line)
-            ]
-            queues.append((operator, level, rng.sample(sites, len(sites))))
-    rng.shuffle(queues)
-    while len(made) < len(texts) + count and (queues := [queue for queue in queues if queue[-1]]):
-        for operator, level, sites in queues:
-            (at, new), lines = sites.pop(), texts[level].split("\n")
-            was, lines[at : at + 1] = lines[at], [] if new is None else [new]
-            ir = "\n".join(lines)
-            if operator is drop_instruction and (operand := operand_of(was)):
-                ir = re.sub(re.escape(was.split()[0]) + r"(?![\w.$-])", lambda _: operand, ir)
-            made.setdefault(
-                canonical(ir),
-                {
-                    "ir": ir,
-                    "operator": operator.__name__,
-                    "level": level,
-                    "line": at + 1,
-                    "was": was.strip(),
-                    "now": (new or "").strip(),
-                },
-            )
-    return [mutant for mutant in made.values() if mutant][:count]
-
-
-# ---------------------------------------------------------------------------------------------- one group
-
-
-def verified_losers(source, texts, count, rng) -> tuple[list[dict], list[dict], int]:
-    """(mutants of the winners that behave otherwise than the source, all that were tried, inputs that decided)"""
-    tried = mutants(texts, OPERATORS, MUTANTS, rng)
-    variants = [*texts.values(), *(mutant["ir"] for mutant in tried)]
-    inputs, outcomes = compare(source, variants, rng)
-    for level, outcome in zip(texts, outcomes):
-        if outcome is None:
-            raise Rejected(f"winner does not assemble: {level}")
-        if any(outcome):
-            raise Rejected(
-                f"winners disagree: {level} with the source, {outcome} of {inputs} inputs"
-            )
-    for mutant, outcome in zip(tried, outcomes[len(texts) :]):
-        mutant["class"] = (
-            "does-not-assemble"
-            if outcome is None
-            else "differs"
-            if outcome[0]
-            else "traps"
-            if outcome[1] + outcome[2]
-            else "equivalent"
-        )
-        mutant["on"] = sum(outcome[:3]) if outcome else 0
-    chosen, used, left = (
-        [],
-        Counter(),
-        [mutant for mutant in tried if mutant["class"] in ("differs", "traps")],
-    )
-    while (
-        left and len(chosen) < count
-    ):  # the plainest first, and one of each operator and winner before two
-        chosen.append(
-            min(
-                left,
-                key=lambda m: (
-                    m["class"] == "traps",
-                    m["on"] < RARE * inputs,
-                    used[m["operator"]],
-                    used[m["level"]],
-                ),
-            )
-        )
-        used.update((chosen[-1]["operator"], chosen[-1]["level"]))
-        left.remove(chosen[-1])
-    if not chosen:
-        raise Rejected("no mutant behaves differently")
-    return chosen, tried, inputs
-
-
-def dropped_lines(texts, count, rng) -> tuple[list[dict], list[dict], int]:
-    """The same for losers as in the paper's figure, less one line of a body: not run, only assembled."""
-    made = mutants(texts, [drop_line], 4 * count, rng)
-    with tempfile.TemporaryDirectory(prefix="oorl-ir-") as box:
-        objects = assemble([loser["ir"] for loser in made], box, "echo *.o").stdout.decode()
-    for k, loser in enumerate(made):
-        loser["class"] = (
-            "unverified" if re.search(rf"\b(all|v{k})\.o\b", objects) else "does-not-assemble"
-        )
-    return (
-        sorted(made, key=lambda loser: loser["class"])[:count],
-        made,
-        0,
-    )  # the figure's do not assemble
-
-
-def fingerprint(row: dict, *settings) -> str:
-    """Of all that a row's group depends on: while it stays the same, a finished group is kept."""
-    values = [row["id"], row["source"], settings, clang()[1], *filter(None, [row.get("winners")])]
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
-
-
-def seeded(seed: int, id: str) -> random.Random:
-    return random.Random(hashlib.sha256(f"{seed} {id}".encode()).hexdigest())
-
-
-def build_group(row: dict, levels: list[str], losers: int, loser_mode: str, seed: int):
-    """row: {"id", "source"} and perhaps {"winners": {level: IR}}; loser_mode: verified or drop. Returns (group, "", mutants
-    tried by class) or (None, why not, {}). The same arguments and the same clang give the same."""
-    rng = seeded(seed, row["id"])
-    try:
-        given, texts = {level: normalise(ir) for level, ir in row.get("winners", {}).items()}, {}
-        made = {**given} or winners(row["source"], levels)
-        if len(set(map(canonical, made.values()))) < 2:
-            made |= winners(row["source"], [level for level in LEVELS if level not in made])
-        for level, text in made.items():
-            if level in (given or levels) or len(texts) < 2:
-                texts.setdefault(canonical(text), (level, text))
-        if len(texts) < 2:
-            raise Rejected("all levels give the same code")
-        texts = dict(texts.values())
-        made, tried, inputs = (
-            dropped_lines(texts, losers, rng)
-            if loser_mode == "drop"
-            else verified_losers(row["source"], texts, losers, rng)
-        )
-    except Rejected as e:
-        return None, str(e), {}
-    stats = dict(Counter(mutant["class"] for mutant in tried))
-    meta = {
-        "levels": list(texts),
-        "losers": [{k: v for k, v in loser.items() if k != "ir"} for loser in made],
-        "inputs": inputs,
-        "mutants": stats,
-        "clang": clang()[1],
-        "seed": seed,
-        "fingerprint": fingerprint(row, levels, losers, loser_mode, seed),
-    }
-    return (
-        {
-            "id": row["id"],
-            "language": "c",
-            "source": row["source"],
-            "winners": list(texts.values()),
-            "losers": [loser["ir"] for loser in made],
-            "meta": meta,
-        },
-        "",
-        stats,
-    )
-
-
-# ---------------------------------------------------------------------------------------------- the command
-
-SLTRANS = {"Source_Code": str, "IR_Original": str}
-
-
-def read_sources(*paths: Path) -> list[dict]:
-    """Rows {"id", "source"} of C files, of the C files below folders, of JSONL files; of the tables of SLTrans (JSONL, or
-    parquet if pyarrow is installed) also "winners", the IR of a source in each table by its name. Raises ValueError."""
-    rows, first, joined = [], {}, {}
-    for path in paths:
-        if path.suffix not in (".jsonl", ".parquet"):
-            files = sorted(path.rglob("*.c")) if path.is_dir() else [path]
-            if not files or not files[0].is_file():
-                raise ValueError(
-                    f"{path}: no C source there; give a .c file, a folder of them, or a .jsonl file"
-                )
-            read = [
-                (
-                    1,
-                    {
-                        "id": str(
-                            file.relative_to(path if path.is_dir() else path.parent).with_suffix("")
-                        ),
-                        "source": file.read_bytes()[: MAX_SOURCE_BYTES + 1].decode(
-                            errors="surrogateescape"
-                        ),
-                    },
-                )
-                for file in files
-            ]
-        else:
-            read = data.read_table(path)
-            sltrans = bool(read) and "Source_Code" in read[0][1]
-            for line, row in read:
-                data.check_fields(
-                    f"{path}:{line}", row, SLTRANS if sltrans else {"id": str, "source": str}
-                )
-            if sltrans:
-                for _, row in read:
-                    joined.setdefault(row["Source_Code"], {}).setdefault(
-                        path.stem, row["IR_Original"]
-                    )
-                continue
-        for line, row in read:
-            if first.setdefault(row["id"], (path, line)) != (path, line):
-                raise ValueError(
-                    f'{path}:{line}: "id" {row["id"]!r} is already on line {first[row["id"]][1]} of '
-                    f"{first[row['id']][0]}; ids must be unique"
-                )
-            rows.append(row)
-    if joined:
-        print(
-            f"SLTrans: {len(joined)} sources, {sum(len(irs) == len(paths) for irs in joined.values())} of them in every table"
-        )
-    return rows + [
-        {
-            "id": hashlib.sha256(source.encode(errors="replace")).hexdigest()[:16],
-            "source": source,
-            "winners": irs,
-        }
-        for source, irs in joined.items()
-    ]
-
-
-def read_finished(out: Path, ids: set[str]) -> dict[str, tuple]:
-    """fingerprint -> what build_group returned, from an earlier run's rows and from one cut short. Raises ValueError
-    if there are rows in `out` that would be lost."""
-    partial, done = Path(f"{out}.partial"), {}
-    for line, row in data.read_jsonl(out, {"id": str, "meta": dict}) if out.exists() else []:
-        if row["id"] not in ids:
-            raise ValueError(
-                f'{out}:{line}: "id" {row["id"]!r} is not in --source: it would be lost; name another'
-            )
-        done[row["meta"].get("fingerprint")] = row, "", row["meta"].get("mutants", {})
-    if partial.exists():
-        whole = partial.read_text().rpartition("\n")  # a line that was cut short is done again
-        partial.write_text(whole[0] + whole[1])
-        done |= {key: result for key, *result in map(json.loads, whole[0].splitlines())}
-    return done
-
-
-def check_group(group: dict, inputs: int) -> tuple[int, list[str], list[str]]:
-    """(inputs that decided, winners that do not behave like the source, losers that do), on inputs that did not build it."""
-    rng, meta = seeded(group["meta"]["seed"], group["id"]), group["meta"]
-    mutants(
-        dict(zip(meta["levels"], group["winners"])), OPERATORS, MUTANTS, rng
-    )  # as before the inputs were drawn
-    used = input_pool(entry(*compiled(group["source"], [ORACLE])), group["source"], rng, POOL)
-    decided, told = compare(
-        group["source"],
-        group["winners"] + group["losers"],
-        random.Random(f"check {group['id']}"),
-        inputs,
-        4 * inputs,
-        used,
-    )
-    n = len(group["winners"])
-    return (
-        decided,
-        [level for level, outcome in zip(meta["levels"], told) if outcome is None or any(outcome)],
-        [
-            str(k)
-            for k, outcome in enumerate(told[n:], 1)
-            if outcome is not None and not any(outcome[:3])
-        ],
-    )
-
-
-def check(path: Path, inputs: int, workers: int) -> int:
-    """Prints what check_group finds in a file of groups. -> 1 if a winner disagrees or a loser agrees with its source."""
-    groups = [
-        row
-        for _, row in data.read_jsonl(
-            path, {"id": str, "source": str, "winners": list, "losers": list, "meta": dict}
-        )
-    ]
-    with ThreadPoolExecutor(workers) as pool:
-        told = list(
-            tqdm(
-                pool.map(lambda group: check_group(group, inputs), groups),
-                total=len(groups),
-                unit=" groups",
-            )
-        )
-    decided, *faults = zip(*told)
-    for kind, found in zip(
-        ("winners that disagree with their source", "losers that agree with it"), faults
-    ):
-        print(
-            f"{kind}: {sum(map(len, found))} "
-            + ", ".join(f"{group['id']} {' '.join(f)}" for group, f in zip(groups, found) if f)
-        )
-    print(
-        f"{len(groups)} groups, {sum(decided)} inputs decided, {min(decided)} to {max(decided)} a group"
-    )
-    return int(any(map(any, faults)))
-
-
-def inspect(path: Path, id: str) -> int:
-    """Prints a group: source, winners, and of each loser the lines that make it one."""
-    group = next(
-        (row for _, row in data.read_jsonl(path, {"id": str, "meta": dict}) if row["id"] == id),
-        None,
-    )
-    if group is None:
-        raise ValueError(f'{path}: no row has "id" {id!r}')
-    levels = group["meta"]["levels"]
-    print(
-        f"{id}: {len(levels)} winners, {len(group['losers'])} losers, {group['meta']['inputs']} inputs, {group['meta']['clang']}"
-    )
-    print(f"\n{group['source']}")
-    for level, text in zip(levels, group["winners"]):
-        print(f"\n=== winner {level}, {len(text.splitlines())} lines\n{text}", end="")
-    for k, (told, text) in enumerate(zip(group["meta"]["losers"], group["losers"]), 1):
-        on = f", on {told['on']} inputs" if "on" in told else ""
-        print(
-            f"\n=== loser {k}: {told['operator']} in {told['level']}, line {told['line']}: {told['class']}{on}"
-        )
-        was = group["winners"][levels.index(told["level"])]
-        print(
-            *[
-                line
-                for line in difflib.ndiff(was.splitlines(), text.splitlines())
-                if line[0] != "?"
-            ],
-            sep="\n",
-        )
-    return 0
+@dataclass
+class BuildResult:
+    group: dict | None  # a row of ir_groups.jsonl
+    why_not: str  # why there is no group; what precedes the first colon is the kind
+    tried: dict[str, int]  # mutants tried, by their behaviour
 
 
 def main():
+    parser = argument_parser()
+    args = parser.parse_args()
+    try:
+        if args.inspect:
+            sys.exit(inspect(args.inspect, args.id))
+        if args.check:
+            sys.exit(check(args.check, args.inputs, args.workers))
+    except (ValueError, RuntimeError, llvm.Rejected) as error:
+        sys.exit(f"ir.py: {error}")
+    settings = checked_settings(parser, args)
+    restart_as_process_1()
+    make_groups(args.source, args.out, settings, args.workers)
+
+
+def make_groups(sources: list[Path], out: Path, settings: Settings, workers: int):
+    """Build the groups that are not finished yet; then write all, in the order of the sources.
+
+    What is done is logged in OUT.partial, from which the next call goes on after a kill."""
+    start = time.monotonic()
+    partial, complete = Path(f"{out}.partial"), Path(f"{out}.tmp")
+    try:
+        print(f"{llvm.clang().version}; {sandbox.probe()}", flush=True)
+        rows = llvm.read_sources(*sources)
+        finished = read_finished(out, partial, {row["id"] for row in rows})
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"ir.py: {error}")
+    keys = [fingerprint(row, settings) for row in rows]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(workers) as pool, open(partial, "a") as log:
+        jobs = {}
+        for key, row in zip(keys, rows):
+            if key not in finished:
+                jobs[pool.submit(build_group, row, settings)] = key
+        try:
+            for job in tqdm(as_completed(jobs), total=len(jobs), unit=" sources"):
+                finished[jobs[job]] = job.result()
+                log.write(json.dumps([jobs[job], *astuple(job.result())]) + "\n")
+                log.flush()
+        except (sandbox.SandboxError, KeyboardInterrupt) as error:
+            pool.shutdown(cancel_futures=True)
+            sys.exit(
+                f"ir.py: stopped ({str(error) or 'Ctrl-C'}); what is done stands in {partial}: "
+                "run this again to go on"
+            )
+    results = [finished[key] for key in keys]
+    groups = [result.group for result in results if result.group]
+    complete.write_text("".join(json.dumps(group) + "\n" for group in groups))
+    os.replace(complete, out)
+    partial.unlink()
+    report(rows, results, time.monotonic() - start)
+    sys.exit(0 if groups else "ir.py: no source gave a group")
+
+
+# ---------------------------------------------------------------------------------- one group
+
+
+@dataclass
+class Losers:
+    chosen: list[llvm.Mutant]  # Y_l
+    tried: list[llvm.Mutant]  # the chosen ones too
+    inputs: int  # that decided; 0: nothing was run
+
+
+def build_group(row: dict, settings: Settings) -> BuildResult:
+    """A group from a row {"id", "source"}, perhaps with "winners": {level: IR}.
+
+    The same arguments and the same clang give the same group."""
+    rng = seeded(settings.seed, row["id"])
+    try:
+        winners = distinct_winners(row, settings.levels)  # Y_w of Eq. 6 to 9
+        if settings.loser_mode == "drop":
+            losers = dropped_lines(winners, settings.losers, rng)  # Y_l, as in Figure 2
+        else:
+            losers = verified_losers(row["source"], winners, settings.losers, rng)  # Y_l
+    except llvm.Rejected as rejected:
+        return BuildResult(None, str(rejected), {})
+    tried = dict(Counter(mutant.behaviour for mutant in losers.tried))
+    meta = {
+        "levels": list(winners),
+        "losers": list(map(description, losers.chosen)),
+        "inputs": losers.inputs,
+        "mutants": tried,
+        "clang": llvm.clang().version,
+        "seed": settings.seed,
+        "fingerprint": fingerprint(row, settings),
+    }
+    group = {
+        "id": row["id"],
+        "language": "c",
+        "source": row["source"],
+        "winners": list(winners.values()),
+        "losers": [mutant.ir for mutant in losers.chosen],
+        "meta": meta,
+    }
+    return BuildResult(group, "", tried)
+
+
+def distinct_winners(row, levels) -> dict[str, str]:
+    """level -> IR: at least two, no two of them the same code. Raises Rejected.
+
+    Where `levels`, or the winners given in the row, are too few, other levels top them up."""
+    given = {level: llvm.normalise(ir) for level, ir in row.get("winners", {}).items()}
+    candidates = dict(given) or llvm.winners(row["source"], levels)
+    if len(set(map(llvm.canonical, candidates.values()))) < 2:
+        others = [level for level in llvm.LEVELS if level not in candidates]
+        candidates |= llvm.winners(row["source"], others)
+    level_of_code = {}
+    for level, text in candidates.items():
+        if level in (given or levels) or len(level_of_code) < 2:
+            level_of_code.setdefault(llvm.canonical(text), level)
+    if len(level_of_code) < 2:
+        raise llvm.Rejected("all levels give the same code")
+    return {level: candidates[level] for level in level_of_code.values()}
+
+
+def verified_losers(source, winners: dict[str, str], count, rng) -> Losers:
+    """Mutants of the winners that, when run, behave otherwise than the source.
+
+    Raises Rejected if there are none, or if a winner does not behave like the source."""
+    tried = llvm.mutants(winners, llvm.OPERATORS, MUTANTS, rng)
+    variants = [*winners.values(), *(mutant.ir for mutant in tried)]
+    inputs, outcomes = llvm.compare_with_source(source, variants, rng)
+    for level, outcome in zip(winners, outcomes):
+        if outcome is None:
+            raise llvm.Rejected(f"winner does not assemble: {level}")
+        if any(outcome):
+            counts = f"{list(outcome)} of {inputs} inputs"
+            raise llvm.Rejected(f"winners disagree: {level} with the source, {counts}")
+    for mutant, outcome in zip(tried, outcomes[len(winners) :]):
+        mutant.behaviour = behaviour(outcome)
+        mutant.distinguishing = outcome.distinguishing if outcome else 0
+    chosen = choose_losers(tried, count, inputs)
+    if not chosen:
+        raise llvm.Rejected("no mutant behaves differently")
+    return Losers(chosen, tried, inputs)
+
+
+def behaviour(outcome: llvm.Outcome | None) -> str:
+    if outcome is None:
+        return "does-not-assemble"
+    if outcome.differed:
+        return "differs"
+    return "traps" if outcome.crashed or outcome.endless else "equivalent"
+
+
+def choose_losers(tried: list[llvm.Mutant], count, inputs) -> list[llvm.Mutant]:
+    """Up to `count` mutants that behave otherwise, the plainest first.
+
+    Each operator and each winner has its turn before any has a second one."""
+    left = [mutant for mutant in tried if mutant.behaviour in ("differs", "traps")]
+    chosen = []
+    used = Counter()  # operators and levels of the chosen
+
+    def rank(mutant):
+        traps = mutant.behaviour == "traps"
+        rare = mutant.distinguishing < RARE * inputs
+        return traps, rare, used[mutant.operator], used[mutant.level]
+
+    while left and len(chosen) < count:
+        best = min(left, key=rank)
+        left.remove(best)
+        chosen.append(best)
+        used.update([best.operator, best.level])
+    return chosen
+
+
+def dropped_lines(winners: dict[str, str], count, rng) -> Losers:
+    """Winners less one line of a body, as in the paper's Figure 2: assembled, but not run."""
+    tried = llvm.mutants(winners, [llvm.drop_line], 4 * count, rng)
+    assembled = llvm.which_assemble([mutant.ir for mutant in tried])
+    for mutant, assembles in zip(tried, assembled):
+        mutant.behaviour = "unverified" if assembles else "does-not-assemble"
+    # The figure's losers do not assemble: those come first.
+    chosen = sorted(tried, key=lambda mutant: mutant.behaviour)[:count]
+    return Losers(chosen, tried, inputs=0)
+
+
+def description(loser: llvm.Mutant) -> dict:
+    """What a group's meta tells of a loser."""
+    described = {
+        "operator": loser.operator.__name__,
+        "level": loser.level,
+        "line": loser.line,
+        "was": loser.was.strip(),
+        "now": (loser.now or "").strip(),
+        "class": loser.behaviour,
+    }
+    if loser.distinguishing is not None:
+        described["on"] = loser.distinguishing
+    return described
+
+
+def fingerprint(row: dict, settings: Settings) -> str:
+    """Of all that a group depends on. While it stays the same, a finished group is kept."""
+    values = [row["id"], row["source"], astuple(settings), llvm.clang().version]
+    if row.get("winners"):
+        values.append(row["winners"])
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def seeded(seed, id):
+    return random.Random(hashlib.sha256(f"{seed} {id}".encode()).hexdigest())
+
+
+# ---------------------------------------------------------------------------------- the command
+
+
+def argument_parser():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
+    flag = parser.add_argument
+    flag(
         "--source",
         type=Path,
         nargs="+",
         help="FILE.c, a folder, FILE.jsonl of {id, source}, or the tables of SLTrans",
     )
-    parser.add_argument("--out", type=Path, help="ir_groups.jsonl; what it holds already is kept")
-    parser.add_argument("--levels", default="O3,Oz", help=f"of {','.join(sorted(LEVELS))}")
-    parser.add_argument("--losers", type=int, default=2, help="at most so many a group")
-    parser.add_argument("--loser", choices=["verified", "drop"], default="verified")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument(
-        "--check", type=Path, metavar="GROUPS", help="run these groups again, on fresh inputs"
-    )
-    parser.add_argument(
-        "--inputs", type=int, default=1000, help="of --check (default: %(default)s)"
-    )
-    parser.add_argument("--inspect", type=Path, metavar="GROUPS", help="print one of these groups")
-    parser.add_argument("--id", help="of --inspect")
-    args = parser.parse_args()
-    if args.inspect or args.check:
-        try:
-            sys.exit(
-                inspect(args.inspect, args.id)
-                if args.inspect
-                else check(args.check, args.inputs, args.workers)
-            )
-        except (ValueError, RuntimeError, Rejected) as e:
-            sys.exit(f"ir.py: {e}")
+    flag("--out", type=Path, help="ir_groups.jsonl; what it holds already is kept")
+    flag("--levels", default="O3,Oz", help=f"of {','.join(sorted(llvm.LEVELS))}")
+    flag("--losers", type=int, default=2, help="at most so many a group")
+    flag("--loser", choices=["verified", "drop"], default="verified")
+    flag("--seed", type=int, default=0)
+    flag("--workers", type=int, default=os.cpu_count())
+    flag("--check", type=Path, metavar="GROUPS", help="run these groups again, on fresh inputs")
+    flag("--inputs", type=int, default=1000, help="of --check (default: %(default)s)")
+    flag("--inspect", type=Path, metavar="GROUPS", help="print one of these groups")
+    flag("--id", help="of --inspect")
+    return parser
+
+
+def checked_settings(parser, args) -> Settings:
     if not (args.source and args.out):
         parser.error("give --source and --out, or --check, or --inspect")
-    settings = args.levels.split(","), args.losers, args.loser, args.seed
-    if unknown := set(settings[0]) - set(LEVELS):
-        parser.error(
-            f"--levels: {', '.join(unknown)} unknown; known are {', '.join(sorted(LEVELS))}"
-        )
+    levels = args.levels.split(",")
+    unknown = set(levels) - set(llvm.LEVELS)
+    if unknown:
+        known = ", ".join(sorted(llvm.LEVELS))
+        parser.error(f"--levels: {', '.join(unknown)} unknown; known are {known}")
     if args.losers < 1 or args.workers < 1:
         parser.error("--losers and --workers must be at least 1")
-    began, around = time.monotonic(), namespace()
-    if (
-        around and "OORL_NAMESPACE" not in os.environ
-    ):  # begin again as process 1 of one: killed, it leaves no box behind
-        os.execve(
-            around[0], [*around, sys.executable, *sys.argv], {**os.environ, "OORL_NAMESPACE": "1"}
-        )
-    try:
-        print(f"{clang()[1]}; {sandbox.probe()}", flush=True)
-        rows = read_sources(*args.source)
-        done = read_finished(args.out, {row["id"] for row in rows})
-    except (ValueError, RuntimeError) as e:
-        sys.exit(f"ir.py: {e}")
-    keys = [fingerprint(row, *settings) for row in rows]
-    partial, finished = Path(f"{args.out}.partial"), Path(f"{args.out}.tmp")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(args.workers) as pool, open(partial, "a") as log:
-        jobs = {
-            pool.submit(build_group, row, *settings): key
-            for key, row in zip(keys, rows)
-            if key not in done
-        }
-        try:
-            for job in tqdm(as_completed(jobs), total=len(jobs), unit=" sources"):
-                done[jobs[job]] = job.result()
-                log.write(json.dumps([jobs[job], *job.result()]) + "\n")
-                log.flush()
-        except (sandbox.SandboxError, KeyboardInterrupt) as e:
-            pool.shutdown(cancel_futures=True)
-            sys.exit(
-                f"ir.py: stopped ({str(e) or 'Ctrl-C'}); what is done stands in {partial}: run this again to go on"
-            )
-    results = [(row["id"], *done[key]) for key, row in zip(keys, rows)]
-    finished.write_text("".join(json.dumps(group) + "\n" for _, group, *_ in results if group))
-    os.replace(finished, args.out)
-    partial.unlink()
-    report(results, time.monotonic() - began)
-    sys.exit(0 if any(group for _, group, *_ in results) else "ir.py: no source gave a group")
+    return Settings(levels, args.losers, args.loser, args.seed)
 
 
-def report(results, wall_s):
-    """results: (id, group or None, why not, mutants by class) of every source."""
-    groups = [group for _, group, *_ in results if group]
-    losers = [loser for group in groups for loser in group["meta"]["losers"]]
-    print(f"{len(results)} sources read, {len(groups)} groups, {wall_s:.1f} s")
-    for name, values in {
-        "winners a group (n)": [len(group["winners"]) for group in groups],
-        "losers a group (m)": [len(group["losers"]) for group in groups],
-        "levels": [level for group in groups for level in group["meta"]["levels"]],
-        "operators": [loser["operator"] for loser in losers],
-        "classes": [loser["class"] for loser in losers],
-        "mutants tried": [kind for *_, tried in results for kind in Counter(tried).elements()],
-    }.items():
-        if values:
-            print(
-                f"{name}: "
-                + ", ".join(
-                    f"{value} x {count}" for value, count in sorted(Counter(values).items())
-                )
+def restart_as_process_1():
+    """Begin again as process 1 of a namespace, where that is possible: killed, it leaves no box."""
+    unshare = namespace()
+    if unshare and "OORL_NAMESPACE" not in os.environ:
+        command = [*unshare, sys.executable, *sys.argv]
+        os.execve(unshare[0], command, {**os.environ, "OORL_NAMESPACE": "1"})
+
+
+def read_finished(out, partial, ids) -> dict[str, BuildResult]:
+    """fingerprint -> result, from an earlier run's groups and from the log of one cut short.
+
+    Raises ValueError if `out` holds groups that would be lost."""
+    finished = {}
+    for line, row in data.read_jsonl(out, {"id": str, "meta": dict}) if out.exists() else []:
+        if row["id"] not in ids:
+            raise ValueError(
+                f'{out}:{line}: "id" {row["id"]!r} is not in --source: it would be lost; '
+                "name another"
             )
-    rejected = {}
-    for id, _, reason, _ in results:
-        if reason:
-            kind, colon, detail = reason.partition(":")
-            rejected.setdefault(kind, []).append(id + colon + detail)
+        meta = row["meta"]
+        finished[meta.get("fingerprint")] = BuildResult(row, "", meta.get("mutants", {}))
+    if partial.exists():
+        # The last line may have been cut short; its source is done again.
+        lines, newline, _ = partial.read_text().rpartition("\n")
+        partial.write_text(lines + newline)
+        for line in lines.splitlines():
+            key, *result = json.loads(line)
+            finished[key] = BuildResult(*result)
+    return finished
+
+
+def report(rows, results: list[BuildResult], wall_s):
+    counts = {
+        "winners a group (n)": Counter(),
+        "losers a group (m)": Counter(),
+        "levels": Counter(),
+        "operators": Counter(),
+        "classes": Counter(),
+        "mutants tried": Counter(),
+    }
+    groups = 0
+    rejected = {}  # kind -> ids, with the detail
+    for row, result in zip(rows, results):
+        counts["mutants tried"].update(result.tried)
+        if result.group is None:
+            kind, colon, detail = result.why_not.partition(":")
+            rejected.setdefault(kind, []).append(row["id"] + colon + detail)
+            continue
+        groups += 1
+        meta = result.group["meta"]
+        counts["winners a group (n)"][len(result.group["winners"])] += 1
+        counts["losers a group (m)"][len(result.group["losers"])] += 1
+        counts["levels"].update(meta["levels"])
+        for loser in meta["losers"]:
+            counts["operators"][loser["operator"]] += 1
+            counts["classes"][loser["class"]] += 1
+    print(f"{len(results)} sources read, {groups} groups, {wall_s:.1f} s")
+    for name, counter in counts.items():
+        if counter:
+            entries = [f"{value} x {count}" for value, count in sorted(counter.items())]
+            print(f"{name}: {', '.join(entries)}")
     for kind, ids in sorted(rejected.items()):
-        print(
-            f"rejected, {kind}: {len(ids)} ({'; '.join(ids[:3])}{'; ...' if len(ids) > 3 else ''})"
-        )
+        more = "; ..." if len(ids) > 3 else ""
+        print(f"rejected, {kind}: {len(ids)} ({'; '.join(ids[:3])}{more})")
+
+
+# ---------------------------------------------------------------------------------- --check
+
+
+@dataclass
+class CheckResult:
+    inputs: int  # that decided
+    wrong_winners: list[str]  # levels of the winners that do not behave like the source
+    wrong_losers: list[str]  # numbers, from 1, of the losers that do
+
+
+def check(path: Path, inputs: int, workers: int) -> int:
+    """Prints what check_group finds in a file of groups. Returns 1 if anything is wrong, else 0."""
+    fields = {"id": str, "source": str, "winners": list, "losers": list, "meta": dict}
+    groups = [group for _, group in data.read_jsonl(path, fields)]
+    if not groups:
+        raise ValueError(f"{path}: holds no group; give at least one row")
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = pool.map(lambda group: check_group(group, inputs), groups)
+        results = list(tqdm(jobs, total=len(groups), unit=" groups"))
+    wrong_winners = [result.wrong_winners for result in results]
+    wrong_losers = [result.wrong_losers for result in results]
+    decided = [result.inputs for result in results]
+    print_faults("winners that disagree with their source", groups, wrong_winners)
+    print_faults("losers that agree with it", groups, wrong_losers)
+    least_and_most = f"{min(decided)} to {max(decided)} a group"
+    print(f"{len(groups)} groups, {sum(decided)} inputs decided, {least_and_most}")
+    return int(any(wrong_winners + wrong_losers))
+
+
+def check_group(group: dict, inputs: int) -> CheckResult:
+    """Run a group again, on up to `inputs` inputs that did not build it. Raises Rejected."""
+    meta = group["meta"]
+    winners = dict(zip(meta["levels"], group["winners"]))
+    # The draws of build_group, in its order: first the mutants, then the inputs.
+    rng = seeded(meta["seed"], group["id"])
+    llvm.mutants(winners, llvm.OPERATORS, MUTANTS, rng)
+    used = llvm.offered_inputs(group["source"], rng)
+    decided, outcomes = llvm.compare_with_source(
+        group["source"],
+        group["winners"] + group["losers"],
+        random.Random(f"check {group['id']}"),
+        inputs,
+        pool=4 * inputs,
+        excluded=used,
+    )
+    result = CheckResult(decided, [], [])
+    for level, outcome in zip(meta["levels"], outcomes):
+        if outcome is None or any(outcome):
+            result.wrong_winners.append(level)
+    for number, outcome in enumerate(outcomes[len(group["winners"]) :], 1):
+        if outcome is not None and not outcome.distinguishing:
+            result.wrong_losers.append(str(number))
+    return result
+
+
+def print_faults(kind, groups, faults):
+    faulty = [f"{group['id']} {' '.join(names)}" for group, names in zip(groups, faults) if names]
+    print(f"{kind}: {sum(map(len, faults))} {', '.join(faulty)}")
+
+
+# ---------------------------------------------------------------------------------- --inspect
+
+
+def inspect(path: Path, id: str):
+    """Prints a group: source, winners, and of each loser the lines that make it one."""
+    rows = data.read_jsonl(path, {"id": str, "meta": dict})
+    group = next((row for _, row in rows if row["id"] == id), None)
+    if group is None:
+        raise ValueError(f'{path}: no row has "id" {id!r}')
+    meta = group["meta"]
+    winners = dict(zip(meta["levels"], group["winners"]))
+    losers = list(zip(meta["losers"], group["losers"]))
+    print(
+        f"{id}: {len(winners)} winners, {len(losers)} losers, "
+        f"{meta['inputs']} inputs, {meta['clang']}"
+    )
+    print(f"\n{group['source']}")
+    for level, text in winners.items():
+        print(f"\n=== winner {level}, {len(text.splitlines())} lines\n{text}", end="")
+    for number, (loser, text) in enumerate(losers, 1):
+        edit = f"{loser['operator']} in {loser['level']}, line {loser['line']}"
+        on = f", on {loser['on']} inputs" if "on" in loser else ""
+        print(f"\n=== loser {number}: {edit}: {loser['class']}{on}")
+        winner = winners[loser["level"]]
+        for line in difflib.ndiff(winner.splitlines(), text.splitlines()):
+            if line[0] != "?":
+                print(line)
 
 
 if __name__ == "__main__":

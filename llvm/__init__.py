@@ -1,1 +1,32 @@
-"""What ir.py stands on."""
+"""The room behind ir.py: C sources and LLVM IR.
+
+In: C sources (sources.py). Out: their IR at several optimisation levels (compile.py), edits of it
+(mutate.py), and whether a text behaves like its source (compare.py). The latter runs both in the
+sandbox: driver.c calls what drive.py finds in the source with the values that inputs.py draws.
+
+A source that cannot be handled raises Rejected, with the reason. Needs clang, and the sandbox of
+judge/. Imports no torch.
+"""
+
+from llvm.compare import Outcome, compare_with_source, offered_inputs, which_assemble
+from llvm.compile import LEVELS, Rejected, canonical, clang, normalise, winners
+from llvm.mutate import OPERATORS, Mutant, drop_line, mutants
+from llvm.sources import read_sources
+
+__all__ = [
+    "LEVELS",
+    "OPERATORS",
+    "Mutant",
+    "Outcome",
+    "Rejected",
+    "canonical",
+    "clang",
+    "compare_with_source",
+    "drop_line",
+    "mutants",
+    "normalise",
+    "offered_inputs",
+    "read_sources",
+    "which_assemble",
+    "winners",
+]

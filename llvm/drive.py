@@ -1,19 +1,21 @@
-"""How C code is driven: which function of a source is called, with what, and the C text (entry.h) that ir_driver.c needs for it.
+"""How a C source is driven: which function is called, with what types, by which C code.
 
-A function takes numbers, and pointers to buffers of 32 numbers or to a string; what it returns and what it leaves in them
-is its behaviour. A whole program reads stdin; what it prints and its exit code is its behaviour.
-Left out: pointers to structs and to pointers, structs by value, files, state between calls: rejected by name.
+    entry(oracle IR) -> Entry           the one function, or the whole program, that is compared
+    entry_h(Entry, ...) -> C text       what driver.c includes to call it
+    input_line(Entry, values) -> text   an input as driver.c reads it; inputs.py draws the values
+
+A function takes numbers, and pointers to buffers of ELEMENTS numbers or to a string. Its behaviour
+is what it returns and what it leaves in the buffers. A whole program reads stdin. Its behaviour is
+what it prints and its exit code.
+
+Left out: pointers to structs and to pointers, structs by value, files, state between calls. They
+are rejected by name.
 """
 
-import random
 import re
-import string
 from dataclasses import dataclass
 
-
-class Rejected(Exception):
-    """This source gives no group. The text says why; what comes before its first colon is the kind."""
-
+from llvm.compile import Rejected
 
 BITS = {
     "_Bool": 1,
@@ -30,32 +32,41 @@ BITS = {
     "long long": 64,
     "unsigned long long": 64,
 }
-FLOATS = "float", "double"
-PURE = set(
-    "abs labs llabs atoi atol strtol qsort malloc calloc realloc free strlen strcmp strncmp strcpy strncpy strcat strncat strchr "
-    "strrchr strstr strspn strcspn memcpy memmove memset memcmp memchr tolower toupper isalpha isdigit isalnum isspace isupper "
-    "islower ispunct isxdigit __ctype_b_loc __ctype_tolower_loc __ctype_toupper_loc sqrt sqrtf fabs fabsf floor ceil fmod".split()
+FLOATS = ("float", "double")
+ELEMENTS = 32  # of a buffer
+# Parameters beside a buffer that tell how many elements of it to use.
+LENGTH_NAMES = {"n", "len", "length", "size", "count", "cap"}
+# What a function under test may call: its result depends on its arguments alone.
+PURE_FUNCTIONS = set(
+    "abs labs llabs atoi atol strtol qsort malloc calloc realloc free "
+    "strlen strcmp strncmp strcpy strncpy strcat strncat strchr strrchr strstr strspn strcspn "
+    "memcpy memmove memset memcmp memchr "
+    "tolower toupper isalpha isdigit isalnum isspace isupper islower ispunct isxdigit "
+    "__ctype_b_loc __ctype_tolower_loc __ctype_toupper_loc "
+    "sqrt sqrtf fabs fabsf floor ceil fmod".split()
 )
-STDIO = set(
-    "printf puts putchar putc fputc fputs fprintf sprintf snprintf fflush getchar getc fgetc ungetc fgets getline scanf sscanf "
+# What a whole program may call besides.
+STDIO_FUNCTIONS = set(
+    "printf puts putchar putc fputc fputs fprintf sprintf snprintf fflush "
+    "getchar getc fgetc ungetc fgets getline scanf sscanf "
     "__isoc99_scanf __isoc99_sscanf __isoc23_scanf __isoc23_sscanf exit".split()
 )
-LENGTHS = {
-    "n",
-    "len",
-    "length",
-    "size",
-    "count",
-    "cap",
-}  # of a buffer, when they are parameters beside one
-ELEMENTS = 32  # of a buffer
 
 
 @dataclass(frozen=True)
 class Parameter:
-    type: str  # in C, of the element if it is a buffer
-    buffer: bool
-    length: bool  # how many elements: 0 to ELEMENTS / 2
+    type: str  # in C; of an element if it is a buffer
+    is_buffer: bool
+    is_length: bool  # how many elements of a buffer to use: 0 to ELEMENTS / 2
+
+    @property
+    def is_float(self) -> bool:
+        return self.type in FLOATS
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers of an input it takes."""
+        return ELEMENTS if self.is_buffer else 1
 
 
 @dataclass(frozen=True)
@@ -63,228 +74,193 @@ class Entry:
     name: str
     returns: str  # in C
     parameters: list[Parameter]
-    program: bool = False
+    is_program: bool = False
+
+
+# ---------------------------------------------------------------------------------- what is called
+
+DEFINITION = re.compile(
+    r"^define (?P<linkage>.*)@(?P<name>[\w.$]+)\((?P<parameters>.*)\)"
+    r"[^()]*!dbg (?P<debug>!\d+).*\{$",
+    re.M,
+)
 
 
 def entry(oracle: str) -> Entry:
-    """The one function to drive, from IR with debug information. Raises Rejected by name."""
-    heads = {
-        m[2]: m
-        for m in re.finditer(r"^define (.*)@([\w.$]+)\((.*)\)[^()]*!dbg (!\d+).*\{$", oracle, re.M)
-    }
-    called = {
-        name
-        for name in heads
-        for other, m in heads.items()
-        if other != name
-        and re.search(rf"@{re.escape(name)}\b", oracle[m.end() : oracle.index("\n}", m.end())])
-    }
-    entries = [name for name, m in heads.items() if "internal" not in m[1] and name not in called]
-    if "main" in heads:
-        entries = ["main"]
-    if len(entries) != 1:
-        raise Rejected(
-            f"no clear entry: {', '.join(entries) or 'every function is static or called'}"
-        )
-    program = entries == ["main"]
-    calls = [
-        name
-        for name in re.findall(r"^declare .*@(?!llvm\.)([\w.$]+)", oracle, re.M)
-        if name not in PURE and not (program and name in STDIO)
-    ]
-    for what, found in (
-        ("inline", re.findall(r"\bcall .*\b(asm) ", oracle)),
-        ("calls", calls),
-        ("global variable", re.findall(r"^@(\S+) = .*\bglobal ", oracle, re.M) * (not program)),
-    ):
-        if found:
-            raise Rejected(f"{what} {found[0]}")
-    if program:
-        return Entry("main", "int", [], program=True)
-    nodes = dict(re.findall(r"^(!\d+) = (?:distinct )?(.*)$", oracle, re.M))
-    head = heads[entries[0]]
-    types = re.search(r"types: (!\d+)", nodes[re.search(r"type: (!\d+)", nodes[head[4]])[1]])[1]
-    returns, *types = (
-        spelled(reference, nodes) for reference in re.findall(r"!\d+|null", nodes[types])
-    )
-    names = re.findall(r"%([\w.]+)(?:,|$)", head[3])
-    parameters = []
-    for k, type in enumerate(types):
-        element = type.removesuffix(" *")
-        if element not in BITS and element not in FLOATS:
-            raise Rejected(f"parameter type {type}")
-        after = k > 0 and parameters[-1].buffer
-        length = (
-            element == type
-            and type not in FLOATS
-            and "*" in "".join(types)
-            and (names[k] in LENGTHS or after)
-        )
-        parameters.append(Parameter(element, element != type, length))
+    """The one function to drive, from IR with debug information. Raises Rejected, by name.
+
+    Types come from the debug information and not from the C text: that sees through typedefs,
+    enums and arrays."""
+    definitions = {match["name"]: match for match in DEFINITION.finditer(oracle)}
+    name = entry_name(oracle, definitions)
+    is_program = name == "main"
+    reject_outside_state(oracle, is_program)
+    if is_program:
+        return Entry("main", "int", [], is_program=True)
+    returns, types = signature(oracle, definitions[name]["debug"])
+    names = re.findall(r"%([\w.]+)(?:,|$)", definitions[name]["parameters"])
+    parameters = typed_parameters(names, types)
     if returns.removesuffix(" *") not in (*BITS, *FLOATS, "void"):
         raise Rejected(f"return type {returns}")
-    if returns == "void" and not any(parameter.buffer for parameter in parameters):
+    if returns == "void" and not any(parameter.is_buffer for parameter in parameters):
         raise Rejected("nothing to compare: returns void and has no buffer")
-    return Entry(entries[0], returns, parameters)
+    return Entry(name, returns, parameters)
+
+
+def entry_name(oracle, definitions):
+    """main, or the one function that is neither static nor called by another."""
+    if "main" in definitions:
+        return "main"
+    called = set()
+    for caller, definition in definitions.items():
+        body = oracle[definition.end() : oracle.index("\n}", definition.end())]
+        for name in definitions.keys() - {caller}:
+            if re.search(rf"@{re.escape(name)}\b", body):
+                called.add(name)
+    public = [name for name in definitions if "internal" not in definitions[name]["linkage"]]
+    candidates = [name for name in public if name not in called]
+    if len(candidates) != 1:
+        names = ", ".join(candidates) or "every function is static or called"
+        raise Rejected(f"no clear entry: {names}")
+    return candidates[0]
+
+
+def reject_outside_state(oracle, is_program):
+    """Raises Rejected where behaviour may depend on more than the input."""
+    allowed = PURE_FUNCTIONS
+    if is_program:
+        allowed = PURE_FUNCTIONS | STDIO_FUNCTIONS
+    declared = re.findall(r"^declare .*@(?!llvm\.)([\w.$]+)", oracle, re.M)
+    obstacles = {
+        "inline": re.findall(r"\bcall .*\b(asm) ", oracle),
+        "calls": [name for name in declared if name not in allowed],
+    }
+    if not is_program:  # which starts anew for each input
+        obstacles["global variable"] = re.findall(r"^@(\S+) = .*\bglobal ", oracle, re.M)
+    for kind, names in obstacles.items():
+        if names:
+            raise Rejected(f"{kind} {names[0]}")
+
+
+def signature(oracle: str, function_node: str) -> tuple[str, list[str]]:
+    """(return type, parameter types) in C, from the debug information of a function."""
+    nodes = dict(re.findall(r"^(!\d+) = (?:distinct )?(.*)$", oracle, re.M))
+    type_node = re.search(r"type: (!\d+)", nodes[function_node])[1]
+    list_node = re.search(r"types: (!\d+)", nodes[type_node])[1]
+    references = re.findall(r"!\d+|null", nodes[list_node])
+    returns, *types = [spelled(reference, nodes) for reference in references]
+    return returns, types
 
 
 def spelled(reference: str, nodes: dict[str, str]) -> str:
-    """The C type behind a node of LLVM's debug information, without typedefs, enums and qualifiers."""
-    node = nodes.get(reference, "")  # null: void
-    name, base = (re.search(pattern, node) for pattern in (r'name: "([^"]*)"', r"baseType: (!\d+)"))
+    """The C type behind a node of debug information, without typedefs, enums and qualifiers."""
+    node = nodes.get(reference, "")  # "null" has no node: it is void
+    name = re.search(r'name: "([^"]*)"', node)
+    base = re.search(r"baseType: (!\d+)", node)
     inner = spelled(base[1], nodes) if base else "void"
     if node.startswith("!DIBasicType"):
         return name[1]
     if "DW_TAG_pointer" in node:
         return inner + ("*" if inner.endswith("*") else " *")
-    if kind := re.match(
-        r"!DI(Subroutine|Composite)Type\((?!tag: DW_TAG_enum)(?:tag: DW_TAG_(\w+?)_?(?:type)?,)?",
-        node,
-    ):
-        return (
-            "function"
-            if kind[1] == "Subroutine"
-            else f"{kind[2].replace('structure', 'struct')} {name[1] if name else ''}".strip()
-        )
+    if node.startswith("!DISubroutineType("):
+        return "function"
+    composite = re.match(
+        r"!DICompositeType\((?!tag: DW_TAG_enum)(?:tag: DW_TAG_(\w+?)_?(?:type)?,)?", node
+    )
+    if composite:
+        kind = composite[1].replace("structure", "struct")
+        return f"{kind} {name[1] if name else ''}".strip()
     return inner
 
 
-def input_pool(called: Entry, source: str, rng: random.Random, count: int) -> list:
-    """Up to `count` different inputs. Of a function: tuples of its numbers, those of its buffers in their place: corners, the
-    neighbourhood of the source's constants (where a loosened comparison shows), small, middling and any numbers,
-    wrapped to each parameter's bits; strings end with 0. Of a program: the bytes of its stdin."""
-    literals = sorted(
-        {int(text) for text in re.findall(r"(?<![\w.])(\d{1,18})[uUlL]*(?![\w.])", source)}
-    ) or [0]
-    kinds = [
-        lambda w: rng.choice(
-            [0, 1, -1, 2, -2, 3, 10, -1 << w - 1, (-1 << w - 1) + 1, (1 << w - 1) - 1]
-        ),
-        lambda w: rng.choice([1, 1, -1]) * rng.choice(literals) + rng.choice([-1, 0, 1]),
-        lambda w: rng.randint(-20, 20),
-        lambda w: rng.randint(-20, 20),
-        lambda w: rng.randint(-1000, 1000),
-        lambda w: rng.choice([1, -1]) * rng.getrandbits(rng.randint(1, w)),
-    ]
-    own = (
-        "".join(
-            c
-            for pair in re.findall(r"'([^'\\\n])'|\"([^\"\\\n]*)\"", source)
-            for c in "".join(pair)
-            if c.isprintable()
-        )
-        or "a"
+def typed_parameters(names: list[str], types: list[str]) -> list[Parameter]:
+    """Of a function with `...` there are more types than names: one is void, which is rejected."""
+    has_pointers = "*" in "".join(types)
+    parameters = []
+    for position, type in enumerate(types):
+        element = type.removesuffix(" *")
+        if element not in BITS and element not in FLOATS:
+            raise Rejected(f"parameter type {type}")
+        is_buffer = element != type
+        is_length = False
+        if has_pointers and type in BITS:
+            follows_buffer = position > 0 and parameters[-1].is_buffer
+            is_length = names[position] in LENGTH_NAMES or follows_buffer
+        parameters.append(Parameter(element, is_buffer, is_length))
+    return parameters
+
+
+# ---------------------------------------------------------------------------------- for driver.c
+
+
+def input_line(called: Entry, values):
+    """One of the inputs of input_pool, as driver.c reads it."""
+    if called.is_program:
+        return f"{len(values)}\n{values}"
+    words = [value.hex() if isinstance(value, float) else str(value) for value in values]
+    return " ".join(words) + "\n"
+
+
+def entry_h(called: Entry, functions: int, pool: int, inputs: int) -> str:
+    """What driver.c includes: sizes, the functions under test, how buffers are filled and judged.
+
+    functions: v0.NAME is the source, v1.NAME and so on are the texts compared with it. They are
+    weak symbols: of a text that does not assemble the address is 0.
+    pool: inputs offered. inputs: at most so many decide."""
+    arguments = []  # of the call
+    fill = []  # statements that copy an input into buffers
+    digest = ["MIX(result)"]  # statements that hash what can be seen of the call
+    is_float = []  # of each number of an input: 0 or 1
+    buffers = 0
+    for parameter in called.parameters:
+        first = len(is_float)  # of its numbers in x, the input
+        member = "d" if parameter.is_float else "i"
+        is_float += [str(int(parameter.is_float))] * parameter.numbers
+        if not parameter.is_buffer:
+            arguments.append(f"x[{first}].{member}")
+            continue
+        elements = f"({parameter.type} *)area[{buffers}].buffer"
+        fill.append(f"for (int j = 0; j < ELEMENTS; j++) ({elements})[j] = x[{first} + j].{member}")
+        digest.append(f"MIX_BUFFER({buffers}, {parameter.type})")
+        arguments.append(f"area[{buffers}].buffer")
+        buffers += 1
+    result_type, call = call_statement(called.returns, arguments)
+    types = "int, char **"
+    if not called.is_program:
+        types = ", ".join(map(spelled_in_c, called.parameters)) or "void"
+    names = [f"v{k}" for k in range(functions)]
+    declarations = "\n".join(
+        f'{called.returns} {name}({types}) __asm__("{name}.{called.name}") __attribute__((weak));'
+        for name in names
     )
-    alphabets = [
-        own,
-        own,
-        string.digits,
-        string.ascii_lowercase[:4],
-        string.ascii_letters + "   ",
-        string.digits + "+-*/() ",
-        string.printable[:95],
-    ]
-
-    def text(longest):
-        alphabet = rng.choice(alphabets)
-        return "".join(rng.choice(alphabet) for _ in range(rng.randint(0, longest)))
-
-    def values(parameter, kind):
-        if parameter.length:
-            return [rng.randint(0, ELEMENTS // 2)]
-        if parameter.type == "char" and parameter.buffer:
-            return [*map(ord, text(ELEMENTS - 1).ljust(ELEMENTS, "\0"))]
-        if parameter.type in FLOATS:
-            scale = rng.choice([1.0, 0.5, 0.1, 0.01])
-            made = [
-                rng.choice([kind, *kinds[2:5]])(16) * scale
-                for _ in range(ELEMENTS if parameter.buffer else 1)
-            ]
-            return made[:-1] + [0.0] if parameter.buffer else made
-        w = BITS[parameter.type]
-        if (
-            parameter.buffer
-        ):  # alike in size, and mostly small: many programs add or index with them
-            kind = rng.choice(
-                [
-                    kinds[2],
-                    kinds[4],
-                    lambda w: rng.randint(0, 9),
-                    lambda w: rng.randint(0, ELEMENTS - 1),
-                    kind,
-                ]
-            )
-            made = [kind(w) for _ in range(ELEMENTS - 1)] + [0]
-        else:
-            made = [rng.choice([kind, kind, *kinds])(w)]
-        return [(v + (1 << w - 1)) % (1 << w) - (1 << w - 1) for v in made]
-
-    def stdin():
-        if rng.random() < (0.8 if re.search(r"%l*[dufxi]|atoi|strtol", source) else 0.2):
-            kind = rng.choice([*kinds[1:5], lambda w: rng.randint(0, 9)])
-            numbers = [kind(32) for _ in range(rng.randint(0, 12))]
-            return (
-                rng.choice([" ", "\n"]).join(map(str, [len(numbers)] * rng.randint(0, 1) + numbers))
-                + "\n"
-            )
-        return "".join(text(30) + rng.choice(["\n", "\n", " "]) for _ in range(rng.randint(0, 5)))
-
-    pool = {}
-    for number in range(8 * count):
-        kind = kinds[number % len(kinds)]
-        pool[
-            stdin()
-            if called.program
-            else tuple(v for p in called.parameters for v in values(p, kind))
-        ] = None
-    return list(pool)[:count]  # in order of appearance: the first of them are a mixture
+    return f"""\
+#define POOL {pool}
+#define INPUTS {inputs}
+#define ELEMENTS {ELEMENTS}
+#define PROGRAM {int(called.is_program)}
+#define WIDTH {len(is_float)}
+#define BUFFERS {buffers}
+#define RESULT {result_type}
+#define FILL {"; ".join(fill)}
+#define CALL {call}
+#define DIGEST {"; ".join(digest)}
+{declarations}
+static {called.returns} (*const table[])({types}) = {{{", ".join(names)}}};
+static const char is_float[] = {{{", ".join(is_float) or 0}}};
+"""
 
 
-def entry_h(called: Entry, variants: int, pool: int, inputs: int) -> str:
-    """What ir_driver.c includes: its sizes, the functions under test, how their buffers are filled and judged."""
-    spell = lambda p: p.type + " *" * p.buffer
-    fill, arguments, floats, mixed, buffers = [], [], [], [], 0
-    for p in called.parameters:
-        at, member = len(floats), "d" if p.type in FLOATS else "i"
-        floats += [int(member == "d")] * (ELEMENTS if p.buffer else 1)
-        if p.buffer:
-            fill.append(
-                f"for (int j = 0; j < ELEMENTS; j++) (({p.type} *)area[{buffers}].buffer)[j] = x[{at} + j].{member}"
-            )
-            mixed.append(f"MIX_BUFFER({buffers}, {p.type})")
-        arguments.append(f"area[{buffers}].buffer" if p.buffer else f"x[{at}].{member}")
-        buffers += p.buffer
-    result, call = called.returns, f"table[k]({', '.join(arguments)})"
-    if result.endswith("*"):  # which address is chance; where in a buffer is not
-        result, call = (
-            "long",
-            f"char *p = (char *){call}; result = p >= (char *)area && p < (char *)(area + BUFFERS) ? p - (char *)area : !p - 2",
-        )
-    elif result != "void":
-        call = f"result = {call}"
-    macros = {
-        "POOL": pool,
-        "INPUTS": inputs,
-        "ELEMENTS": ELEMENTS,
-        "PROGRAM": int(called.program),
-        "WIDTH": len(floats),
-        "BUFFERS": buffers,
-        "RESULT": "char" if result == "void" else result,
-        "FILL": "; ".join(fill),
-        "CALL": call,
-        "DIGEST": "; ".join(["MIX(result)", *mixed]),
-    }
-    types = "int, char **" if called.program else ", ".join(map(spell, called.parameters)) or "void"
-    functions = [
-        f'{called.returns} v{k}({types}) __asm__("v{k}.{called.name}") __attribute__((weak));'
-        for k in range(variants)
-    ]
-    return "\n".join(
-        [
-            *(f"#define {name} {value}" for name, value in macros.items()),
-            *functions,
-            f"static {called.returns} (*const table[])({types}) = {{{', '.join(f'v{k}' for k in range(variants))}}};",
-            f"static const char is_float[] = {{{', '.join(map(str, floats)) or 0}}};",
-            "",
-        ]
-    )
+def spelled_in_c(parameter):
+    return parameter.type + (" *" if parameter.is_buffer else "")
+
+
+def call_statement(returns, arguments):
+    """(type of the variable `result`, C statements that call function k and set it)"""
+    call = f"table[k]({', '.join(arguments)})"
+    if returns == "void":
+        return "char", call
+    if not returns.endswith("*"):
+        return returns, f"result = {call}"
+    # An address is chance; where in a buffer it points is not. -1: null; -2: elsewhere.
+    inside = "p >= (char *)area && p < (char *)(area + BUFFERS)"
+    return "long", f"char *p = (char *){call}; result = {inside} ? p - (char *)area : !p - 2"

@@ -1,5 +1,17 @@
-/* Runs the source (table[0]) and texts that may behave like it (table[1], ...) on the same inputs, and prints for each on how many of
-   them it [differed, crashed, ran on endlessly, was unstable]. ir_drive.py writes entry.h: what is called, and how. */
+/* Runs a source (table[0]) and texts that may behave like it (table[1], ...) on the same inputs.
+
+   Prints the number of inputs that decided, then a line for each text: on how many of them it
+   differed, crashed, ran on endlessly, was unstable; or "absent" for a text that does not assemble.
+   drive.py writes entry.h: what is called, and how. compare.py builds and runs this, and reads it.
+
+   Two kinds of source, chosen by PROGRAM. A whole program runs in a child process for each input,
+   on files for stdin and stdout. A function is called in place, on buffers in `area`.
+
+   In PROGRAM and in the other half alike:
+     read_input(file, i)   read input i into pool[i]
+     prepare(i, byte)      lay out input i, with all memory around it filled with `byte`
+     invoke(k, byte)       call table[k] on it
+     digest(byte)          a hash of all that can be seen of what it did                          */
 #include <fcntl.h>
 #include <malloc.h>
 #include <setjmp.h>
@@ -10,117 +22,182 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
 #include "entry.h"
-enum { VALUE, CRASHED, ENDLESS, UNSTABLE, AROUND = 256, OUTPUT = 1 << 16 };
+
+enum {
+    VALUE,     /* it returned: compare values */
+    CRASHED,
+    ENDLESS,
+    UNSTABLE,
+    AROUND = 256,      /* bytes before and after a buffer that the code must not write */
+    OUTPUT = 1 << 16,  /* bytes that a program may print */
+};
 static long long expected[POOL + 1], steps;
-static sigjmp_buf escape;
+static sigjmp_buf escape; /* where the code under test is left for good */
 
 static long long mix(long long hash, const void *from, size_t bytes)
 {
-    for (const unsigned char *p = from, *end = p + bytes; p < end; p++) hash = (hash ^ *p) * 0x100000001B3ULL;
+    for (const unsigned char *p = from, *end = p + bytes; p < end; p++)
+        hash = (hash ^ *p) * 0x100000001B3ULL;
     return hash;
 }
-/* Every block of the code under test calls this. */
+
+/* Every basic block of the code under test calls this: steps that no load of the machine moves. */
 void __sanitizer_cov_trace_pc(void)
 {
-    if (--steps >= 0) return;
-    if (PROGRAM) raise(SIGALRM);
+    if (--steps >= 0)
+        return;
+    if (PROGRAM)
+        raise(SIGALRM);
     siglongjmp(escape, ENDLESS);
 }
-static void on_signal(int number) { siglongjmp(escape, CRASHED); }
-/* Fills the stack where the code under test will lie; called beside enter, whose frame then covers smear's own, which holds more than `byte`. */
+
+static void on_signal(int number)
+{
+    siglongjmp(escape, CRASHED);
+}
+
+/* Fills the stack where the code under test will lie. Called beside enter, whose frame then covers
+   smear's own, which holds more than `byte`. */
 static __attribute__((noinline)) void smear(int byte)
 {
     char area[1 << 15];
     memset(area, byte, sizeof area);
-    __asm__ volatile("" : : "r"(area) : "memory");
+    __asm__ volatile("" : : "r"(area) : "memory"); /* or the compiler drops the memset */
 }
 
 #if PROGRAM
-static struct { int size; char *text; } pool[POOL];
+
+static struct {
+    int size;
+    char *text;
+} pool[POOL];
 static int in, out;
+
 static int read_input(FILE *file, int i)
 {
-    if (fscanf(file, "%d", &pool[i].size) != 1) return 0;
+    if (fscanf(file, "%d", &pool[i].size) != 1)
+        return 0;
     pool[i].text = malloc(pool[i].size + 1);
     fgetc(file);
     return fread(pool[i].text, 1, pool[i].size, file) == pool[i].size;
 }
+
 static void prepare(int i, int byte)
 {
-    if (!out) in = open("/tmp/in", O_RDWR | O_CREAT, 0600), out = open("/tmp/out", O_RDWR | O_CREAT, 0600);
+    if (!out)
+        in = open("/tmp/in", O_RDWR | O_CREAT, 0600),
+        out = open("/tmp/out", O_RDWR | O_CREAT, 0600);
     ftruncate(in, 0), ftruncate(out, 0), lseek(in, 0, SEEK_SET), lseek(out, 0, SEEK_SET);
     pwrite(in, pool[i].text, pool[i].size, 0);
 }
+
 static __attribute__((noinline)) void enter(int k)
 {
     static char *arguments[] = {"a.out", 0};
     exit(table[k](1, arguments));
 }
+
 static void start(int k, int byte)
 {
-    for (const char *s = (char[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, 0}; *s; s++) signal(*s, SIG_DFL);
+    for (const char *s = (char[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, 0}; *s; s++)
+        signal(*s, SIG_DFL);
     setrlimit(RLIMIT_FSIZE, &(struct rlimit){OUTPUT, OUTPUT});
     dup2(in, 0), dup2(out, 1), close(2);
     smear(byte);
     enter(k);
 }
+
 static int status;
+
 static void invoke(int k, int byte)
 {
     pid_t child = fork();
-    if (!child) start(k, byte);
-    if (child < 0 || waitpid(child, &status, 0) < 0) _exit(3);
+    if (!child)
+        start(k, byte);
+    if (child < 0 || waitpid(child, &status, 0) < 0)
+        _exit(3);
 }
+
 static long long digest(int byte)
 {
     static char printed[OUTPUT];
-    if (WIFSIGNALED(status)) siglongjmp(escape, WTERMSIG(status) == SIGALRM ? ENDLESS : CRASHED);
+    if (WIFSIGNALED(status))
+        siglongjmp(escape, WTERMSIG(status) == SIGALRM ? ENDLESS : CRASHED);
     return mix(mix(0, &status, sizeof status), printed, pread(out, printed, OUTPUT, 0));
 }
+
 #else
-typedef union { long long i; double d; } word;
+
+typedef union {
+    long long i;
+    double d;
+} word;
 static word pool[POOL][WIDTH + 1];
 static const word *x;
-static struct { _Alignas(16) char before[AROUND], buffer[8 * ELEMENTS], after[AROUND]; } area[BUFFERS + 1];
+static struct {
+    _Alignas(16) char before[AROUND], buffer[8 * ELEMENTS], after[AROUND];
+} area[BUFFERS + 1];
 static RESULT result;
+
 static int read_input(FILE *file, int i)
 {
     for (int j = 0; j < WIDTH; j++)
-        if (is_float[j] ? fscanf(file, "%la", &pool[i][j].d) != 1 : fscanf(file, "%lld", &pool[i][j].i) != 1) return 0;
+        if (is_float[j] ? fscanf(file, "%la", &pool[i][j].d) != 1
+                        : fscanf(file, "%lld", &pool[i][j].i) != 1)
+            return 0;
     return 1;
 }
+
 static void prepare(int i, int byte)
 {
     x = pool[i];
     memset(area, byte, sizeof area);
     FILL;
 }
-static __attribute__((noinline)) void enter(int k) { CALL; }
+
+static __attribute__((noinline)) void enter(int k)
+{
+    CALL;
+}
+
 static void invoke(int k, int byte)
 {
     smear(byte);
     enter(k);
 }
-#define MIX(v) hash = (v) != (v) ? hash * 31 + 7 : mix(hash, &(v), sizeof(v))  /* NaNs are one */
-#define MIX_BUFFER(b, type) for (int j = 0; j < ELEMENTS; j++) MIX(((type *)area[b].buffer)[j]); \
-    for (char *p = (char *)&area[b], *end = p + sizeof *area; p < end; p++) \
-        if ((p < area[b].buffer || p >= area[b].buffer + ELEMENTS * sizeof(type)) && *p != (char)byte) siglongjmp(escape, CRASHED)
+
+/* All NaNs are one value: which bits a NaN has is not defined. */
+#define MIX(v) hash = (v) != (v) ? hash * 31 + 7 : mix(hash, &(v), sizeof(v))
+
+/* The elements are the value; a byte that changed around them is a write out of bounds. */
+#define MIX_BUFFER(b, type)                                                               \
+    for (int j = 0; j < ELEMENTS; j++)                                                    \
+        MIX(((type *)area[b].buffer)[j]);                                                 \
+    for (char *p = (char *)&area[b], *end = p + sizeof *area; p < end; p++)               \
+        if ((p < area[b].buffer || p >= area[b].buffer + ELEMENTS * sizeof(type))         \
+            && *p != (char)byte)                                                          \
+            siglongjmp(escape, CRASHED)
+
 static long long digest(int byte)
 {
     long long hash = 0;
     DIGEST;
     return hash;
 }
+
 #endif
 
-/* Twice, in differently filled memory: a value that depends on what was never written is UNSTABLE. */
+/* Runs table[k] on input i twice, in memory filled with different bytes: a value that depends on
+   what was never written is UNSTABLE. Returns VALUE with *value set, or why there is none. */
 static int call(int k, int i, int budget, long long *value)
 {
     long long values[2];
-    for (volatile int pass = 0; pass < 2; pass++) {
+    for (volatile int pass = 0; pass < 2; pass++) { /* volatile: it must survive the longjmp */
         int how = sigsetjmp(escape, 1);
-        if (how) return how;
+        if (how)
+            return how;
         steps = budget;
         mallopt(M_PERTURB, 0xAA * pass);
         prepare(i, 0xAA * pass);
@@ -130,31 +207,44 @@ static int call(int k, int i, int budget, long long *value)
     *value = values[0];
     return values[0] == values[1] ? VALUE : UNSTABLE;
 }
+
 int main(void)
 {
     static int deciding[POOL + 1];
     FILE *file = fopen("inputs", "r");
     int inputs = 0;
-    for (const char *s = (char[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, 0}; *s; s++) signal(*s, on_signal);
-    for (int i = 0; i < POOL; i++) if (!file || !read_input(file, i)) return 2;
-    fclose(file);  /* before a fork: a child's exit would move what it has read */
+    for (const char *s = (char[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, 0}; *s; s++)
+        signal(*s, on_signal);
+    for (int i = 0; i < POOL; i++)
+        if (!file || !read_input(file, i))
+            return 2;
+    fclose(file); /* before a fork: a child's exit would move what it has read */
+
     for (int i = 0; i < POOL && inputs < INPUTS; i++)
-        if (call(0, i, 20000, &expected[inputs]) == VALUE) deciding[inputs++] = i;
+        if (call(0, i, 20000, &expected[inputs]) == VALUE)
+            deciding[inputs++] = i;
     dprintf(1, "%d\n", inputs);
+
     for (int k = 1; k < sizeof table / sizeof *table; k++) {
-        int count[4] = {0}, status = 0;  /* differs, crashed, endless, unstable */
-        if (!table[k]) { dprintf(1, "absent\n"); continue; }
-        if (!fork()) {  /* a mutant may write where it should not, even over this loop's counter */
+        int count[4] = {0}, status = 0; /* count: differed, crashed, endless, unstable */
+        if (!table[k]) {
+            dprintf(1, "absent\n");
+            continue;
+        }
+        if (!fork()) { /* a mutant may write where it should not, even over this loop's counter */
             setrlimit(RLIMIT_CPU, &(struct rlimit){2, 2});
             for (int i = 0; i < inputs && count[ENDLESS] < 8; i++) {
                 long long value = 0;
                 int how = call(k, deciding[i], 1000000, &value);
                 count[how] += how != VALUE || value != expected[i];
             }
-            dprintf(1, "%d %d %d %d\n", count[VALUE], count[CRASHED], count[ENDLESS], count[UNSTABLE]);
+            dprintf(1, "%d %d %d %d\n", count[VALUE], count[CRASHED], count[ENDLESS],
+                    count[UNSTABLE]);
             _exit(0);
         }
-        if (wait(&status) < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 3)) return 3;  /* no process to be had */
-        if (status) dprintf(1, "0 1 0 0\n");
+        if (wait(&status) < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 3))
+            return 3; /* no process to be had */
+        if (status) /* it killed its process, or used up its CPU time */
+            dprintf(1, "0 1 0 0\n");
     }
 }

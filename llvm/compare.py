@@ -1,0 +1,130 @@
+"""Whether LLVM IR behaves like a C source: both run on the same inputs, in the sandbox.
+
+    compare_with_source(source, [IR, ...], rng) -> (inputs that decided, [Outcome or None, ...])
+
+An input decides only where the source is defined and ends. Defined: UBSan does not trap, and the
+result is the same under two fillings of the stack, of the heap and of what surrounds a buffer.
+Ends: within a number of steps. Steps are basic blocks, counted by sanitizer coverage and not by a
+clock, so that the answer depends on the texts, the seed and clang, never on the machine's load.
+
+Left out: what drive.py cannot drive, which is rejected by name. Equivalence is tested, not proved.
+"""
+
+import random
+import re
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from judge import sandbox
+from llvm.compile import COMPILER_LIMITS, ORACLE, Rejected, clang, emit_ir, normalise
+from llvm.drive import entry, entry_h, input_line
+from llvm.inputs import input_pool
+
+DRIVER = Path(__file__).with_name("driver.c")
+DRIVER_LIMITS = sandbox.Limits(cpu_s=40, wall_s=120, memory_bytes=512 << 20, processes=8)
+POOL = 768  # inputs offered
+INPUTS = 96  # inputs that decide, at most
+MIN_INPUTS = 8  # with fewer a source is rejected
+
+
+class Outcome(NamedTuple):
+    """On how many of the inputs that decided a text behaved otherwise than the source."""
+
+    differed: int  # returned or left something else
+    crashed: int
+    endless: int  # ran on past its steps
+    unstable: int  # its result depended on memory that was never written
+
+    @property
+    def distinguishing(self) -> int:
+        """Inputs that show it not to be equivalent, which a result left to chance does not."""
+        return self.differed + self.crashed + self.endless
+
+
+def compare_with_source(
+    source: str,
+    variants: list[str],
+    rng: random.Random,
+    inputs: int = INPUTS,
+    pool: int = POOL,
+    excluded=(),
+) -> tuple[int, list[Outcome | None]]:
+    """Run source and variants on up to `inputs` of `pool` inputs, none of them among `excluded`.
+
+    Returns (inputs that decided, outcomes of the variants); None: it does not assemble.
+    Raises Rejected if the source cannot be driven, or is hardly ever defined and ending."""
+    oracle = emit_ir(source, [ORACLE])[0]
+    called = entry(oracle)
+    excluded = set(excluded)
+    offered = [x for x in input_pool(called, source, rng, pool) if x not in excluded]
+    with tempfile.TemporaryDirectory(prefix="oorl-ir-") as box:
+        header = entry_h(called, 1 + len(variants), len(offered), inputs)
+        Path(box, "entry.h").write_text(header)
+        Path(box, "driver.c").write_bytes(DRIVER.read_bytes())
+        Path(box, "inputs").write_text("".join(input_line(called, x) for x in offered))
+        link = f"{clang().path} -w driver.c *.o -o driver -lm"
+        built = assemble([normalise(oracle), *variants], box, link)
+        if built.status != "OK":
+            error = built.stderr.decode(errors="replace")[:200]
+            raise Rejected(f"its driver does not build: {built.status} {error!r}")
+        ran = sandbox.run(["./driver"], box, DRIVER_LIMITS)
+    if ran.status != "OK":
+        raise Rejected(f"its driver ends with {ran.status}")
+    decided, *lines = ran.stdout.decode().splitlines()
+    if int(decided) < max(1, min(MIN_INPUTS, len(offered))):
+        raise Rejected(f"hardly ever defined and ending: on {decided} of {len(offered)} inputs")
+    outcomes = []
+    for line in lines:
+        outcomes.append(None if line == "absent" else Outcome(*map(int, line.split())))
+    return int(decided), outcomes
+
+
+def offered_inputs(source: str, rng) -> list:
+    """The inputs that compare_with_source offers by default, given an rng in the same state."""
+    called = entry(emit_ir(source, [ORACLE])[0])
+    return input_pool(called, source, rng, POOL)
+
+
+def which_assemble(texts: list[str]) -> list[bool]:
+    with tempfile.TemporaryDirectory(prefix="oorl-ir-") as box:
+        objects = assemble(texts, box, "echo *.o").stdout.decode().split()
+    return ["all.o" in objects or f"v{k}.o" in objects for k in range(len(texts))]
+
+
+def assemble(texts: list[str], box: str, then: str) -> sandbox.Result:
+    """Assemble texts[k] to vK.o in the folder `box`, then run the shell command `then` there.
+
+    If all texts are valid they become one all.o instead, which is faster."""
+    modules = {f"v{k}": with_prefix(text, f"v{k}") for k, text in enumerate(texts)}
+    modules["all"] = joined(modules.values())
+    for name, text in modules.items():
+        Path(box, f"{name}.ll").write_text(text)
+    build = (
+        f"{clang().path} -c -O0 -w -fverify-intermediate-code -fno-crash-diagnostics "
+        "-fsanitize-coverage=trace-pc,no-prune 2>/dev/null"
+    )
+    script = f"{build} all.ll || for f in v*.ll; do {build} $f; done; {then}"
+    return sandbox.run(["/bin/sh", "-c", script], box, COMPILER_LIMITS, writable=True)
+
+
+def with_prefix(ir: str, prefix: str) -> str:
+    """`ir` with the prefix before every name that it defines, so that many texts fit in one module.
+
+    Functions get frame pointers: without them the smallest frame is made by pushing a register,
+    which hides what smear() of driver.c left there."""
+    names = re.findall(r"^(?:define [^@]*)?@([\w.$]+)(?:\(| = (?!external))", ir, re.M)
+    own_name = rf"@({'|'.join(map(re.escape, names))})(?![\w.$-])"
+    ir = re.sub(own_name, rf"@{prefix}.\1", ir)
+    return re.sub(r"^(define .*) \{$", r'\1 "frame-pointer"="all" {', ir, flags=re.M)
+
+
+def joined(texts) -> str:
+    """One module of all texts. What several of them declare alike may stand in it only once."""
+    declarations, code = {}, []  # a dict, for it keeps the order
+    for line in "\n".join(texts).split("\n"):
+        if re.match(r"declare .*@|@\S+ = external |%\S+ = type ", line):
+            declarations[line] = None
+        else:
+            code.append(line)
+    return "\n".join([*declarations, *code])

@@ -1,0 +1,208 @@
+"""Edits of winners: what may become Y_l of Eq. 6 to 9.
+
+    mutants({"O3": IR, "Oz": IR}, OPERATORS, 12, rng) -> [Mutant, ...]
+
+An operator takes one line of a winner and yields what may stand in its place; None takes the line
+out. Most edits leave IR that assembles. Whether a mutant behaves differently, compare.py finds out.
+
+Left out: edits of addresses (a wrong index reads whatever lies beside the table, so that chance
+would decide), edits of several lines, and edits after which a phi lacks a predecessor.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from llvm.compile import canonical
+
+Operator = Callable[[str], Iterable[str | None]]
+
+
+@dataclass
+class Mutant:
+    """A winner with one line edited, and what running it showed."""
+
+    operator: Operator
+    level: str  # of the winner
+    line: int  # from 1
+    was: str
+    now: str | None  # None: the line is gone
+    ir: str = ""  # set when the edit is made
+    behaviour: str = ""  # differs, traps, equivalent, does-not-assemble, unverified; "": unknown
+    distinguishing: int | None = None  # inputs on which it differs or traps; None: not run
+
+
+def mutants(
+    winners: dict[str, str], operators: list[Operator], count: int, rng: random.Random
+) -> list[Mutant]:
+    """Up to `count` one-edit mutants of the winners (level -> IR), no two of them the same code.
+
+    Operators and winners take turns, so that no operator with many edits crowds out the others."""
+    queues = []
+    for level, text in winners.items():
+        for operator in operators:
+            possible = possible_mutants(operator, level, text)
+            queues.append(rng.sample(possible, len(possible)))
+    rng.shuffle(queues)
+    by_code = dict.fromkeys(map(canonical, winners.values()))  # a winner's own code maps to None
+    while len(by_code) < len(winners) + count:
+        queues = [queue for queue in queues if queue]
+        if not queues:
+            break
+        for queue in queues:
+            mutant = queue.pop()
+            mutant.ir = edited(winners[mutant.level], mutant)
+            by_code.setdefault(canonical(mutant.ir), mutant)
+    return [mutant for mutant in by_code.values() if mutant][:count]
+
+
+def possible_mutants(operator, level, text):
+    """All mutants of one operator and one winner, their edits not made yet."""
+    possible = []
+    for number, line in enumerate(text.split("\n"), 1):
+        for replacement in operator(line):
+            possible.append(Mutant(operator, level, number, line, replacement))
+    return possible
+
+
+def edited(text: str, mutant: Mutant) -> str:
+    lines = text.split("\n")
+    lines[mutant.line - 1 : mutant.line] = [] if mutant.now is None else [mutant.now]
+    ir = "\n".join(lines)
+    if mutant.operator is drop_instruction:
+        operand = operand_of(mutant.was)
+        if operand:
+            result = re.escape(mutant.was.split()[0])
+            ir = re.sub(result + r"(?![\w.$-])", lambda _: operand, ir)
+    return ir
+
+
+# ---------------------------------------------------------------------------------- operators
+
+FLAGS = r"(?: nuw| nsw| exact| disjoint| nneg)*"
+BINARY = re.compile(
+    r"(?P<result>  %\S+ = )"
+    r"(?P<opcode>f?add|f?sub|f?mul|[fsu]div|[su]rem|shl|[la]shr|and|or|xor)"
+    rf"(?P<type>{FLAGS} (?:\w+|<[^>]*>) )"
+    r"(?P<left>[^,<]+), (?P<right>[^,<]+)$"
+)
+COMMUTATIVE = ("add", "mul", "and", "or", "xor", "fadd", "fmul")
+# A predicate is replaced by another one of its family.
+PREDICATES = {
+    "icmp": ["slt sle sgt sge", "ult ule ugt uge", "eq ne"],
+    "fcmp": ["olt ole ogt oge oeq one", "ult ule ugt uge ueq une"],
+}
+OPCODES = dict(
+    swap.split(">")
+    for swap in (
+        "add>sub sub>add mul>add "
+        "sdiv>srem srem>sdiv udiv>urem urem>udiv "
+        "shl>lshr lshr>shl ashr>shl "
+        "and>or or>and xor>or "
+        "zext>sext sext>zext "
+        "fadd>fsub fsub>fadd fmul>fadd fdiv>fmul "
+        "smax>smin smin>smax umax>umin umin>umax"
+    ).split()
+)
+OPCODE = re.compile(rf"(?: = |@llvm\.)(?P<opcode>{'|'.join(OPCODES)})\b(?P<flags>{FLAGS})")
+FIXED_CONSTANTS = re.compile(
+    r'alloca|getelementptr|element|shufflevector|@llvm\.mem|^declare|^define| c"'
+)
+CONSTANT = re.compile(
+    r'(?<![\w.%@"+-])(?<!align )'
+    r"(?:(?P<integer>-?\d+)|(?P<float>-?\d+\.\d+e[+-]\d+)|true|false)"
+    r'(?![\w.:"]| x )'
+)
+
+
+def predicate(line):
+    """icmp slt -> icmp sle"""
+    comparison = re.match(r"(  %\S+ = ([if]cmp) )(\w+)( .*)", line)
+    if not comparison:
+        return
+    before, instruction, old, after = comparison.groups()
+    for family in PREDICATES[instruction]:
+        names = family.split()
+        if old in names:
+            yield from (before + new + after for new in names if new != old)
+
+
+def swap_operands(line):
+    """sub %a, %b -> sub %b, %a; select too"""
+    binary = BINARY.match(line)
+    select = re.fullmatch(r"(  %\S+ = select [^,]+, )([^,]+), ([^,]+)", line)
+    if binary and binary["opcode"] not in COMMUTATIVE:
+        before = binary["result"] + binary["opcode"] + binary["type"]
+        yield f"{before}{binary['right']}, {binary['left']}"
+    elif select:
+        yield f"{select[1]}{select[3]}, {select[2]}"
+
+
+def constant(line):
+    """7 -> 8, 7 -> 6, true -> false; but no constant of an address, a size or a declaration"""
+    if FIXED_CONSTANTS.search(line):
+        return
+    for match in CONSTANT.finditer(line):
+        for new in neighbours(match):
+            yield line[: match.start()] + new + line[match.end() :]
+
+
+def neighbours(match):
+    """What a match of CONSTANT may become."""
+    if match["integer"]:
+        value = int(match["integer"])
+        return [str(value + 1), str(value - 1)]
+    if match["float"]:
+        value = float(match["float"])
+        return [f"{value + 1:e}", f"{value - 1:e}"]
+    return ["false" if match[0] == "true" else "true"]
+
+
+def opcode(line):
+    """add -> sub"""
+    match = OPCODE.search(line)
+    if match:
+        old = match["opcode"]
+        # The flags of the other opcodes mean nothing to what replaces them.
+        flags = match["flags"] if old in ("add", "sub", "mul") else ""
+        yield line[: match.start("opcode")] + OPCODES[old] + flags + line[match.end() :]
+
+
+def drop_instruction(line):
+    """A store, a call without a result, or what has an operand that can stand for its result"""
+    if re.match("  (?:store|call void) ", line) or operand_of(line):
+        yield None
+
+
+def operand_of(line: str) -> str | None:
+    """What can stand for the result of an instruction: an operand of the same type.
+
+    It dominates every use of the result, as the instruction did."""
+    binary = BINARY.match(line)
+    if binary:
+        return binary["left"]
+    select_or_minmax = re.match(
+        r"  %\S+ = (?:select [^,]+, \w+|call i\d+ @llvm\.[su]m\w\w\.i\d+\(i\d+) ([^\s,]+), ", line
+    )
+    if select_or_minmax:
+        return select_or_minmax[1]
+    return "true" if re.match(r"  %\S+ = icmp \w+ i", line) else None
+
+
+def swap_branch(line):
+    """br %c, %x, %y -> br %c, %y, %x; no block loses a predecessor, so every phi stays right"""
+    branch = re.match(r"(  br i1 .*, )(label \S+), (label \S+)$", line)
+    if branch:
+        yield f"{branch[1]}{branch[3]}, {branch[2]}"
+
+
+def drop_line(line):
+    """Any line of a body, as in the paper's Figure 2
+
+    Not one of OPERATORS, for nothing stands in for the result of what is gone."""
+    if line.startswith("  "):
+        yield None
+
+
+OPERATORS = [predicate, swap_operands, constant, opcode, drop_instruction, swap_branch]

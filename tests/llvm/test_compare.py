@@ -1,0 +1,151 @@
+"""llvm/compare.py, drive.py, inputs.py: what decides, and which behaviours are told apart."""
+
+import random
+
+import pytest
+
+import llvm
+from c_sources import ALIKE, BUFFERS, LOOP, WORDS, need_clang_and_sandbox, outcomes
+from llvm.compare import MIN_INPUTS
+
+need_clang_and_sandbox()
+
+CONSTANT = "define i32 @f(i32 %a) {{\n  ret i32 {}\n}}\n"
+# Texts that differ from the source only where it is undefined are equivalent to it.
+EQUIVALENT_WHERE_DEFINED = [
+    (
+        "int f(int a) { return a / (a - 3); }",
+        "define i32 @f(i32 %a) {\n  %b = sub i32 %a, 3\n  %c = icmp eq i32 %b, 0\n"
+        "  %d = select i1 %c, i32 1, i32 %b\n  %e = sdiv i32 %a, %d\n  ret i32 %e\n}\n",
+    ),  # division by 0
+    ("int f(int a) { return a + 1 > a; }", CONSTANT.format("1")),  # overflow
+    ("int f(int a) { int x; if (a > 5) x = a; return x; }", CONSTANT.format("%a")),
+    (
+        "int f(int a) { int t[9]; if (a > 5) t[a & 7] = a; return t[a & 7]; }",
+        CONSTANT.format("%a"),
+    ),
+    ("int f(int a) { if (a > 5) return 1; }", CONSTANT.format("1")),  # no value
+]
+ENDLESS = "int f(int a) { while (a != 4 && a != 5) a = a ^ 8; return 7; }"
+
+
+def test_undefined_inputs_do_not_decide():
+    for source, text in EQUIVALENT_WHERE_DEFINED:
+        inputs, compared = outcomes(source, [text])
+        assert compared == [ALIKE] and inputs >= MIN_INPUTS, source
+    with pytest.raises(llvm.Rejected, match="hardly ever defined and ending"):
+        outcomes(ENDLESS, [CONSTANT.format("7")])
+
+
+def test_crashing_and_endless_texts_are_told_apart():
+    crash, endless, recursion, unwritten, invalid, right = [
+        "define i32 @f(i32 %a) {\n  %b = sdiv i32 %a, 0\n  ret i32 %b\n}\n",
+        "define i32 @f(i32 %a) {\n  br label %x\nx:\n  br label %x\n}\n",
+        "define i32 @f(i32 %a) {\n  %b = call i32 @f(i32 %a)\n  %c = add i32 %b, 1\n"
+        "  ret i32 %c\n}\n",
+        "define i32 @f(i32 %a) {\n  %p = alloca i32\n  %b = load i32, ptr %p\n  ret i32 %b\n}\n",
+        "define i32 @f(i32 %a) {\n  ret i32 %b\n}\n",
+        "define i32 @f(i32 %a) {\n  ret i32 %a\n}\n",
+    ]
+    inputs, compared = outcomes(
+        "int f(int a) { return a; }", [crash, endless, recursion, unwritten, invalid, right]
+    )
+    crash, endless, recursion, unwritten, invalid, right = compared
+    assert crash == [0, inputs, 0, 0]
+    assert endless == [0, 0, 8, 0]
+    assert any(recursion[1:3]) and recursion[0] == 0
+    assert unwritten == [0, 0, 0, inputs]
+    assert invalid is None
+    assert right == ALIKE
+
+
+# What the source does where it is undefined does not decide: an input that reaches behind a buffer,
+# what malloc left, no value.
+UNDEFINED = [
+    (
+        "int f(int *a, int n) { int s = 0; for (int i = 0; i < n + 20; i++) s += a[i]; return s; }",
+        True,
+        "define i32 @f(ptr %a, i32 %n) {\n  ret i32 3\n}\n",
+    ),
+    (
+        "void f(short *a, int n) { for (int i = 0; i < n + 20; i++) a[i] = i; }",
+        True,
+        "define void @f(ptr %a, i32 %n) {\n  ret void\n}\n",
+    ),
+    (
+        "#include <stdlib.h>\nint f(int *a) { int *p = malloc(8), x = p[1] & 0; "
+        "x += a[0] < 99 ? 7 : p[1]; free(p); return x; }",
+        True,
+        "define i32 @f(ptr %a) {\n  ret i32 8\n}\n",
+    ),
+    ("int f(int *a, int n) { return a[n + 32]; }", False, ""),
+    (
+        '#include <stdio.h>\nint main(void) { int x; scanf("%d", &x); printf("%d", x); return 0; }',
+        True,
+        "define i32 @main() {\n  ret i32 0\n}\n",
+    ),
+    ('#include <stdio.h>\nint main(void) { for (;;) puts("x"); }', False, ""),
+    (
+        "#include <stdio.h>\nint main(void) { char b[70000]; "
+        'for (int i = 0; i < 1100; i++) printf("%65d", i); return b[0] & 0; }',
+        False,
+        "",
+    ),
+    (
+        "float f(float x) { return x > 0 ? 0 / (x - x) : x; }",
+        True,
+        "define float @f(float %x) {\n  ret float %x\n}\n",
+    ),
+]
+
+
+@pytest.mark.parametrize("source, decides, wrong", UNDEFINED)
+def test_undefined_behaviour_of_memory_and_programs_does_not_decide(source, decides, wrong):
+    if not decides:
+        with pytest.raises(llvm.Rejected, match="hardly ever defined and ending"):
+            outcomes(source, [])
+        return
+    right = llvm.winners(source, ["O1"])["O1"]
+    inputs, (right_outcome, wrong_outcome) = outcomes(source, [right, wrong])
+    assert inputs >= MIN_INPUTS and right_outcome == ALIKE and wrong_outcome[0] > 0
+
+
+def test_what_mutants_do_to_memory_and_streams_is_seen():
+    def counts(source, was, now):
+        text = llvm.winners(source, ["Oz"])["Oz"]
+        assert was in text, text
+        inputs, (outcome,) = outcomes(source, [text.replace(was, now)])
+        return [inputs, *outcome]
+
+    inputs, differed, crashed, *_ = counts(
+        "void f(int *a, int n) { for (int i = 0; i < n; i++) a[i] = i; }",
+        "getelementptr inbounds i32, ptr %a",
+        "getelementptr inbounds i32, ptr null",
+    )
+    assert crashed > inputs / 2
+    inputs, differed, crashed, *_ = counts(
+        "void f(int *a, int n) { a[0] = n; }",
+        "store i32 %n, ptr %a",
+        "%p = getelementptr i32, ptr %a, i64 40\n  store i32 %n, ptr %p",
+    )
+    assert crashed == inputs  # written behind a buffer
+    inputs, differed, *_ = counts(
+        '#include <stdio.h>\nint main(void) { puts("a"); return 0; }', "ret i32 0", "ret i32 1"
+    )
+    assert differed == inputs  # the same text, another exit code
+    inputs, _, crashed, *_ = counts(
+        "#include <stdio.h>\nint main(void) { int c; while ((c = getchar()) != -1) "
+        "putchar(c + 1); return 0; }",
+        "icmp eq i32 %call, -1",
+        "icmp eq i32 %call, -2",
+    )
+    assert crashed > 0  # it prints for ever: too much
+
+
+def test_fresh_inputs_are_none_of_those_that_built():
+    for source in (LOOP, BUFFERS, WORDS):
+        built = llvm.offered_inputs(source, random.Random(0))
+        again = llvm.offered_inputs(source, random.Random(0))
+        assert built == again and len(set(built)) == len(built) > 100
+    with pytest.raises(llvm.Rejected, match="0 inputs"):
+        llvm.compare_with_source(source, [], random.Random(0), excluded=built)
