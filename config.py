@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 
-def knob(default, help_text: str, choices: tuple = ()):
+def knob(default, help_text, choices=()):
     """A field of Config with what `--help` says of it."""
     return field(default=default, metadata={"help": help_text, "choices": choices or None})
 
 
-def cores_per_rank() -> int:
+def cores_per_rank():
     """CPU cores of this machine, shared out to its ranks."""
     return max(1, os.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
@@ -122,7 +122,7 @@ MINIMUM = {
 }
 
 
-def parse_config(arguments: list[str] | None) -> Config:
+def parse_config(arguments):
     """Command line -> Config; None: this process's own. A bad flag ends the program (argparse)."""
     parser = make_parser()
     if not parser.parse_args(arguments).model:
@@ -133,7 +133,7 @@ def parse_config(arguments: list[str] | None) -> Config:
     return config
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser():
     """A parser with a flag for each field of Config."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -157,13 +157,13 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def embedded_defaults() -> dict:
+def embedded_defaults():
     """EMBEDDED, with paths that do not depend on the working directory."""
     root = Path(__file__).parent
     return {name: str(root / value) if name in PATHS else value for name, value in EMBEDDED.items()}
 
 
-def find_errors(config: Config):
+def find_errors(config):
     """Yields a sentence for each value that is missing or out of range."""
     needed = ["problems", "out"]
     if config.off_policy != "none":
@@ -183,6 +183,6 @@ def find_errors(config: Config):
         )
 
 
-def flag(name: str) -> str:
+def flag(name):
     """The command-line spelling of a field's name."""
     return "--" + name.replace("_", "-")

@@ -71,7 +71,7 @@ def main():
     make_groups(args.source, args.out, settings, args.workers)
 
 
-def make_groups(sources: list[Path], out: Path, settings: Settings, workers: int):
+def make_groups(sources, out, settings, workers):
     """Build the groups that are not finished yet; then write all, in the order of the sources.
 
     What is done is logged in OUT.partial, from which the next call goes on after a kill."""
@@ -120,7 +120,7 @@ class Losers:
     inputs: int  # that decided; 0: nothing was run
 
 
-def build_group(row: dict, settings: Settings) -> BuildResult:
+def build_group(row, settings):
     """A group from a row {"id", "source"}, perhaps with "winners": {level: IR}.
 
     The same arguments and the same clang give the same group."""
@@ -154,7 +154,7 @@ def build_group(row: dict, settings: Settings) -> BuildResult:
     return BuildResult(group, "", tried)
 
 
-def distinct_winners(row, levels) -> dict[str, str]:
+def distinct_winners(row, levels):
     """level -> IR: at least two, no two of them the same code. Raises Rejected.
 
     Where `levels`, or the winners given in the row, are too few, other levels top them up."""
@@ -172,7 +172,7 @@ def distinct_winners(row, levels) -> dict[str, str]:
     return {level: candidates[level] for level in level_of_code.values()}
 
 
-def verified_losers(source, winners: dict[str, str], count, rng) -> Losers:
+def verified_losers(source, winners, count, rng):
     """Mutants of the winners that, when run, behave otherwise than the source.
 
     Raises Rejected if there are none, or if a winner does not behave like the source."""
@@ -194,7 +194,7 @@ def verified_losers(source, winners: dict[str, str], count, rng) -> Losers:
     return Losers(chosen, tried, inputs)
 
 
-def behaviour(outcome: llvm.Outcome | None) -> str:
+def behaviour(outcome):
     if outcome is None:
         return "does-not-assemble"
     if outcome.differed:
@@ -202,7 +202,7 @@ def behaviour(outcome: llvm.Outcome | None) -> str:
     return "traps" if outcome.crashed or outcome.endless else "equivalent"
 
 
-def choose_losers(tried: list[llvm.Mutant], count, inputs) -> list[llvm.Mutant]:
+def choose_losers(tried, count, inputs):
     """Up to `count` mutants that behave otherwise, the plainest first.
 
     Each operator and each winner has its turn before any has a second one."""
@@ -223,7 +223,7 @@ def choose_losers(tried: list[llvm.Mutant], count, inputs) -> list[llvm.Mutant]:
     return chosen
 
 
-def dropped_lines(winners: dict[str, str], count, rng) -> Losers:
+def dropped_lines(winners, count, rng):
     """Winners less one line of a body, as in the paper's Figure 2: assembled, but not run."""
     tried = llvm.mutants(winners, [llvm.drop_line], 4 * count, rng)
     assembled = llvm.which_assemble([mutant.ir for mutant in tried])
@@ -234,7 +234,7 @@ def dropped_lines(winners: dict[str, str], count, rng) -> Losers:
     return Losers(chosen, tried, inputs=0)
 
 
-def description(loser: llvm.Mutant) -> dict:
+def description(loser):
     """What a group's meta tells of a loser."""
     described = {
         "operator": loser.operator.__name__,
@@ -249,7 +249,7 @@ def description(loser: llvm.Mutant) -> dict:
     return described
 
 
-def fingerprint(row: dict, settings: Settings) -> str:
+def fingerprint(row, settings):
     """Of all that a group depends on. While it stays the same, a finished group is kept."""
     values = [row["id"], row["source"], astuple(settings), llvm.clang().version]
     if row.get("winners"):
@@ -288,7 +288,7 @@ def argument_parser():
     return parser
 
 
-def checked_settings(parser, args) -> Settings:
+def checked_settings(parser, args):
     if not (args.source and args.out):
         parser.error("give --source and --out, or --check, or --inspect")
     levels = args.levels.split(",")
@@ -309,7 +309,7 @@ def restart_as_process_1():
         os.execve(unshare[0], command, {**os.environ, "OORL_NAMESPACE": "1"})
 
 
-def read_finished(out, partial, ids) -> dict[str, BuildResult]:
+def read_finished(out, partial, ids):
     """fingerprint -> result, from an earlier run's groups and from the log of one cut short.
 
     Raises ValueError if `out` holds groups that would be lost."""
@@ -332,7 +332,7 @@ def read_finished(out, partial, ids) -> dict[str, BuildResult]:
     return finished
 
 
-def report(rows, results: list[BuildResult], wall_s):
+def report(rows, results, wall_s):
     counts = {
         "winners a group (n)": Counter(),
         "losers a group (m)": Counter(),
@@ -377,7 +377,7 @@ class CheckResult:
     wrong_losers: list[str]  # numbers, from 1, of the losers that do
 
 
-def check(path: Path, inputs: int, workers: int) -> int:
+def check(path, inputs, workers):
     """Prints what check_group finds in a file of groups. Returns 1 if anything is wrong, else 0."""
     fields = {"id": str, "source": str, "winners": list, "losers": list, "meta": dict}
     groups = [group for _, group in data.read_jsonl(path, fields)]
@@ -396,7 +396,7 @@ def check(path: Path, inputs: int, workers: int) -> int:
     return int(any(wrong_winners + wrong_losers))
 
 
-def check_group(group: dict, inputs: int) -> CheckResult:
+def check_group(group, inputs):
     """Run a group again, on up to `inputs` inputs that did not build it. Raises Rejected."""
     meta = group["meta"]
     winners = dict(zip(meta["levels"], group["winners"]))
@@ -430,7 +430,7 @@ def print_faults(kind, groups, faults):
 # ---------------------------------------------------------------------------------- --inspect
 
 
-def inspect(path: Path, id: str):
+def inspect(path, id):
     """Prints a group: source, winners, and of each loser the lines that make it one."""
     rows = data.read_jsonl(path, {"id": str, "meta": dict})
     group = next((row for _, row in rows if row["id"] == id), None)

@@ -30,7 +30,7 @@ from kernels import linear_logprob, matmul32
 class Transformer(nn.Module):
     """The decoder, with random weights when it is built."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config):
         super().__init__()
         self.config = config
         self.compute_dtype = None  # set when the weights are sharded
@@ -116,7 +116,7 @@ class Block(nn.Module):
 
     recompute = False  # compute the activations again in the backward instead of keeping them
 
-    def __init__(self, config: ModelConfig, layer: int):
+    def __init__(self, config, layer):
         super().__init__()
         self.layer = layer
         self.input_layernorm = RMSNorm(config, config.hidden_size)
@@ -150,7 +150,7 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """The weights of attention; the function itself is given to Transformer.forward."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config):
         super().__init__()
         family = config.family
         self.head_dim = config.head_dim
@@ -180,7 +180,7 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """x [..., D] -> [..., D], gated by SiLU or GELU."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config):
         super().__init__()
         size = config.intermediate_size
         self.gate_proj = nn.Linear(config.hidden_size, size, bias=config.mlp_bias)
@@ -202,7 +202,7 @@ class RMSNorm(nn.Module):
 
     Computed in float32, and rounded before or after the weight, as the checkpoints were trained."""
 
-    def __init__(self, config: ModelConfig, size: int):
+    def __init__(self, config, size):
         super().__init__()
         self.eps = config.rms_norm_eps
         self.plus_one = config.family.norm_plus_one

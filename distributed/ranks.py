@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from datetime import timedelta
 
 import torch
@@ -29,7 +28,7 @@ patient_group = None  # a gloo group whose waits do not time out
 # ---------------------------------------------------------------------------- start and end
 
 
-def start() -> torch.device:
+def start():
     """Joins the ranks that torchrun, or whoever sets its environment variables, has started.
 
     Returns this rank's device. On a GPU there is a process group even without torchrun: float32
@@ -82,7 +81,7 @@ def shut_down():
         dist.destroy_process_group()
 
 
-def report_rank_failure(main: Callable) -> Callable:
+def report_rank_failure(main):
     """Wraps main so that torchrun's last lines are the exception of the rank that failed first.
 
     A rank that only lost its connection to the failed one waits, so that the failed one is first.
@@ -108,20 +107,20 @@ def report_rank_failure(main: Callable) -> Callable:
 # ---------------------------------------------------------------------------- shares, collectives
 
 
-def rank() -> int:
+def rank():
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def world_size() -> int:
+def world_size():
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def share_of(n: int) -> range:
+def share_of(n):
     """This rank's part of n places. Contiguous, so that all_gather_list restores the order."""
     return range(rank() * n // world_size(), (rank() + 1) * n // world_size())
 
 
-def all_gather_list(items: list) -> list:
+def all_gather_list(items):
     """The lists of all ranks, one after the other, on every rank. Waits without a time limit."""
     if world_size() == 1:
         return items
@@ -130,7 +129,7 @@ def all_gather_list(items: list) -> list:
     return [item for one_rank in lists for item in one_rank]
 
 
-def broadcast_from_rank_0(make: Callable):
+def broadcast_from_rank_0(make):
     """What make() returns on rank 0, on every rank. Only rank 0 calls it."""
     return all_gather_list([make()] if rank() == 0 else [])[0]
 

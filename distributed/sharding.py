@@ -21,12 +21,12 @@ from torch.distributed.tensor import DTensor, Shard
 from distributed.ranks import rank, world_size
 
 
-def is_sharded() -> bool:
+def is_sharded():
     """Whether models of this run are sharded: there is a process group, if only of one rank."""
     return dist.is_initialized()
 
 
-def shard_model(model, compute_dtype: torch.dtype, offload: bool = False):
+def shard_model(model, compute_dtype, offload=False):
     """Shards a Transformer's parameters in place over all ranks.
 
     A unit is a block, the embedding or the head (tied: both belong to the root's unit). Parameters
@@ -53,7 +53,7 @@ def shard_model(model, compute_dtype: torch.dtype, offload: bool = False):
         unit.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sum
 
 
-def local_rows(parameter) -> slice:
+def local_rows(parameter):
     """The rows (dimension 0) of a parameter that this rank holds."""
     n_rows = parameter.shape[0]
     if not isinstance(parameter, DTensor):
@@ -63,7 +63,7 @@ def local_rows(parameter) -> slice:
     return slice(min(n_rows, begin), min(n_rows, begin + rows_per_rank))
 
 
-def tensor_from_local_rows(rows: torch.Tensor, parameter) -> torch.Tensor:
+def tensor_from_local_rows(rows, parameter):
     """This rank's rows as a tensor like `parameter`: sharded where that one is."""
     if not isinstance(parameter, DTensor):
         return rows
@@ -78,7 +78,7 @@ def tensor_from_local_rows(rows: torch.Tensor, parameter) -> torch.Tensor:
     return tensor.to(rows.device)  # from_local moves to the mesh's device; offloaded rows stay
 
 
-def unshard(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+def unshard(tensor, dtype=None):
     """The whole tensor on every rank. All ranks must call. dtype: cast before it travels."""
     tensor = tensor.detach().to(dtype or tensor.dtype)
     if isinstance(tensor, DTensor):

@@ -12,8 +12,6 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from hf.rope import ROPE_KEYS
 
 
@@ -70,7 +68,7 @@ class ModelConfig:
     raw: dict = field(default_factory=dict, repr=False)  # config.json as read, to be written back
 
     @classmethod
-    def from_pretrained(cls, directory) -> "ModelConfig":
+    def from_pretrained(cls, directory):
         """Reads directory/config.json.
 
         Raises FileNotFoundError, or ValueError that names the file, the key and what is known."""
@@ -110,14 +108,14 @@ class ModelConfig:
             ) from None
 
     @property
-    def family(self) -> Family:
+    def family(self):
         return FAMILIES[self.model_type]
 
-    def window(self, layer: int) -> int:
+    def window(self, layer):
         """How many keys a query of the layer sees, itself included; 0: all."""
         return self.windows[layer] if self.windows else 0
 
-    def to_json(self, dtype: torch.dtype) -> dict:
+    def to_json(self, dtype):
         """config.json of weights in `dtype`: the keys as they were read, or for a model that was
         built here, those that transformers needs."""
         keys = self.raw

@@ -21,7 +21,7 @@ ROPE_KEYS = {
 }
 
 
-def rope_frequencies(head_dim: int, theta: float, rope: dict):
+def rope_frequencies(head_dim, theta, rope):
     """How far each pair of a head's channels turns per position, and the factor of cos and sin.
 
     rope: the scaling, {"rope_type": ..., its keys}; empty for none.
@@ -73,7 +73,7 @@ def yarn(frequencies, rope, pairs, theta):
     return _blend(frequencies, kept, rope)
 
 
-def yarn_attention_factor(rope) -> float:
+def yarn_attention_factor(rope):
     """What YaRN multiplies cos and sin with: longer inputs would flatten the softmax otherwise.
 
     attention_factor of config.json, if given; with mscale and mscale_all_dim (DeepSeek) a ratio."""

@@ -11,14 +11,12 @@ it holds, and the ranks share the writing. Left out: other formats (*.bin, GGUF)
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from distributed import ranks, sharding
-from hf.families import ModelConfig
 
 SINGLE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -27,7 +25,7 @@ INDEX = "model.safetensors.index.json"
 # ----------------------------------------------------------------------------------------- reading
 
 
-def read_weights(directory, parameters, config: ModelConfig, dtype, device) -> dict:
+def read_weights(directory, parameters, config, dtype, device):
     """The tensors of a model directory by name, in `dtype` on `device`.
 
     parameters: what the model asks for, by name; it gives shapes and sharding, and may be on the
@@ -103,7 +101,7 @@ class Shard:
     parameters: dict  # by name
 
 
-def write_model_files(directory: Path, config_json: dict, parameters: dict, shard_bytes: int):
+def write_model_files(directory, config_json, parameters, shard_bytes):
     """Writes config.json and the parameters, in shards of at most shard_bytes bytes.
 
     Files are written under other names and then renamed, so that each appears whole or not at all;
@@ -126,7 +124,7 @@ def write_model_files(directory: Path, config_json: dict, parameters: dict, shar
             path.unlink()
 
 
-def plan_shards(parameters: dict, shard_bytes: int) -> list[Shard]:
+def plan_shards(parameters, shard_bytes):
     """Cuts the parameters, in their order, into shards; one that is larger goes alone."""
     parts = []
     room = 0

@@ -80,7 +80,7 @@ class Cgroup:
     to it.
     """
 
-    def __init__(self, parents: Parents, uid: int, limits: Limits):
+    def __init__(self, parents, uid, limits):
         name = f"oorl-slot-{uid}"
         self.v1 = parents.version == 1
         self.limits = limits
@@ -108,7 +108,7 @@ class Cgroup:
             raise SandboxError(f"cannot make a cgroup: {error}") from error
         return self
 
-    def _set_limits(self) -> None:
+    def _set_limits(self):
         memory_bytes = str(self.limits.memory_bytes + BWRAP_BYTES)
         memory_file = "memory.limit_in_bytes" if self.v1 else "memory.max"
         (self.memory / memory_file).write_text(memory_bytes)
@@ -157,13 +157,13 @@ class Cgroup:
     __exit__ = remove
 
 
-def _counters(file: Path) -> dict[str, int]:
+def _counters(file):
     """A file with lines of a name and a number."""
     lines = file.read_text().splitlines()
     return {name: int(value) for name, value in map(str.split, lines)}
 
 
-def _kill_members(folder: Path) -> None:
+def _kill_members(folder):
     kill_all = folder / "cgroup.kill"
     with contextlib.suppress(OSError):  # gone meanwhile
         if kill_all.exists():  # v2 since Linux 5.14
@@ -196,7 +196,7 @@ def find_parents(own_groups: str, mounts: str) -> Parents:
 V2 = ""  # the name by which /proc/self/cgroup lists v2 among the controllers of v1
 
 
-def _mounted_controllers(mounts: str) -> dict:
+def _mounted_controllers(mounts):
     """{controller: (the group at the top of its mount, the mount point)}."""
     mounted = {}
     for line in mounts.splitlines():
@@ -211,7 +211,7 @@ def _mounted_controllers(mounts: str) -> dict:
     return mounted
 
 
-def _own_folders(own_groups: str, mounted: dict) -> dict[str, Path]:
+def _own_folders(own_groups, mounted):
     """{controller: the folder of this process's group}, of the controllers where it is in sight."""
     own = {}
     for line in own_groups.splitlines():
@@ -224,7 +224,7 @@ def _own_folders(own_groups: str, mounted: dict) -> dict[str, Path]:
     return own
 
 
-def _sweep(parents: Parents) -> None:
+def _sweep(parents):
     """Remove the groups that killed judges left: those whose slot nobody holds."""
     uids = set()
     for parent in parents.folders():

@@ -198,7 +198,7 @@ class _Usage:
     memory_bytes: int = 0  # resident
 
 
-def _start(command, box, limits, writable, uid, group) -> _Program:
+def _start(command, box, limits, writable, uid, group):
     """Start the command within all its layers, from the innermost to the outermost."""
     command = [*_prlimit(limits), *command]
     report_in, report_out = os.pipe()
@@ -234,7 +234,7 @@ def _start(command, box, limits, writable, uid, group) -> _Program:
     return _Program(process, report, [stdout, stderr])
 
 
-def _prlimit(limits) -> list[str]:
+def _prlimit(limits):
     """The command that sets the resource limits.
 
     It runs inside the box, where processes are counted for the box alone, not over all of this
@@ -251,7 +251,7 @@ def _prlimit(limits) -> list[str]:
     return prlimit
 
 
-def _bwrap(box, writable, report_fd, filter_fd) -> list[str]:
+def _bwrap(box, writable, report_fd, filter_fd):
     """The command that makes the box."""
     bwrap = [BWRAP]
     bwrap += "--unshare-all --unshare-user --disable-userns --die-with-parent --new-session".split()
@@ -267,7 +267,7 @@ def _bwrap(box, writable, report_fd, filter_fd) -> list[str]:
     return [*bwrap, "--"]
 
 
-def _setpriv(uid) -> list[str]:
+def _setpriv(uid):
     """The command that gives up root, and dies when the judge does."""
     return (
         f"/usr/bin/setpriv --reuid={uid} --regid={uid} --clear-groups "
@@ -288,7 +288,7 @@ def _cgroup(uid, limits):
     return cgroups.Cgroup(parents, uid, limits) if parents else contextlib.nullcontext()
 
 
-def _attend(program, limits, stdin, began, group) -> tuple[str, _Usage]:
+def _attend(program, limits, stdin, began, group):
     """Feed and read the program until it ends or breaks a limit.
 
     Returns (TLE, MLE, OLE, or "" if it ended; what it used when last looked at).
@@ -334,7 +334,7 @@ def _attend(program, limits, stdin, began, group) -> tuple[str, _Usage]:
             look_at = clock_s + LOOK_EVERY_S
 
 
-def _feed(pipe, rest: memoryview) -> memoryview:
+def _feed(pipe, rest):
     """Write as much of the rest of the input as the pipe takes; the rest of that."""
     try:
         written = pipe.write(rest[:CHUNK_BYTES])
@@ -343,7 +343,7 @@ def _feed(pipe, rest: memoryview) -> memoryview:
     return rest[written:]
 
 
-def _look(root: int) -> _Usage:
+def _look(root):
     """What a process and its descendants use, from /proc."""
     cpu_ticks = 0
     queued_ns = 0
@@ -366,7 +366,7 @@ def _look(root: int) -> _Usage:
     )
 
 
-def _end(program: _Program) -> tuple[dict, float]:
+def _end(program):
     """Kill what is left of a program and wait for it: (what bwrap reported, CPU seconds)."""
     process = program.process
     os.killpg(process.pid, signal.SIGKILL)

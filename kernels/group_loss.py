@@ -156,7 +156,7 @@ def _forward_groups(
     variance_ptr,  # out: [G] float32
     beta,
     G,
-    BLOCK: tl.constexpr,
+    BLOCK,
 ):
     """Forward for one group. One program per group. slope: see _slope."""
     g = tl.program_id(0)
@@ -189,7 +189,7 @@ def _forward_groups(
 
 
 @triton.jit
-def _sum_of_tokens(logp_ptr, first_token_ptr, r, BLOCK: tl.constexpr):
+def _sum_of_tokens(logp_ptr, first_token_ptr, r, BLOCK):
     """Sum of the token log-probs of response r: block on block from the left, then within it."""
     start = tl.load(first_token_ptr + r)
     end = tl.load(first_token_ptr + r + 1)
@@ -246,7 +246,7 @@ def _backward_tokens(
     d_logp_ptr,  # out: [N] float32, e.g. 16384 tokens
     N,
     G,
-    BLOCK: tl.constexpr,
+    BLOCK,
 ):
     """The gradient in BLOCK token log-probs: the coefficient of each token's response."""
     token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

@@ -115,11 +115,11 @@ def _forward_tile(
     V,
     D,
     scale,  # 1 / temperature
-    ENTROPY: tl.constexpr,
-    BLOCK_T: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    EVEN_D: tl.constexpr,
+    ENTROPY,
+    BLOCK_T,
+    BLOCK_V,
+    BLOCK_D,
+    EVEN_D,
 ):
     """Forward for one tile. tile_mean is written only with ENTROPY."""
     rows, cols, column_tile, z = _logits_tile(
@@ -158,10 +158,10 @@ def _dlogits_tile(
     D,
     scale,  # 1 / temperature
     first_column,  # where the slice begins in the vocabulary
-    BLOCK_T: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    EVEN_D: tl.constexpr,
+    BLOCK_T,
+    BLOCK_V,
+    BLOCK_D,
+    EVEN_D,
 ):
     """The gradient in the logits (before the temperature) of one tile."""
     rows, cols, _, z = _logits_tile(
@@ -189,10 +189,10 @@ def _logits_tile(
     V,
     D,
     scale,  # 1 / temperature
-    BLOCK_T: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    EVEN_D: tl.constexpr,
+    BLOCK_T,
+    BLOCK_V,
+    BLOCK_D,
+    EVEN_D,
 ):
     """This program's tile of the logits z = hidden @ weight.T * scale.
 
@@ -220,7 +220,7 @@ def _logits_tile(
 
 
 @triton.jit
-def _tile_of_program(T, V, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr):
+def _tile_of_program(T, V, BLOCK_T, BLOCK_V):
     """Which tile of the [T, V] logits this program works on. -> its row tile, its column tile.
 
     Programs start about in the order of their numbers, and those that run at the same time share

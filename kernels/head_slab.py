@@ -76,8 +76,8 @@ def _forward_rows(
     v,
     first_column,  # where the slab begins in the vocabulary
     scale,  # 1 / temperature
-    ENTROPY: tl.constexpr,
-    BLOCK: tl.constexpr,
+    ENTROPY,
+    BLOCK,
 ):
     """Takes one row of the slab into the state. One program per row."""
     row = tl.program_id(0)
@@ -120,7 +120,7 @@ def _dlogits_rows(
     first_column,  # where the slab begins in the vocabulary
     out_stride,
     scale,  # 1 / temperature
-    BLOCK: tl.constexpr,
+    BLOCK,
 ):
     """The gradient in the logits of one slab. One program per row and block of columns."""
     row = tl.program_id(0)

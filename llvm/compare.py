@@ -10,7 +10,6 @@ clock, so that the answer depends on the texts, the seed and clang, never on the
 Left out: what drive.py cannot drive, which is rejected by name. Equivalence is tested, not proved.
 """
 
-import random
 import re
 import tempfile
 from pathlib import Path
@@ -37,19 +36,19 @@ class Outcome(NamedTuple):
     unstable: int  # its result depended on memory that was never written
 
     @property
-    def distinguishing(self) -> int:
+    def distinguishing(self):
         """Inputs that show it not to be equivalent, which a result left to chance does not."""
         return self.differed + self.crashed + self.endless
 
 
 def compare_with_source(
-    source: str,
-    variants: list[str],
-    rng: random.Random,
-    inputs: int = INPUTS,
-    pool: int = POOL,
+    source,
+    variants,
+    rng,
+    inputs=INPUTS,
+    pool=POOL,
     excluded=(),
-) -> tuple[int, list[Outcome | None]]:
+):
     """Run source and variants on up to `inputs` of `pool` inputs, none of them among `excluded`.
 
     Returns (inputs that decided, outcomes of the variants); None: it does not assemble.
@@ -80,19 +79,19 @@ def compare_with_source(
     return int(decided), outcomes
 
 
-def offered_inputs(source: str, rng) -> list:
+def offered_inputs(source, rng):
     """The inputs that compare_with_source offers by default, given an rng in the same state."""
     called = entry(emit_ir(source, [ORACLE])[0])
     return input_pool(called, source, rng, POOL)
 
 
-def which_assemble(texts: list[str]) -> list[bool]:
+def which_assemble(texts):
     with tempfile.TemporaryDirectory(prefix="oorl-ir-") as box:
         objects = assemble(texts, box, "echo *.o").stdout.decode().split()
     return ["all.o" in objects or f"v{k}.o" in objects for k in range(len(texts))]
 
 
-def assemble(texts: list[str], box: str, then: str) -> sandbox.Result:
+def assemble(texts, box, then):
     """Assemble texts[k] to vK.o in the folder `box`, then run the shell command `then` there.
 
     If all texts are valid they become one all.o instead, which is faster."""
@@ -108,7 +107,7 @@ def assemble(texts: list[str], box: str, then: str) -> sandbox.Result:
     return sandbox.run(["/bin/sh", "-c", script], box, COMPILER_LIMITS, writable=True)
 
 
-def with_prefix(ir: str, prefix: str) -> str:
+def with_prefix(ir, prefix):
     """`ir` with the prefix before every name that it defines, so that many texts fit in one module.
 
     Functions get frame pointers: without them the smallest frame is made by pushing a register,
@@ -119,7 +118,7 @@ def with_prefix(ir: str, prefix: str) -> str:
     return re.sub(r"^(define .*) \{$", r'\1 "frame-pointer"="all" {', ir, flags=re.M)
 
 
-def joined(texts) -> str:
+def joined(texts):
     """One module of all texts. What several of them declare alike may stand in it only once."""
     declarations, code = {}, []  # a dict, for it keeps the order
     for line in "\n".join(texts).split("\n"):

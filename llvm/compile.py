@@ -40,7 +40,7 @@ class Clang:
 
 
 @functools.cache
-def clang() -> Clang:
+def clang():
     """The clang in use: 19 if it is there. Raises RuntimeError that says what to install."""
     newest_first = [f"clang-{major}" for major in range(30, 13, -1)]
     for name in ["clang-19", "clang", *newest_first]:
@@ -54,12 +54,12 @@ def clang() -> Clang:
     )
 
 
-def winners(source: str, levels: list[str]) -> dict[str, str]:
+def winners(source, levels):
     """level -> normalised IR of a C source. Raises Rejected."""
     return dict(zip(levels, map(normalise, emit_ir(source, levels))))
 
 
-def emit_ir(source: str, levels: list[str]) -> list[str]:
+def emit_ir(source, levels):
     """What clang prints at each level. One boxed process compiles them all, about 30 ms a level.
 
     Raises Rejected if the source does not compile, defines no function, or is too long."""
@@ -109,7 +109,7 @@ NATURAL_ALIGNMENT = {"i8": "1", "i16": "2", "i32": "4", "i64": "8", "ptr": "8"} 
 LOCAL_NAME = re.compile(r"%([\w.$-]+)|^([\w.$-]+)(?=:$)", re.M)
 
 
-def normalise(ir: str) -> str:
+def normalise(ir):
     """The same code in as little text as assembles.
 
     Comments, target, metadata, attributes, lifetime markers, natural alignments and promises to the
@@ -138,7 +138,7 @@ def without_natural_alignment(access):
     return instruction if natural else access[0]
 
 
-def canonical(ir: str) -> str:
+def canonical(ir):
     """`ir` with its locals and labels numbered as they appear: equal texts are the same code."""
     numbers = {}
 

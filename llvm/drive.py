@@ -60,11 +60,11 @@ class Parameter:
     is_length: bool  # how many elements of a buffer to use: 0 to ELEMENTS / 2
 
     @property
-    def is_float(self) -> bool:
+    def is_float(self):
         return self.type in FLOATS
 
     @property
-    def numbers(self) -> int:
+    def numbers(self):
         """How many numbers of an input it takes."""
         return ELEMENTS if self.is_buffer else 1
 
@@ -86,7 +86,7 @@ DEFINITION = re.compile(
 )
 
 
-def entry(oracle: str) -> Entry:
+def entry(oracle):
     """The one function to drive, from IR with debug information. Raises Rejected, by name.
 
     Types come from the debug information and not from the C text: that sees through typedefs,
@@ -142,7 +142,7 @@ def reject_outside_state(oracle, is_program):
             raise Rejected(f"{kind} {names[0]}")
 
 
-def signature(oracle: str, function_node: str) -> tuple[str, list[str]]:
+def signature(oracle, function_node):
     """(return type, parameter types) in C, from the debug information of a function."""
     nodes = dict(re.findall(r"^(!\d+) = (?:distinct )?(.*)$", oracle, re.M))
     type_node = re.search(r"type: (!\d+)", nodes[function_node])[1]
@@ -152,7 +152,7 @@ def signature(oracle: str, function_node: str) -> tuple[str, list[str]]:
     return returns, types
 
 
-def spelled(reference: str, nodes: dict[str, str]) -> str:
+def spelled(reference, nodes):
     """The C type behind a node of debug information, without typedefs, enums and qualifiers."""
     node = nodes.get(reference, "")  # "null" has no node: it is void
     name = re.search(r'name: "([^"]*)"', node)
@@ -173,7 +173,7 @@ def spelled(reference: str, nodes: dict[str, str]) -> str:
     return inner
 
 
-def typed_parameters(names: list[str], types: list[str]) -> list[Parameter]:
+def typed_parameters(names, types):
     """Of a function with `...` there are more types than names: one is void, which is rejected."""
     has_pointers = "*" in "".join(types)
     parameters = []
@@ -193,7 +193,7 @@ def typed_parameters(names: list[str], types: list[str]) -> list[Parameter]:
 # ---------------------------------------------------------------------------------- for driver.c
 
 
-def input_line(called: Entry, values):
+def input_line(called, values):
     """One of the inputs of input_pool, as driver.c reads it."""
     if called.is_program:
         return f"{len(values)}\n{values}"
@@ -201,7 +201,7 @@ def input_line(called: Entry, values):
     return " ".join(words) + "\n"
 
 
-def entry_h(called: Entry, functions: int, pool: int, inputs: int) -> str:
+def entry_h(called, functions, pool, inputs):
     """What driver.c includes: sizes, the functions under test, how buffers are filled and judged.
 
     functions: v0.NAME is the source, v1.NAME and so on are the texts compared with it. They are

@@ -10,14 +10,13 @@ Left out: solving for inputs that reach a branch. A path that no draw takes is n
 """
 
 import itertools
-import random
 import re
 import string
 
-from llvm.drive import BITS, ELEMENTS, Entry, Parameter
+from llvm.drive import BITS, ELEMENTS
 
 
-def input_pool(called: Entry, source: str, rng: random.Random, count: int) -> list:
+def input_pool(called, source, rng, count):
     """Up to `count` different inputs, in the order drawn: its head is a mixture of all kinds.
 
     Of a function: tuples of its numbers (int or float), those of its buffers in their place.
@@ -69,7 +68,7 @@ class InputSampler:
             string.printable[:95],
         ]
 
-    def argument(self, parameter: Parameter, kind):
+    def argument(self, parameter, kind):
         """The numbers of one parameter: [parameter.numbers]"""
         if parameter.is_length:
             return [self.randint(0, ELEMENTS // 2)]

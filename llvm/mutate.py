@@ -9,7 +9,6 @@ Left out: edits of addresses (a wrong index reads whatever lies beside the table
 would decide), edits of several lines, and edits after which a phi lacks a predecessor.
 """
 
-import random
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -33,9 +32,7 @@ class Mutant:
     distinguishing: int | None = None  # inputs on which it differs or traps; None: not run
 
 
-def mutants(
-    winners: dict[str, str], operators: list[Operator], count: int, rng: random.Random
-) -> list[Mutant]:
+def mutants(winners, operators, count, rng):
     """Up to `count` one-edit mutants of the winners (level -> IR), no two of them the same code.
 
     Operators and winners take turns, so that no operator with many edits crowds out the others."""
@@ -66,7 +63,7 @@ def possible_mutants(operator, level, text):
     return possible
 
 
-def edited(text: str, mutant: Mutant) -> str:
+def edited(text, mutant):
     lines = text.split("\n")
     lines[mutant.line - 1 : mutant.line] = [] if mutant.now is None else [mutant.now]
     ir = "\n".join(lines)
@@ -175,7 +172,7 @@ def drop_instruction(line):
         yield None
 
 
-def operand_of(line: str) -> str | None:
+def operand_of(line):
     """What can stand for the result of an instruction: an operand of the same type.
 
     It dominates every use of the result, as the instruction did."""

@@ -10,7 +10,7 @@ OWN_FIELDS = {"id": str, "source": str}
 SLTRANS_FIELDS = {"Source_Code": str, "IR_Original": str}
 
 
-def read_sources(*paths: Path) -> list[dict]:
+def read_sources(*paths: Path):
     """Rows {"id", "source"} of C files, of the C files below folders, and of JSONL files.
 
     Tables of SLTrans (JSONL, or parquet if pyarrow is installed) are joined on the source text;
@@ -47,7 +47,7 @@ def read_sources(*paths: Path) -> list[dict]:
     return rows
 
 
-def read_c_files(path: Path) -> list[tuple[int, dict]]:
+def read_c_files(path):
     """Rows as of a table; each counts as line 1 of `path`."""
     folder = path.parent
     files = [path]

@@ -22,7 +22,6 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -59,7 +58,7 @@ TOKENIZER_FILES = (
 
 
 @contextmanager
-def run_lock(run: str | Path):
+def run_lock(run):
     """The run's folder, made if need be, for this run alone. Raises ValueError if it is in use.
 
     The kernel releases the lock when rank 0 ends, however it ends."""
@@ -80,9 +79,7 @@ def run_lock(run: str | Path):
         os.close(folder)
 
 
-def open_run(
-    run: Path, config: dict, may_change: Iterable[str], resume: str = "auto"
-) -> tuple[int, Path | None]:
+def open_run(run, config, may_change, resume="auto"):
     """Prepares the folder for a new run, or checks that it holds a run with the same config.
 
     may_change: keys of config that may differ. resume: "only" refuses a folder with nothing to
@@ -158,7 +155,7 @@ def _remove_half_written(run):
             path.unlink()
 
 
-def saved_checkpoints(run: str | Path) -> list[Path]:
+def saved_checkpoints(run):
     """The run's checkpoints, oldest first."""
     folders = Path(run).glob("step-*")
     return sorted(folder for folder in folders if re.fullmatch(r"step-\d{6,}", folder.name))
@@ -212,14 +209,14 @@ def _set_aside(checkpoint, damage):
 
 
 def save(
-    run: str | Path,
-    step: int,
+    run,
+    step,
     model,
-    optimizer: torch.optim.Optimizer,
-    tokenizer_from: str | Path,
-    config: dict,
-    keep: int = 2,
-) -> Path:
+    optimizer,
+    tokenizer_from,
+    config,
+    keep=2,
+):
     """Writes run/step-NNNNNN and removes all but the last `keep` checkpoints. Returns its path.
 
     step: rollout batches done. Raises OSError, with nothing half written left."""
@@ -266,7 +263,7 @@ def _copy_tokenizer(source, target):
             shutil.copy(source / name, target / name)
 
 
-def load_optimizer(checkpoint: Path, model, optimizer: torch.optim.Optimizer):
+def load_optimizer(checkpoint, model, optimizer):
     """Loads a checkpoint's moments into a fresh optimizer, whatever the number of ranks was."""
     state = get_optimizer_state_dict(model, optimizer)  # zeros, shaped like this rank's rows
     dcp.load(
@@ -281,7 +278,7 @@ def load_optimizer(checkpoint: Path, model, optimizer: torch.optim.Optimizer):
 # --------------------------------------------------------------------------------- rows and files
 
 
-def append_rows(path: str | Path, rows: Iterable[dict]):
+def append_rows(path, rows):
     """Appends JSON rows in one write, so that a killed run leaves whole rows.
 
     NaN and infinity become null. Raises OSError, also when only a part could be written."""
@@ -300,7 +297,7 @@ def _is_not_finite(value):
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def drop_rows_from(path: Path, step: int) -> list[dict]:
+def drop_rows_from(path, step):
     """Drops the rows of `step` and later, which are about to be made again, and a last row that a
     full disk cut short. Returns the rows that stay."""
     if not path.exists():
@@ -312,13 +309,13 @@ def drop_rows_from(path: Path, step: int) -> list[dict]:
     return kept
 
 
-def write_atomically(path: Path, text: str):
+def write_atomically(path, text):
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
 
 
-def cached_on_disk(path: Path, make: Callable):
+def cached_on_disk(path, make):
     """The object saved at `path`. If there is none, make() makes it, and it is saved (whole or not
     at all). Raises OSError when it cannot be written."""
     if not ranks.broadcast_from_rank_0(path.exists):
@@ -338,7 +335,7 @@ def cached_on_disk(path: Path, make: Callable):
     return torch.load(path)
 
 
-def fingerprint(files: Iterable[Path | str], value) -> str:
+def fingerprint(files, value):
     """16 hex digits of the files' contents and of a JSON value."""
     digest = hashlib.sha256(json.dumps(value).encode())
     for path in files:

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from config import Config
 from data import (
     ir_prompt,
     ir_response,
@@ -58,13 +57,13 @@ class Inputs:
     languages: dict[str, str]  # installed: name -> version
     missing: dict[str, str]  # not installed: name -> what to install
 
-    def target_languages(self) -> list[str]:
+    def target_languages(self):
         """Of all problems, sorted."""
         rows = [problem.row for problem in self.problems] + self.held_out
         return sorted({row["target_language"] for row in rows})
 
 
-def read_inputs(config: Config) -> Inputs:
+def read_inputs(config):
     """Reads and checks all inputs. Raises ValueError, OSError or SandboxError, with the mend."""
     sandbox = probe()
     languages, missing = installed_toolchains()
@@ -109,7 +108,7 @@ def read_inputs(config: Config) -> Inputs:
     )
 
 
-def load_problems(config: Config, tokenizer, missing: dict[str, str]) -> list[Problem]:
+def load_problems(config, tokenizer, missing):
     """The problems whose language is installed and that fit --max-length. Raises ValueError."""
     rows = runnable(read_problems(config.problems), missing)
     fitting = []
@@ -130,7 +129,7 @@ def load_problems(config: Config, tokenizer, missing: dict[str, str]) -> list[Pr
     return fitting
 
 
-def load_ir_groups(config: Config, tokenizer) -> list[IRGroup]:
+def load_ir_groups(config, tokenizer):
     """The IR groups whose members all fit --max-length. Raises ValueError if none does."""
     rows = read_groups(config.ir_groups)
     ir_groups = []
@@ -165,7 +164,7 @@ def _tokenize_ir_group(config, tokenizer, row):
     return IRGroup(Group(prompt, responses), winner)
 
 
-def set_reference_logprobs(config: Config, inputs: Inputs, load_reference):
+def set_reference_logprobs(config, inputs, load_reference):
     """Sets logp_ref of all IR groups: log pi_ref of every IR, summed over its tokens.
 
     They are constant, so they are computed once and kept in the run's folder, under a fingerprint
@@ -195,20 +194,20 @@ def set_reference_logprobs(config: Config, inputs: Inputs, load_reference):
 # ----------------------------------------------------------------------- which ones a step takes
 
 
-def problems_of_step(config: Config, problems: list[Problem], step: int) -> list[Problem]:
+def problems_of_step(config, problems, step):
     """The problems of a step's rollouts: the same on every rank."""
     n_problems = config.rollout_batch // config.samples_per_prompt
     indices = batch_indices(step, n_problems, len(problems), config.seed)
     return [problems[i] for i in indices]
 
 
-def ir_groups_of_step(config: Config, ir_groups: list[IRGroup], step: int) -> list[IRGroup]:
+def ir_groups_of_step(config, ir_groups, step):
     """This rank's share of a step's IR groups."""
     indices = batch_indices(step, config.gepo_batch, len(ir_groups), config.seed + 1)
     return [ir_groups[indices[i]] for i in ranks.share_of(config.gepo_batch)]
 
 
-def batch_indices(step: int, size: int, count: int, seed: int) -> list[int]:
+def batch_indices(step, size, count, seed):
     """Which `size` of `count` rows the batch of a step takes.
 
     Epoch after epoch, each in its own random order. A function of the step: there is no state."""

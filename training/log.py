@@ -15,8 +15,7 @@ from evaluate import evaluate, scores, table
 from judge.sandbox import SandboxError
 from model import unsharded_copy
 from training.checkpoint import saved_checkpoints, write_atomically
-from training.optimizer import Update
-from training.samples import Sample, column, judged_samples
+from training.samples import column, judged_samples
 
 PHASES = ("rollout", "gepo", "logprob", "judge_wait", "policy", "optimizer", "save")
 MAX_JUDGE_ERRORS = 0.01  # share of verdicts; above it the judge is broken
@@ -30,12 +29,12 @@ class Stopwatch:
         self.seconds = {}  # phase -> seconds
         self.began_at = self.lap_began_at = self.now()
 
-    def now(self) -> float:
+    def now(self):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def lap(self, phase: str):
+    def lap(self, phase):
         """Ends a lap and adds it to the phase's seconds."""
         now = self.now()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.lap_began_at
@@ -47,13 +46,13 @@ class Stopwatch:
 
 def step_row(
     config,
-    step: int,
-    samples: list[Sample],
-    metrics: dict[str, float],
-    entropies: list[torch.Tensor],
-    updates: list[Update],
-    seconds: dict[str, float],
-) -> dict:
+    step,
+    samples,
+    metrics,
+    entropies,
+    updates,
+    seconds,
+):
     """A row of metrics.jsonl. samples: all of the step, of all ranks; metrics: of the two halves;
     entropies: [N] of every sampled token's distribution; updates: one for each inner epoch."""
     judged = judged_samples(samples)
@@ -92,7 +91,7 @@ def _mean_reward_by_target(judged):
     return {target: sum(values) / len(values) for target, values in sorted(rewards.items())}
 
 
-def progress(row: dict) -> str:
+def progress(row):
     """A step on the progress bar."""
     text = f"reward {row['reward']:.2f}, {row['step_s']:.1f} s"
     if "gepo_preference" in row:
@@ -103,7 +102,7 @@ def progress(row: dict) -> str:
 # ---------------------------------------------------------------------------- held-out problems
 
 
-def score_held_out(run, title: str):
+def score_held_out(run, title):
     """Greedy pass@1 on --eval-problems into eval-TITLE.jsonl, unless it is there already.
 
     title: "before" (the initial policy) or "after". The ranks share the problems.
@@ -165,7 +164,7 @@ def _read_rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def describe_times(rows: list[dict]) -> str:
+def describe_times(rows):
     """Where the time of a step goes, from rows of metrics.jsonl."""
 
     def mean(key):
@@ -180,7 +179,7 @@ def describe_times(rows: list[dict]) -> str:
     )
 
 
-def peak_memory_gib(device: torch.device) -> float:
+def peak_memory_gib(device):
     """GiB at most in use so far: of the GPU, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30

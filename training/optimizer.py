@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 
-from config import Config
 from distributed import sharding
 
 CLIP_NORM = 1.0  # of the gradient; the paper does not say
@@ -20,7 +19,7 @@ class Update:
     skipped: bool  # a loss or the gradient was NaN or infinite, and nothing was updated
 
 
-def make_optimizer(config: Config, policy) -> torch.optim.Optimizer:
+def make_optimizer(config, policy):
     """AdamW without weight decay. The paper does not state the betas."""
     return torch.optim.AdamW(
         policy.parameters(),
@@ -31,7 +30,7 @@ def make_optimizer(config: Config, policy) -> torch.optim.Optimizer:
     )
 
 
-def learning_rate(config: Config, step: int, total_steps: int) -> float:
+def learning_rate(config, step, total_steps):
     """Linear warm-up, then cosine to 0. step counts optimiser steps from 0."""
     warmup_steps = max(1, round(config.warmup_ratio * total_steps))
     if step < warmup_steps:
@@ -40,7 +39,7 @@ def learning_rate(config: Config, step: int, total_steps: int) -> float:
     return config.lr * (0.5 + 0.5 * math.cos(math.pi * progress))
 
 
-def optimizer_step(policy, optimizer, lr: float, losses: list[float]) -> Update:
+def optimizer_step(policy, optimizer, lr, losses):
     """Clips .grad, takes one AdamW step and clears .grad.
 
     losses: of the global batch. If one of them or the gradient's norm is not finite the step is

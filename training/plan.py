@@ -1,19 +1,17 @@
 """What a run will do and how much memory it needs, printed before it starts."""
 
-from config import Config
 from distributed import ranks, sharding
-from hf.families import ModelConfig
 from rollout import CACHE_TOKENS
 
 
 def memory_per_rank(
-    model: ModelConfig,
-    n_parameters: int,
-    world_size: int,
-    config: Config,
-    compute_bytes: int = 2,
-    sharded: bool = True,
-) -> dict[str, int]:
+    model,
+    n_parameters,
+    world_size,
+    config,
+    compute_bytes=2,
+    sharded=True,
+):
     """Bytes that a rank needs at most, part by part. compute_bytes: of one number when computing.
 
     state: weights, gradients and AdamW's moments. pi_ref: the frozen reference. training, sampling:

@@ -51,16 +51,16 @@ class Run:
     save_s: float = 0.0  # what saving took after the step before
 
     @property
-    def folder(self) -> Path:
+    def folder(self):
         return Path(self.config.out)
 
-    def load_reference(self) -> Transformer:
+    def load_reference(self):
         """pi_ref: the one that is there, or a new one."""
         if self.reference is not None:
             return self.reference
         return load_policy(self.config, self.config.model, self.policy.device, frozen=True)
 
-    def initial_policy(self) -> Transformer:
+    def initial_policy(self):
         """The policy as it was before the first step of all."""
         return self.policy if self.first_step == 0 else self.load_reference()
 
@@ -69,7 +69,7 @@ class Run:
 
 
 @contextmanager
-def set_up(config: Config, inputs: Inputs, device: torch.device):
+def set_up(config, inputs, device):
     """Yields a Run that holds its folder and its judge's processes, and lets go of them at the end.
 
     Continues the run that --out holds, if there is one. Raises ValueError, OSError or
@@ -102,12 +102,12 @@ def set_up(config: Config, inputs: Inputs, device: torch.device):
             yield run
 
 
-def one_epoch(config: Config, n_problems: int) -> int:
+def one_epoch(config, n_problems):
     """Steps in which every problem is taken once."""
     return -(-n_problems * config.samples_per_prompt // config.rollout_batch)
 
 
-def load_policy(config: Config, directory, device: torch.device, frozen=False) -> Transformer:
+def load_policy(config, directory, device, frozen=False):
     """The policy (float32 master weights) or a frozen copy, as the ranks hold it: sharded if there
     is a process group, and computing in bfloat16 on a GPU. All ranks must call."""
     compute_dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -127,7 +127,7 @@ def load_policy(config: Config, directory, device: torch.device, frozen=False) -
     return model.requires_grad_(not frozen)
 
 
-def drop_unfinished_rows(run: Run):
+def drop_unfinished_rows(run):
     """Drops the rows of steps after the checkpoint, and counts the skipped steps before it."""
 
     def drop():
@@ -139,7 +139,7 @@ def drop_unfinished_rows(run: Run):
     run.steps_without_update = len(list(skipped))
 
 
-def check_judge(run: Run):
+def check_judge(run):
     """Raises SandboxError if the judge is wrong about a known-good or a known-bad program."""
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
         check_canaries(run.judge, run.inputs.target_languages())
@@ -174,7 +174,7 @@ def stop_requests():
             signal.signal(number, handler)
 
 
-def record_step(run: Run, row: dict, sample_rows: list[dict]):
+def record_step(run, row, sample_rows):
     """Writes a step's rows and counts what decides how the run goes on. Raises OSError."""
     if ranks.rank() == 0:
         checkpoint.append_rows(run.folder / "samples.jsonl", sample_rows)
@@ -194,12 +194,12 @@ def record_step(run: Run, row: dict, sample_rows: list[dict]):
         )
 
 
-def was_skipped(run: Run, row: dict) -> bool:
+def was_skipped(run, row):
     """Whether none of the step's inner epochs updated the policy."""
     return row["skipped"] == run.config.inner_epochs
 
 
-def save_if_due(run: Run, steps_done: int, at_once: bool):
+def save_if_due(run, steps_done, at_once):
     """Saves a checkpoint when it is due, or at once. The judge is checked with it.
 
     A checkpoint that falls due while updates are skipped waits for the next good step."""
@@ -214,12 +214,12 @@ def save_if_due(run: Run, steps_done: int, at_once: bool):
         run.save_s = time.time() - began_at
 
 
-def judge_is_broken(run: Run) -> bool:
+def judge_is_broken(run):
     """Whether more than 1 % of the verdicts (and more than one) are judge errors."""
     return run.verdicts["JE"] > max(1, MAX_JUDGE_ERRORS * run.verdicts.total())
 
 
-def raise_judge_errors(run: Run, sample_rows: list[dict]):
+def raise_judge_errors(run, sample_rows):
     details = [row["detail"] for row in sample_rows if row["verdict"] == "JE"]
     raise SandboxError(
         f"{run.verdicts['JE']} of {run.verdicts.total()} verdicts are judge errors, the last: "

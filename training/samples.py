@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 
-from groups import Group
 from judge.verdict import Verdict
 
 
@@ -31,11 +30,11 @@ class Sample:
     advantage: torch.Tensor | None = None  # [R] float32: A_t of Eq. 5
 
     @property
-    def reward(self) -> float | None:
+    def reward(self):
         return self.verdict.reward
 
 
-def make_samples(rank, problems, groups: list[Group], tokenizer) -> list[Sample]:
+def make_samples(rank, problems, groups, tokenizer):
     """The samples of a rollout. problems[i] is the training.inputs.Problem of groups[i]."""
     samples = []
     for prompt_index, (problem, group) in enumerate(zip(problems, groups)):
@@ -54,12 +53,12 @@ def make_samples(rank, problems, groups: list[Group], tokenizer) -> list[Sample]
     return samples
 
 
-def judged_samples(samples: list[Sample]) -> list[Sample]:
+def judged_samples(samples):
     """The samples that have a reward. A judge error is no sample at all: it counts nowhere."""
     return [sample for sample in samples if sample.reward is not None]
 
 
-def group_by_prompt(samples: list[Sample]) -> list[list[Sample]]:
+def group_by_prompt(samples):
     """The samples of each prompt, in the order in which the prompts appear."""
     by_prompt = {}
     for sample in samples:
@@ -67,17 +66,17 @@ def group_by_prompt(samples: list[Sample]) -> list[list[Sample]]:
     return list(by_prompt.values())
 
 
-def column(records: list, name: str) -> list:
+def column(records, name):
     """One field of each of the records."""
     return [getattr(record, name) for record in records]
 
 
-def flatten(nested: list[list]) -> list:
+def flatten(nested):
     """[[a, b], [c]] -> [a, b, c]"""
     return list(itertools.chain.from_iterable(nested))
 
 
-def nest(flat, sizes: list[int]) -> list[list]:
+def nest(flat, sizes):
     """The inverse of flatten: [a, b, c] with sizes [2, 1] -> [[a, b], [c]]"""
     items = iter(flat)
     return [list(itertools.islice(items, size)) for size in sizes]
@@ -99,16 +98,16 @@ class PendingVerdicts:
     def _note_end(self, _):
         self.last_ended_at = max(self.last_ended_at, time.perf_counter())
 
-    def wait(self) -> list[Verdict]:
+    def wait(self):
         """The verdicts in the order of the samples."""
         return [future.result() for future in self.futures]
 
-    def judge_s(self) -> float:
+    def judge_s(self):
         """Seconds from the submission to the last verdict."""
         return self.last_ended_at - self.submitted_at
 
 
-def sample_row(step: int, sample: Sample) -> dict:
+def sample_row(step, sample):
     """A row of samples.jsonl."""
     return {
         "step": step,
