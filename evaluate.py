@@ -1,12 +1,14 @@
-"""pass@k of a model on translation problems and MultiPL-E, per source and target language, with 95 % intervals.
+"""pass@k of a model on translation problems and on MultiPL-E, with 95 % intervals.
 
-    python evaluate.py --model DIR --problems P.jsonl [--samples 1] [--temperature 0] [--k 1] [--out EVAL.jsonl]
-                       [--form chat|completion]
+    python evaluate.py --model DIR --problems P.jsonl [--samples 1] [--temperature 0] [--k 1]
+                       [--out EVAL.jsonl] [--form chat|completion]
 
-pass@k is the unbiased estimator of Chen et al. (arXiv 2107.03374): 1 - C(n - c, k) / C(n, k) for c passes in n samples.
-The interval is Wilson's, over problems. Judge errors are left out of the numbers and counted; so are problems of a
-language whose tools are missing. Harness problems (harness.py) count by the official rule; the guarded one and the gap
-stand below the table. A MultiPL-E row has "prompt" for its source language.
+Prints a table with a line for each pair of source and target language. pass@k is the unbiased
+estimator of Chen et al. (arXiv 2107.03374): 1 - C(n - c, k) / C(n, k) for c passes in n samples.
+The interval is Wilson's, over problems. Judge errors are left out of the numbers and counted, and
+so are problems of a language whose tools are missing. Harness problems (judge/harnesses.py) count
+by the official rule; below the table stand the guarded rule and the gap between the two. MultiPL-E
+rows have "prompt" for their source language.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import math
 import os
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -21,23 +24,70 @@ from tqdm import tqdm
 from data import load_tokenizer, question, read_problems
 from judge.harnesses import FORMS, is_harness, is_multipl_e, unsupported_languages
 from judge.languages import LANGUAGES, installed_toolchains
+from judge.limits import SandboxError
 from judge.pool import check_canaries
-from judge.sandbox import SandboxError, probe
+from judge.sandbox import UNSAFE_VARIABLE, probe
 from model import load_model
 from reward import judge_pool
 from rollout import generate
 from training.checkpoint import append_rows
 
 
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """Probability that at least one of k samples passes, from c passes in n >= k samples."""
-    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+def main():
+    parser = _parser()
+    args = parser.parse_args()
+    _check_arguments(parser, args)
+    if args.unsafe_no_sandbox:
+        os.environ[UNSAFE_VARIABLE] = "1"
+    try:
+        print(probe())
+        problems = read_problems(args.problems, harness=True)
+        _, missing = installed_toolchains()
+        problems = runnable(problems, missing)
+        tokenizer = load_tokenizer(args.model)
+        if torch.cuda.is_available():
+            model = load_model(args.model, "cuda", torch.bfloat16)  # as train.py samples
+        else:
+            model = load_model(args.model, "cpu")
+        with judge_pool(args.workers) as pool:
+            check_canaries(pool, sorted({problem["target_language"] for problem in problems}))
+            rows = evaluate(
+                model,
+                tokenizer,
+                problems,
+                pool,
+                samples=args.samples,
+                temperature=args.temperature,
+                max_new_tokens=args.max_new_tokens,
+                seed=args.seed,
+                form=args.form,
+            )
+    except (ValueError, FileNotFoundError, SandboxError) as error:
+        parser.exit(2, f"evaluate.py: {error}\n")
+    if args.out:
+        append_rows(args.out, rows)
+    print(table({Path(args.model).name: rows}, args.k))
 
 
-def wilson(p: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a proportion p seen in n trials (Wilson 1927)."""
-    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
+# ----------------------------------------------------------------------- sampling and judging
+
+
+def runnable(problems, missing, what="problems"):
+    """The problems whose target language can be judged here; prints what is left out.
+
+    missing: {language: what to install}. Raises ValueError if no problem remains.
+    """
+    missing = missing | unsupported_languages(problems)
+    for language, reason in missing.items():
+        count = sum(problem["target_language"] == language for problem in problems)
+        if count:
+            print(f"{count} of {len(problems)} {what} left out: {language} is missing ({reason})")
+    kept = [problem for problem in problems if problem["target_language"] not in missing]
+    if not kept:
+        raise ValueError(
+            f"none of the {len(problems)} {what} has a target language that is installed here"
+        )
+    return kept
 
 
 def evaluate(
@@ -52,16 +102,16 @@ def evaluate(
     desc="evaluate",
     form="chat",
 ):
-    """Samples and judges. -> rows {"id", "source_language", "target_language", "completions", "verdicts", "n", "passed"}
-    in the order of `problems`; n counts verdicts other than JE. Harness problems have "guarded" beside "verdicts"."""
-    # Without the last line break, which the model's tokens mostly hold together with the indent that follows.
-    prompts = [
-        tokenizer.plain_prompt(p["prompt"].rstrip())
-        if form == "completion" and is_multipl_e(p)
-        else tokenizer.chat_prompt(question(p))
-        for p in problems
-    ]
-    with tqdm(total=len(problems) * samples, desc=desc + ": sampling", unit="sample") as bar:
+    """Samples answers and judges them. Returns a row for each problem, in the order of `problems`:
+
+        {"id", "source_language", "target_language", "completions", "verdicts", "n", "passed"}
+
+    n counts the verdicts other than JE, passed those that are AC. A harness problem also has
+    "guarded", as long as "verdicts". desc: of the progress bars. form: of answers to MultiPL-E.
+    """
+    prompts = [_prompt(tokenizer, problem, form) for problem in problems]
+    total = len(problems) * samples
+    with tqdm(total=total, desc=f"{desc}: sampling", unit="sample") as bar:
         groups = generate(
             model,
             prompts,
@@ -72,114 +122,174 @@ def evaluate(
             seed,
             progress=bar.update,
         )
-    texts = [[tokenizer.decode(y.tolist()) for y in group.responses] for group in groups]
-    futures = [
-        [pool.submit(p, text, *[form] * is_multipl_e(p)) for text in of]
-        for p, of in zip(problems, texts)
-    ]
+    completions = []
+    futures = []
+    for problem, group in zip(problems, groups):
+        texts = [tokenizer.decode(response.tolist()) for response in group.responses]
+        completions.append(texts)
+        futures.append([_submit(pool, problem, text, form) for text in texts])
     rows = []
-    with tqdm(total=len(problems) * samples, desc=desc + ": judging", unit="program") as bar:
-        for problem, of, text in zip(problems, futures, texts):
-            verdicts, guarded = [], []
-            for future in of:
-                verdicts.append(future.result().status)
-                guarded.append(future.result().guarded)
+    with tqdm(total=total, desc=f"{desc}: judging", unit="program") as bar:
+        for problem, texts, pending in zip(problems, completions, futures):
+            verdicts = []
+            for future in pending:
+                verdicts.append(future.result())
                 bar.update()
-            rows.append(
-                {
-                    "id": problem["id"],
-                    "source_language": problem["source_language"],
-                    "target_language": problem["target_language"],
-                    "completions": text,
-                    "verdicts": verdicts,
-                    "n": sum(v != "JE" for v in verdicts),
-                    "passed": verdicts.count("AC"),
-                    **({"guarded": guarded} if is_harness(problem) else {}),
-                }
-            )
+            rows.append(_row(problem, texts, verdicts))
     return rows
 
 
-def scores(rows, k=1) -> dict:
-    """{(source or "all", target or "all"): (pass@k, problems)} over the rows that have at least k verdicts."""
-    cells = defaultdict(list)
+def _prompt(tokenizer, problem, form):
+    """The tokens of the prompt."""
+    if form == "completion" and is_multipl_e(problem):
+        # Without the last line break, which the model's tokens mostly hold together with the
+        # indent that follows.
+        return tokenizer.plain_prompt(problem["prompt"].rstrip())
+    return tokenizer.chat_prompt(question(problem))
+
+
+def _submit(pool, problem, text, form):
+    if is_multipl_e(problem):
+        return pool.submit(problem, text, form)
+    return pool.submit(problem, text)
+
+
+def _row(problem, completions, verdicts):
+    statuses = [verdict.status for verdict in verdicts]
+    row = {
+        "id": problem["id"],
+        "source_language": problem["source_language"],
+        "target_language": problem["target_language"],
+        "completions": completions,
+        "verdicts": statuses,
+        "n": len(statuses) - statuses.count("JE"),
+        "passed": statuses.count("AC"),
+    }
+    if is_harness(problem):
+        row["guarded"] = [verdict.guarded for verdict in verdicts]
+    return row
+
+
+# --------------------------------------------------------------------------- pass@k and its table
+
+
+def pass_at_k(n, c, k):
+    """Probability that at least one of k samples passes, from c passes in n >= k samples."""
+    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def wilson(p, n, z=1.96):
+    """95 % interval of a proportion p that was seen in n trials (Wilson 1927)."""
+    centre = p + z * z / (2 * n)
+    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return (centre - spread) / scale, (centre + spread) / scale
+
+
+class Score(NamedTuple):
+    pass_at_k: float  # mean over problems
+    problems: int
+
+
+def scores(rows, k=1):
+    """{(source or "all", target or "all"): Score}, over the rows with at least k verdicts."""
+    values = defaultdict(list)
     for row in rows:
         if row["n"] >= k:
             value = pass_at_k(row["n"], row["passed"], k)
             for source in (row["source_language"], "all"):
                 for target in (row["target_language"], "all"):
-                    cells[source, target].append(value)
-    return {cell: (sum(v) / len(v), len(v)) for cell, v in cells.items()}
+                    values[source, target].append(value)
+    return {pair: Score(sum(each) / len(each), len(each)) for pair, each in values.items()}
 
 
-def table(columns: dict, k=1) -> str:
-    """A table, a row per target language, of runs over the same problems. columns: title -> rows of evaluate()."""
-    per = {title: scores(rows, k) for title, rows in columns.items()}
-    cells = {
-        cell: max(of.get(cell, (0, 0))[1] for of in per.values())
-        for of in per.values()
-        for cell in of
-    }
-    lines = [f"{'pass@' + str(k):<24}{'problems':>9}  " + "".join(f"{title:>24}" for title in per)]
-    order = [
-        (s, t)
-        for t in (*LANGUAGES, "all")
-        for s in (*LANGUAGES, "prompt", "all")
-        if (s, t) in cells
-    ]
-    for source, target in order:
-        if source != "all" and (target == "all" or sum(t == target for _, t in cells) < 3):
-            continue  # one source only: the "all" row says it
-        name = f"{'any' if source == 'all' else source} -> {'any' if target == 'all' else target}"
-        line = f"{name:<24}{cells[source, target]:>9}  "
-        for values in per.values():
-            p, n = values.get((source, target), (0.0, 0))
-            low, high = wilson(p, n) if n else (0.0, 0.0)
-            line += (
-                f"{100 * p:>10.1f} % [{100 * low:4.1f}, {100 * high:4.1f}]" if n else f"{'-':>24}"
-            )
+def table(columns, k=1):
+    """A table of runs over the same problems: a line for each pair of languages, a column a run.
+
+    columns: {title: rows of evaluate()}.
+    """
+    scores_by_title = {title: scores(rows, k) for title, rows in columns.items()}
+    problem_counts = defaultdict(int)  # of each pair of languages
+    for run_scores in scores_by_title.values():
+        for pair, score in run_scores.items():
+            problem_counts[pair] = max(problem_counts[pair], score.problems)
+    titles = "".join(f"{title:>24}" for title in columns)
+    lines = [f"{f'pass@{k}':<24}{'problems':>9}  {titles}"]
+    for pair in _pairs_to_show(problem_counts):
+        source, target = ["any" if language == "all" else language for language in pair]
+        line = f"{f'{source} -> {target}':<24}{problem_counts[pair]:>9}  "
+        for run_scores in scores_by_title.values():
+            line += _cell(run_scores.get(pair))
         lines.append(line)
-    errors = {
-        title: sum(len(r["verdicts"]) - r["n"] for r in rows) for title, rows in columns.items()
-    }
-    if any(errors.values()):
-        lines.append(f"judge errors, left out: {errors}")
-    lines += [
-        f"{title}: {official_minus_guarded(rows, k)}"
-        for title, rows in columns.items()
-        if any("guarded" in row for row in rows)
-    ]
+    judge_errors = {title: _count_judge_errors(rows) for title, rows in columns.items()}
+    if any(judge_errors.values()):
+        lines.append(f"judge errors, left out: {judge_errors}")
+    for title, rows in columns.items():
+        if any("guarded" in row for row in rows):
+            lines.append(f"{title}: {official_minus_guarded(rows, k)}")
     return "\n".join(lines)
 
 
-def official_minus_guarded(rows, k=1) -> str:
-    """pass@k by the official and by the guarded rule, over the harness problems that have a guard and k verdicts."""
-    judged = [row for row in rows if "guarded" in row and row["n"] >= k]
-    both = [row for row in judged if any(g is not None for g in row["guarded"])]
-    official = [pass_at_k(row["n"], row["passed"], k) for row in both]
-    guarded = [pass_at_k(row["n"], row["guarded"].count(True), k) for row in both]
-    mean = lambda values: 100 * sum(values) / max(1, len(values))
+def _pairs_to_show(pairs):
+    """(source, target) in the order of the lines. A target with one source has one line, "all"."""
+    sources_of_target = defaultdict(list)
+    for source, target in pairs:
+        sources_of_target[target].append(source)
+    for target in (*LANGUAGES, "all"):
+        sources = sources_of_target[target]
+        # One source only: it and "all" are the same.
+        if target != "all" and len(sources) > 2:
+            for source in (*LANGUAGES, "prompt"):
+                if source in sources:
+                    yield source, target
+        if sources:
+            yield "all", target
+
+
+def _cell(score):
+    if score is None:
+        return f"{'-':>24}"
+    low, high = wilson(*score)
+    return f"{100 * score.pass_at_k:>10.1f} % [{100 * low:4.1f}, {100 * high:4.1f}]"
+
+
+def _count_judge_errors(rows):
+    return sum(len(row["verdicts"]) - row["n"] for row in rows)
+
+
+def official_minus_guarded(rows, k=1):
+    """pass@k by the official and by the guarded rule, over harness problems with k verdicts.
+
+    Problems that take no guard are left out and counted.
+    """
+    official_scores = []
+    guarded_scores = []
+    without_guard = 0
+    for row in rows:
+        if "guarded" not in row or row["n"] < k:
+            continue
+        if row["guarded"].count(None) == len(row["guarded"]):
+            without_guard += 1
+            continue
+        official_scores.append(pass_at_k(row["n"], row["passed"], k))
+        guarded_scores.append(pass_at_k(row["n"], row["guarded"].count(True), k))
+    official = _mean_percent(official_scores)
+    guarded = _mean_percent(guarded_scores)
     return (
-        f"harness problems: official {mean(official):.1f} %, guarded {mean(guarded):.1f} %, gap {mean(official) - mean(guarded):.1f} points "
-        f"over {len(both)}; {len(judged) - len(both)} take no guard"
+        f"harness problems: official {official:.1f} %, guarded {guarded:.1f} %, "
+        f"gap {official - guarded:.1f} points over {len(official_scores)}; "
+        f"{without_guard} take no guard"
     )
 
 
-def runnable(problems, missing, what="problems"):
-    """The problems whose target language can be judged here; says what is left out. missing: name -> what to install."""
-    missing = missing | unsupported_languages(problems)
-    for language, mend in missing.items():
-        if count := sum(p["target_language"] == language for p in problems):
-            print(f"{count} of {len(problems)} {what} left out: {language} is missing ({mend})")
-    kept = [p for p in problems if p["target_language"] not in missing]
-    if not kept:
-        raise ValueError(
-            f"none of the {len(problems)} {what} has a target language that is installed here"
-        )
-    return kept
+def _mean_percent(values):
+    return 100 * sum(values) / max(1, len(values))
 
 
-def main():
+# ------------------------------------------------------------------------------- command line
+
+
+def _parser():
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -212,7 +322,10 @@ def main():
         "--unsafe-no-sandbox", action="store_true", help="run programs WITHOUT isolation"
     )
     parser.add_argument("--out", help="one row a problem; refused when it exists")
-    args = parser.parse_args()
+    return parser
+
+
+def _check_arguments(parser, args):
     if (
         not 1 <= args.k <= args.samples
         or args.max_new_tokens < 1
@@ -220,43 +333,18 @@ def main():
         or not 0 <= args.temperature < math.inf
     ):
         parser.error(
-            "need 1 <= --k <= --samples, --max-new-tokens and --workers of at least 1, --temperature of at least 0"
+            "need 1 <= --k <= --samples, --max-new-tokens and --workers of at least 1, "
+            "--temperature of at least 0"
         )
     if args.samples > 1 and not args.temperature:
         parser.error(
-            f"--samples {args.samples} at --temperature 0 are {args.samples} times the same; give a temperature"
+            f"--samples {args.samples} at --temperature 0 are {args.samples} times the same; "
+            "give a temperature"
         )
     if args.out and (Path(args.out).exists() or not Path(args.out).absolute().parent.is_dir()):
         parser.error(f"--out {args.out} exists, or its folder does not; give another name")
     if (Path(args.model) / "metrics.jsonl").exists():
         parser.error(f"--model {args.model} is a run; its models are {args.model}/step-NNNNNN")
-    if args.unsafe_no_sandbox:
-        os.environ["OORL_UNSAFE_NO_SANDBOX"] = "1"
-    try:
-        print(probe())
-        problems = runnable(read_problems(args.problems, harness=True), installed_toolchains()[1])
-        tokenizer = load_tokenizer(args.model)
-        model = load_model(
-            args.model, *(("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu",))
-        )  # as train.py samples
-        with judge_pool(args.workers) as pool:
-            check_canaries(pool, sorted({p["target_language"] for p in problems}))
-            rows = evaluate(
-                model,
-                tokenizer,
-                problems,
-                pool,
-                args.samples,
-                args.temperature,
-                args.max_new_tokens,
-                args.seed,
-                form=args.form,
-            )
-    except (ValueError, FileNotFoundError, SandboxError) as e:
-        parser.exit(2, f"evaluate.py: {e}\n")
-    if args.out:
-        append_rows(args.out, rows)
-    print(table({Path(args.model).name: rows}, args.k))
 
 
 if __name__ == "__main__":

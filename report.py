@@ -2,102 +2,27 @@
 
     python report.py RUN [RUN ...] [--png curves.png]
 
-Prints a Markdown table, a row a run: held-out greedy pass@1 before and after, also by target
-language (before → after), and the seconds of its steps. --png draws reward and the two terms of Eq. (9) over the steps (needs matplotlib, which nothing else needs).
+Prints a Markdown table with a line for each run: held-out greedy pass@1 before and after training,
+also by target language (before → after), and the seconds of all its steps. --png draws the reward
+and the two terms of Eq. 9 over the steps; it needs matplotlib, which nothing else here needs.
 """
 
 import argparse
 import json
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from data import read_jsonl
 from evaluate import scores, wilson
 
-
-def read(run: Path, name: str) -> list[dict]:
-    """The rows of a file of the run; none when it is not there yet."""
-    return [row for _, row in read_jsonl(run / name, {})] if (run / name).exists() else []
-
-
-def table(runs) -> str:
-    before, after = (
-        {run: scores(read(run, f"eval-{when}.jsonl")) for run in runs}
-        for when in ("before", "after")
-    )
-    targets = sorted(
-        {
-            target
-            for run in runs
-            for source, target in before[run]
-            if source == "all" and target != "all"
-        }
-    )
-    lines = [
-        f"| {' | '.join(['run', 'seed', 'steps', 'seconds', 'problems', 'before', 'after', 'gain', *targets])} |",
-        "|---" * (8 + len(targets)) + "|",
-    ]
-    percent = lambda p: f"{100 * p:.1f} %"
-    for run in runs:
-        config, rows = json.loads((run / "config.json").read_text()), read(run, "metrics.jsonl")
-        cells = [run.name, config["seed"], len(rows), f"{sum(row['step_s'] for row in rows):.0f}"]
-        if ("all", "all") in after[run]:
-            (b, n), (a, _) = before[run]["all", "all"], after[run]["all", "all"]
-            low, high = wilson(a, n)
-            cells += [
-                n,
-                percent(b),
-                f"{percent(a)} [{100 * low:.1f}, {100 * high:.1f}]",
-                f"**{100 * (a - b):+.1f}**",
-            ]
-            cells += [
-                f"{100 * before[run]['all', t][0]:.0f} → {100 * after[run]['all', t][0]:.0f}"
-                for t in targets
-            ]
-        else:
-            cells += [
-                "-",
-                "-",
-                "not scored yet" if config["eval_problems"] else "no --eval-problems",
-                *["-"] * (1 + len(targets)),
-            ]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
-
-
-def draw(runs, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    curves = [
-        ("reward", "reward (Eq. 4), mean of 5 steps"),
-        ("gepo_preference", "preference term of Eq. 9"),
-        ("gepo_variance", "variance term of Eq. 9"),
-        ("gepo_accuracy", "group accuracy, mean of 5 steps"),
-    ]
-    figure, axes = plt.subplots(
-        1, len(curves), figsize=(4 * len(curves), 3), constrained_layout=True
-    )
-    for axis, (key, title) in zip(axes, curves):
-        for run in runs:
-            values = [
-                math.nan if row[key] is None else row[key]
-                for row in read(run, "metrics.jsonl")
-                if key in row
-            ]
-            if "mean of 5" in title:
-                values = [
-                    sum(values[max(0, i - 4) : i + 1]) / len(values[max(0, i - 4) : i + 1])
-                    for i in range(len(values))
-                ]
-            axis.plot(values, label=run.name)
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("step")
-    axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+CURVES = {  # metric: title
+    "reward": "reward (Eq. 4), mean of 5 steps",
+    "gepo_preference": "preference term of Eq. 9",
+    "gepo_variance": "variance term of Eq. 9",
+    "gepo_accuracy": "group accuracy, mean of 5 steps",
+}
 
 
 def main():
@@ -107,16 +32,122 @@ def main():
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--png", type=Path)
     args = parser.parse_args()
-    for run in args.runs:
-        if not (run / "config.json").exists():
-            parser.error(f"{run} is no run: it has no config.json")
-    print(table(args.runs))
+    for folder in args.runs:
+        if not (folder / "config.json").exists():
+            parser.error(f"{folder} is no run: it has no config.json")
+    runs = [read_run(folder) for folder in args.runs]
+    print(table(runs))
     if args.png:
         try:
-            draw(args.runs, args.png)
+            draw(runs, args.png)
         except ImportError:
             parser.error(f"--png needs matplotlib: {sys.executable} -m pip install matplotlib")
         print(f"curves: {args.png}")
+
+
+@dataclass
+class Run:
+    """What the folder of a run holds; no rows for a file that is not there yet."""
+
+    name: str
+    config: dict
+    metrics: list[dict]  # a row for each step
+    before: dict  # evaluate.scores of the held-out problems before training
+    after: dict
+
+
+def read_run(folder):
+    return Run(
+        folder.name,
+        json.loads((folder / "config.json").read_text()),
+        _read_rows(folder / "metrics.jsonl"),
+        scores(_read_rows(folder / "eval-before.jsonl")),
+        scores(_read_rows(folder / "eval-after.jsonl")),
+    )
+
+
+def _read_rows(path):
+    if not path.exists():
+        return []
+    return [row for _, row in read_jsonl(path, {})]
+
+
+def table(runs):
+    """A Markdown table."""
+    targets = set()
+    for run in runs:
+        for source, target in run.before:
+            if source == "all" and target != "all":
+                targets.add(target)
+    targets = sorted(targets)
+    columns = ["run", "seed", "steps", "seconds", "problems", "before", "after", "gain", *targets]
+    lines = [_line(columns), "|---" * len(columns) + "|"]
+    for run in runs:
+        seconds = sum(row["step_s"] for row in run.metrics)
+        cells = [run.name, run.config["seed"], len(run.metrics), f"{seconds:.0f}"]
+        if ("all", "all") in run.after:
+            cells += _score_cells(run, targets)
+        else:
+            reason = "not scored yet" if run.config["eval_problems"] else "no --eval-problems"
+            cells += ["-", "-", reason, "-"] + ["-"] * len(targets)
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _line(cells):
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _score_cells(run, targets):
+    """problems, before, after, gain, and before → after for each target language."""
+    problems = run.before["all", "all"].problems
+    before = run.before["all", "all"].pass_at_k
+    after = run.after["all", "all"].pass_at_k
+    low, high = wilson(after, problems)
+    cells = [
+        problems,
+        f"{100 * before:.1f} %",
+        f"{100 * after:.1f} % [{100 * low:.1f}, {100 * high:.1f}]",
+        f"**{100 * (after - before):+.1f}**",
+    ]
+    for target in targets:
+        before = run.before["all", target].pass_at_k
+        after = run.after["all", target].pass_at_k
+        cells.append(f"{100 * before:.0f} → {100 * after:.0f}")
+    return cells
+
+
+def draw(runs, path):
+    """Raises ImportError without matplotlib."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    size = (4 * len(CURVES), 3)
+    figure, axes = plt.subplots(1, len(CURVES), figsize=size, constrained_layout=True)
+    for axis, (metric, title) in zip(axes, CURVES.items()):
+        for run in runs:
+            values = []
+            for row in run.metrics:
+                if metric in row:
+                    values.append(math.nan if row[metric] is None else row[metric])
+            if "mean of 5" in title:
+                values = _running_mean(values, 5)
+            axis.plot(values, label=run.name)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("step")
+    axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _running_mean(values, width):
+    """The mean of each value and the width - 1 before it; of fewer at the start."""
+    means = []
+    for end in range(1, len(values) + 1):
+        window = values[max(0, end - width) : end]
+        means.append(sum(window) / len(window))
+    return means
 
 
 if __name__ == "__main__":

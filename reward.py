@@ -1,13 +1,23 @@
-"""The rule reward, Eq. 4: a prompt, the program in its answer, and whether that program passes its tests.
+"""The rule reward, Eq. 4: does the answer hold a program, does it compile, does it pass its tests?
 
-    python reward.py --problems P.jsonl --completions C.jsonl --out V.jsonl [--workers N] [--form chat|completion]
-    python reward.py --probe                         print the sandbox, the tools' versions and what the canaries say
+    python reward.py --problems P.jsonl --completions C.jsonl --out V.jsonl
+                     [--workers N] [--form chat|completion]
+    python reward.py --probe      print the sandbox, the versions of the tools, and try the canaries
 
-AC; WA CE RE TLE MLE OLE as in any judge; NC (no code): the answer is not one fenced block of the target language;
-JE (judge error): our fault, so the reward is None and never 0. Expected outputs never enter the box, exit code 0 is no
-pass, outputs are compared as bytes save for white space at the ends of lines and of the whole. Workers import no torch.
-Harness problems (evaluation only, see harness.py): verdict and reward are by the official rule, "guarded" by the other.
-Left out: tolerances for floats, partial credit (Eq. 4 has none).
+judge() takes a problem (a row of problems.jsonl) and the text of an answer and returns a Verdict
+with one of these statuses:
+
+    AC    accepted: the answer has the format, compiles and passes all tests
+    NC    no code: the answer is not exactly one fenced block of the target language
+    CE    compile error
+    WA, RE, TLE, MLE, OLE    wrong answer, runtime error; over its limit of time, memory or output
+    JE    judge error: the fault is ours, so the reward is None and never 0
+
+Expected outputs never enter the sandbox, and exit code 0 alone is no pass. Outputs are compared as
+bytes, except for white space at the ends of lines and of the whole text. Harness problems are for
+evaluation only, see judge/harnesses.py: status and reward follow the official rule, "guarded" the
+other one. Nothing here imports torch, because every worker process imports this file.
+Left out: tolerances for floating-point output, and partial credit, which Eq. 4 does not give.
 """
 
 import argparse
@@ -18,237 +28,248 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections import Counter
-from dataclasses import asdict, astuple, replace
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from judge import harnesses, sandbox
-from judge.answer import code_in_answer, extract_code  # noqa: F401
-from judge.languages import LANGUAGES, file_and_main_class, installed_toolchains, why_missing
+from judge.answer import code_in_answer
+from judge.languages import (
+    LANGUAGES,
+    Language,
+    file_and_main_class,
+    installed_toolchains,
+    why_missing,
+)
+from judge.limits import SandboxError
 from judge.pool import JudgePool, check_canaries, digest
-from judge.sandbox import SandboxError
-from judge.verdict import STATUSES, Verdict
+from judge.verdict import STATUSES, Judgement, Verdict, judge_error
 
-DISK_BYTES = 64 << 20  # free, beside the boxes: a compiler that fails for want of it is our fault
-BOX = {"prefix": "oorl-box-", "ignore_cleanup_errors": True}
+# What must be free beside the boxes: a compiler that fails for want of it is no compile error.
+DISK_BYTES = 64 << 20
+BOX = {"prefix": "oorl-box-", "ignore_cleanup_errors": True}  # of tempfile.TemporaryDirectory
 
 
-def _verdict(status, detail="", cpu_s=0.0, wall_s=0.0) -> Verdict:
-    return Verdict(status, {"AC": 1.0, "JE": None}.get(status, 0.0), detail, cpu_s, wall_s)  # Eq. 4
+def rule_reward(status: str) -> float | None:
+    """R_rule(q, o) of Eq. 4, from the status of the verdict on answer o to prompt q.
+
+    The conditions are tried in the order of the equation; the status names the first that fails.
+    """
+    if status == "JE":
+        return None  # nothing is known about the answer
+    has_format = status != "NC"
+    compiles = has_format and status != "CE"
+    passes_all_tests = compiles and status == "AC"
+    return 1.0 if has_format and compiles and passes_all_tests else 0.0  # Eq. 4
+
+
+# ---------------------------------------------------------------------------- judging one answer
 
 
 def judge(problem: dict, completion: str, form: str = "chat") -> Verdict:
-    """The verdict on one answer, in this process: compiles once, one new process a test, stops at the first failure.
+    """The verdict on one answer, judged in this process. Never raises.
 
-    Never raises. A verdict in doubt (a fault of the sandbox, a wall time-out of a program that waited for a CPU) is
-    asked for once more, and that one stands; JudgePool sees to it that it then runs alone."""
-    verdict, in_doubt = _judge(problem, completion, form)
-    return _judge(problem, completion, form)[0] if in_doubt else verdict
+    form: "chat" or "completion", for MultiPL-E problems only. A verdict in doubt (a fault of the
+    sandbox, or a time-out of a program that waited for a CPU) is asked for once more, and the
+    second one stands. In a JudgePool, the second run has the pool for itself.
+    """
+    judgement = _judge_once(problem, completion, form)
+    if judgement.in_doubt:
+        judgement = _judge_once(problem, completion, form)
+    return judgement.verdict
 
 
-def _judge(problem: dict, completion: str, form: str) -> tuple[Verdict, bool]:
+def _judge_once(problem, completion, form):
     try:
-        problem = harnesses.with_common_fields(problem)
-        has_harness, name = harnesses.is_harness(problem), problem["target_language"]
-        code = code_in_answer(problem, completion, form)
-        if code is None:
-            verdict = _verdict("NC", f"not one closed block with the tag {name}, or over 64 KB")
-            return replace(
-                verdict, guarded=False if has_harness and harnesses.guarded(problem) else None
-            ), False
-        language = harnesses.HARNESSES[name].language if has_harness else LANGUAGES[name]
-        if mend := why_missing(language):
-            return _verdict("JE", mend), False
-        if has_harness:
-            return _run_harness(problem, code, form)
-        with tempfile.TemporaryDirectory(**BOX) as box:
-            return _run_tests(
-                language, file_and_main_class(language, code), code, problem["tests"], box
-            )
-    except (
-        Exception
-    ) as error:  # whatever is wrong with the judge must not become a reward; the detail is logged
-        return _verdict("JE", f"{type(error).__name__}: {error}"), True
+        return _judge_answer(problem, completion, form)
+    # Whatever is wrong with the judge must not become a reward. The detail is logged.
+    except Exception as error:
+        return Judgement(judge_error(f"{type(error).__name__}: {error}"), in_doubt=True)
 
 
-def _run_harness(problem, code, form) -> tuple[Verdict, bool]:
-    """By the official rule; an answer that passes is run once more, in a box of its own, by the guarded one."""
-    row = harnesses.HARNESSES[problem["target_language"]]
-
-    def run(guard, token):
-        whole = harnesses.program(problem, code, form, guard)
-        with tempfile.TemporaryDirectory(**BOX) as box:
-            return _run_tests(
-                row.language,
-                harnesses.file_and_main(row.language, problem, whole),
-                whole,
-                [{"stdin": token, "stdout": token}],
-                box,
-                lambda result, wanted: harnesses.status(row, result, wanted.strip()),
-            )
-
-    verdict, in_doubt = run(False, "")
-    if harnesses.guarded(problem) is None:
-        return verdict, in_doubt
-    if verdict.status != "AC":
-        return replace(verdict, guarded=None if verdict.status == "JE" else False), in_doubt
-    second, in_doubt = run(True, secrets.token_hex(16) + "\n")
-    detail = second.detail and f"guarded: {second.detail}"
-    return replace(
-        verdict, guarded=second.status == "AC", detail=detail, cpu_s=verdict.cpu_s + second.cpu_s
-    ), in_doubt
+def _judge_answer(problem, completion, form):
+    problem = harnesses.with_common_fields(problem)
+    has_harness = harnesses.is_harness(problem)
+    target = problem["target_language"]
+    code = code_in_answer(problem, completion, form)
+    if code is None:
+        detail = f"not one closed block with the tag {target}, or over 64 KB"
+        has_guard = has_harness and harnesses.guarded_harness(problem) is not None
+        guarded = False if has_guard else None
+        return Judgement(Verdict("NC", rule_reward("NC"), detail, guarded=guarded))
+    language = harnesses.HARNESSES[target].language if has_harness else LANGUAGES[target]
+    reason = why_missing(language)
+    if reason:
+        return Judgement(judge_error(reason))
+    if has_harness:
+        return _judge_by_harness(problem, code, form)
+    file, main_class = file_and_main_class(language, code)
+    return _run_tests(Program(language, code, file, main_class), problem["tests"], _compare)
 
 
-def _compared(result, expected) -> str:
-    return (
-        "WA"
-        if result.status == "OK" and _trimmed(result.stdout) != _trimmed(expected)
-        else result.status
-    )
+@dataclass(frozen=True)
+class Program:
+    """A program as it is put into its box."""
+
+    language: Language
+    code: str
+    file: str  # the name of its source file
+    main_class: str  # what the JVM starts
+
+    def command(self, template: str) -> list[str]:
+        """A command of the language, for this program."""
+        return template.format(file=self.file, main=self.main_class).split()
+
+    def write_files(self, box: str) -> None:
+        name, text = self.language.beside
+        if name:
+            Path(box, name).write_text(text)
+        # A lone surrogate, which UTF-8 does not have, becomes "?".
+        Path(box, self.file).write_bytes(self.code.encode(errors="replace"))
 
 
-def _run_tests(
-    language, file_and_main, code, tests, box, status_of=_compared
-) -> tuple[Verdict, bool]:
-    file, main = file_and_main
-    if language.beside[0]:
-        Path(box, language.beside[0]).write_text(language.beside[1])
-    Path(box, file).write_bytes(code.encode(errors="replace"))  # a lone surrogate becomes "?"
-    steps = (
-        [("compiler", language.compile, language.compile_limits, b"", b"")]
-        if language.compile
-        else []
-    )
-    steps += [
-        (
-            f"test {number}",
-            language.run,
-            language.limits,
-            test["stdin"].encode(),
-            test["stdout"].encode(),
-        )
-        for number, test in enumerate(tests, 1)
-    ]
-    cpu_s = wall_s = 0.0
-    for step, command, limits, stdin, expected in steps:
-        compiles = step == "compiler"
-        result = sandbox.run(
-            command.format(file=file, main=main).split(), box, limits, stdin, writable=compiles
-        )
-        cpu_s, wall_s = cpu_s + result.cpu_s, wall_s + result.wall_s
-        status = result.status if compiles else status_of(result, expected)
-        if result.status != "OK":
-            if compiles and shutil.disk_usage(box).free < DISK_BYTES:
-                raise SandboxError(
-                    f"the disk of {box} is full; free {DISK_BYTES >> 20} MiB or set TMPDIR"
-                )
-            # Given a CPU it might have ended in time: no fault of the program.
-            starved = (
-                result.status == "TLE"
-                and result.cpu_s <= limits.cpu_s
-                and result.queued_s > limits.wall_s / 4
-            )
-            said = result.stderr or result.stdout * compiles  # tsc complains on stdout
-            text = said[:300] if compiles else said[-300:]  # compilers begin with the first error
-            detail = f"{step}: {result.status}, exit code {result.returncode}, {text!r}"
-            return _verdict("CE" if compiles else status, detail, cpu_s, wall_s), starved
-        if status != "OK":
-            detail = f"{step}: {result.stdout[:100]!r}, expected {expected[:100]!r}"  # no escape codes in the log
-            return _verdict(status, detail, cpu_s, wall_s), False
-    return _verdict("AC", "", cpu_s, wall_s), False
+def _run_tests(program, tests, status_of):
+    """Compiles once, runs each test in a process of its own, and stops at the first failure.
+
+    status_of(result, expected stdout): OK, or the status of the verdict on a failed test.
+    """
+    language = program.language
+    results = []
+    with tempfile.TemporaryDirectory(**BOX) as box:
+        program.write_files(box)
+        # Before anything runs: a malformed test is a judge error whatever the program does.
+        encoded = [(test["stdin"].encode(), test["stdout"].encode()) for test in tests]
+        if language.compile:
+            command = program.command(language.compile)
+            result = sandbox.run(command, box, language.compile_limits, writable=True)
+            results.append(result)
+            if result.status != "OK":
+                _check_disk(box)
+                message = result.stderr or result.stdout  # tsc complains on stdout
+                # Compilers begin with the first error, which is the one to show.
+                detail = _describe_failure("compiler", result, message[:300])
+                in_doubt = _is_starved(result, language.compile_limits)
+                return _judgement("CE", detail, results, in_doubt)
+        command = program.command(language.run)
+        for number, (stdin, expected) in enumerate(encoded, 1):
+            result = sandbox.run(command, box, language.limits, stdin)
+            results.append(result)
+            status = status_of(result, expected)
+            if result.status != "OK":
+                detail = _describe_failure(f"test {number}", result, result.stderr[-300:])
+                in_doubt = _is_starved(result, language.limits)
+                return _judgement(status, detail, results, in_doubt)
+            if status != "OK":
+                # As repr, which leaves no escape codes in the log.
+                detail = f"test {number}: {result.stdout[:100]!r}, expected {expected[:100]!r}"
+                return _judgement(status, detail, results)
+    return _judgement("AC", "", results)
 
 
-def _trimmed(text: bytes) -> list[bytes]:
+def _judgement(status, detail, results, in_doubt=False):
+    """The judgement after these runs, the compiler's included."""
+    cpu_s = sum((result.cpu_s for result in results), 0.0)
+    wall_s = sum((result.wall_s for result in results), 0.0)
+    return Judgement(Verdict(status, rule_reward(status), detail, cpu_s, wall_s), in_doubt)
+
+
+def _compare(result, expected):
+    """The status of a run on a test with an expected output."""
+    if result.status == "OK" and _trim(result.stdout) != _trim(expected):
+        return "WA"
+    return result.status
+
+
+def _trim(text):
     return [line.rstrip() for line in text.rstrip().split(b"\n")]
 
 
+def _describe_failure(step, result, message):
+    return f"{step}: {result.status}, exit code {result.returncode}, {message!r}"
+
+
+def _is_starved(result, limits):
+    """Whether a run that was stopped by the clock waited for a CPU; with one it might have ended in
+    time, so that this is no fault of the program."""
+    waited = result.queued_s > limits.wall_s / 4
+    return result.status == "TLE" and result.cpu_s <= limits.cpu_s and waited
+
+
+def _check_disk(box):
+    if shutil.disk_usage(box).free < DISK_BYTES:
+        mebibytes = DISK_BYTES >> 20
+        raise SandboxError(f"the disk of {box} is full; free {mebibytes} MiB or set TMPDIR")
+
+
+def _judge_by_harness(problem, code, form):
+    """The verdict by the official rule. An answer that passes it runs once more, in a box of its
+    own, by the guarded rule."""
+    official = _run_harness(problem, code, form, token="")
+    verdict = official.verdict
+    if harnesses.guarded_harness(problem) is None:
+        return official
+    if verdict.status != "AC":
+        guarded = None if verdict.status == "JE" else False
+        return replace(official, verdict=replace(verdict, guarded=guarded))
+    second = _run_harness(problem, code, form, token=secrets.token_hex(16) + "\n")
+    verdict = replace(
+        verdict,
+        guarded=second.verdict.status == "AC",
+        detail=f"guarded: {second.verdict.detail}" if second.verdict.detail else "",
+        cpu_s=verdict.cpu_s + second.verdict.cpu_s,
+    )
+    return Judgement(verdict, second.in_doubt)
+
+
+def _run_harness(problem, code, form, token):
+    """One run by the official rule, or with a token by the guarded one."""
+    harness = harnesses.HARNESSES[problem["target_language"]]
+    text = harnesses.program(problem, code, form, guard=token != "")
+    file, main_class = harnesses.file_and_main(harness.language, problem, text)
+
+    def status_of(result, expected):
+        return harnesses.run_status(harness, result, expected.strip())
+
+    program = Program(harness.language, text, file, main_class)
+    return _run_tests(program, [{"stdin": token, "stdout": token}], status_of)
+
+
+# ------------------------------------------------------------------------------ worker processes
+
+
 def judge_pool(workers: int = os.cpu_count()) -> JudgePool:
-    """A pool whose workers are processes of this file."""
+    """A pool that judges `workers` answers at a time; its workers are processes of this file."""
     return JudgePool(workers, [sys.executable, str(Path(__file__).resolve()), "--worker"])
 
 
-def _work() -> None:
-    """A worker: [problem, completion, form] a line in, [verdict, in doubt] a line out, until its input ends."""
-    signal.signal(
-        signal.SIGINT, lambda *_: None
-    )  # Ctrl-C is the trainer's; SIG_IGN would be inherited by programs
-    signal.signal(
-        signal.SIGALRM, lambda *_: os._exit(1)
-    )  # a judge that hangs dies of it, which the pool sees
+def _work():
+    """A worker: reads one request of its JudgePool a line and answers it, until its input ends."""
+    # Ctrl-C is meant for the trainer. SIG_IGN would do here too, but programs would inherit it.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    # A judge that hangs dies of the alarm, which its pool notices.
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
     for line in sys.stdin.buffer:
         problem, completion, form = json.loads(line)
-        language = LANGUAGES[problem["target_language"]]
-        compiles, runs = (2, 2) if harnesses.is_harness(problem) else (1, len(problem["tests"]))
-        signal.alarm(
-            int(60 + compiles * language.compile_limits.wall_s + runs * language.limits.wall_s)
-        )
-        verdict, in_doubt = _judge(problem, completion, form)
+        signal.alarm(_time_allowed_s(problem))
+        judgement = _judge_once(problem, completion, form)
         signal.alarm(0)
-        print(json.dumps([astuple(verdict), in_doubt]), flush=True)
+        print(judgement.to_json(), flush=True)
 
 
-def score(
-    problems_path, completions_path, out: Path, workers: int, form: str = "chat"
-) -> list[tuple[str, dict]]:
-    """(target language, verdict row) of every completion. Rows are added to `out` as they come, which is how a run
-    that was cut off is continued, and put into the order of the completions at the end."""
-    from tqdm import tqdm
+def _time_allowed_s(problem):
+    """More than the judge can need for one answer if it does not hang."""
+    language = LANGUAGES[problem["target_language"]]
+    if harnesses.is_harness(problem):  # by both rules
+        compilations = 2
+        runs = 2
+    else:
+        compilations = 1
+        runs = len(problem["tests"])
+    limits_s = compilations * language.compile_limits.wall_s + runs * language.limits.wall_s
+    return int(60 + limits_s)
 
-    from data import read_jsonl, read_problems
 
-    problems = {problem["id"]: problem for problem in read_problems(problems_path, harness=True)}
-    unknown = harnesses.unsupported_languages(problems.values())
-    completions = read_jsonl(completions_path, {"id": str, "completion": str})
-    for line, row in completions:
-        if row["id"] not in problems:
-            raise ValueError(
-                f'{completions_path}:{line}: "id" {row["id"]!r} is in no row of {problems_path}; add one'
-            )
-    completions = [row for _, row in completions]
-    keys = [
-        digest([problems[row["id"]], row["completion"], *[form] * (form != "chat")])
-        for row in completions
-    ]
-    known = read_jsonl(out, {"key": str, "verdict": str}) if out.exists() else []
-    done = {row["key"]: row for _, row in known if row["verdict"] != "JE"}
-    for key, row in zip(keys, completions):
-        if why := unknown.get(problems[row["id"]]["target_language"]):
-            done[key] = {
-                "id": row["id"],
-                "verdict": "JE",
-                "reward": None,
-                "detail": why,
-                "wall_s": 0.0,
-                "key": key,
-            }
-    with judge_pool(workers) as pool, open(out, "a") as file:
-        check_canaries(
-            pool,
-            {problems[row["id"]]["target_language"] for row in completions}
-            - installed_toolchains()[1].keys()
-            - unknown.keys(),
-        )
-        todo = {key: row for key, row in zip(keys, completions) if key not in done}
-        futures = [
-            pool.submit(problems[row["id"]], row["completion"], form) for row in todo.values()
-        ]
-        for key, future in zip(todo, tqdm(futures, unit="program")):
-            verdict = asdict(future.result())
-            if not harnesses.is_harness(problems[todo[key]["id"]]):
-                del verdict["guarded"]
-            done[key] = {
-                "id": todo[key]["id"],
-                "verdict": verdict.pop("status"),
-                **verdict,
-                "key": key,
-            }
-            print(json.dumps(done[key]), file=file, flush=True)
-        print(f"{pool.retries} verdicts were in doubt and asked for again")
-    rows = [done[key] for key in keys]
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(temporary, out)
-    return [(problems[row["id"]]["target_language"], row) for row in rows]
+# ----------------------------------------------------------------------------------- the command
 
 
 def main() -> int:
@@ -277,34 +298,136 @@ def main() -> int:
         os.environ[sandbox.UNSAFE_VARIABLE] = "1"
     try:
         print(sandbox.probe())
-        versions, mends = installed_toolchains()
-        print(*(f"{name:12}{line}" for name, line in {**versions, **mends}.items()), sep="\n")
+        versions, missing = installed_toolchains()
+        for name, line in {**versions, **missing}.items():
+            print(f"{name:12}{line}")
         if args.probe:
             with judge_pool(args.workers) as pool:
                 check_canaries(pool, versions)
             print("canaries: every known-good program is AC, every known-bad one WA")
             return 0
-        rows = score(args.problems, args.completions, args.out, args.workers, args.form)
+        scored = score(args.problems, args.completions, args.out, args.workers, args.form)
     except (ValueError, OSError, SandboxError, KeyboardInterrupt) as error:
         sys.exit(f"reward.py: {str(error) or 'interrupted; the same command continues'}")
-    print(
-        f"{'target':12}"
-        + "".join(f"{status:>6}" for status in STATUSES)
-        + "  median_s   p95_s  programs_per_s"
-    )
-    for name in sorted({name for name, _ in rows}):
-        counts = Counter(row["verdict"] for target, row in rows if target == name)
-        seconds = sorted(row["wall_s"] for target, row in rows if target == name)
-        print(
-            f"{name:12}"
-            + "".join(f"{counts[status]:6}" for status in STATUSES)
-            + f"{seconds[len(seconds) // 2]:10.3f}{seconds[int(len(seconds) * 0.95)]:8.3f}"
-            + f"{args.workers * len(seconds) / max(sum(seconds), 1e-9):16.1f}"
-        )  # if these alone kept all workers busy
-        if told := harnesses.describe_rules([row for target, row in rows if target == name]):
-            print(f"{'':12}{told}")
-    return 3 if any(row["verdict"] == "JE" for _, row in rows) else 0
+    _print_table(scored, args.workers)
+    return 3 if any(row["verdict"] == "JE" for _, row in scored) else 0
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A completion to be judged."""
+
+    problem: dict
+    completion: str
+    key: str  # what its verdict is known by in the file of verdicts
+
+
+def score(
+    problems_path: Path, completions_path: Path, out: Path, workers: int, form: str = "chat"
+) -> list[tuple[str, dict]]:
+    """(target language, verdict row) of every completion, in their order; written to `out`.
+
+    Rows are added to `out` as they come, by which a run that was cut off is continued, and put into
+    order at the end. Raises ValueError for a bad input row, SandboxError if a canary fails.
+    """
+    # Workers, which start by importing this file, need neither of these.
+    from tqdm import tqdm
+
+    from data import read_jsonl, read_problems
+
+    problems = read_problems(problems_path, harness=True)
+    submissions = _read_submissions(completions_path, problems, problems_path, form)
+    known = read_jsonl(out, {"key": str, "verdict": str}) if out.exists() else []
+    verdict_rows = {row["key"]: row for _, row in known if row["verdict"] != "JE"}
+    unsupported = harnesses.unsupported_languages(problems)
+    for submission in submissions:
+        reason = unsupported.get(submission.problem["target_language"])
+        if reason:
+            verdict_rows[submission.key] = {
+                "id": submission.problem["id"],
+                "verdict": "JE",
+                "reward": None,
+                "detail": reason,
+                "wall_s": 0.0,
+                "key": submission.key,
+            }
+    with judge_pool(workers) as pool, open(out, "a") as file:
+        targets = {submission.problem["target_language"] for submission in submissions}
+        _, missing = installed_toolchains()
+        check_canaries(pool, targets - missing.keys() - unsupported.keys())
+        # By key, because equal completions share one row.
+        remaining = {each.key: each for each in submissions if each.key not in verdict_rows}
+        futures = []
+        for submission in remaining.values():
+            futures.append(pool.submit(submission.problem, submission.completion, form))
+        for key, future in zip(remaining, tqdm(futures, unit="program")):
+            verdict_rows[key] = _verdict_row(remaining[key], future.result())
+            print(json.dumps(verdict_rows[key]), file=file, flush=True)
+        print(f"{pool.retries} verdicts were in doubt and asked for again")
+    scored = [(each.problem["target_language"], verdict_rows[each.key]) for each in submissions]
+    # The file is replaced at once, so that a run that is cut off here loses no verdict.
+    temporary = out.with_name(out.name + ".tmp")
+    temporary.write_text("".join(json.dumps(row) + "\n" for _, row in scored))
+    os.replace(temporary, out)
+    return scored
+
+
+def _read_submissions(path, problems, problems_path, form):
+    from data import read_jsonl
+
+    problem_by_id = {problem["id"]: problem for problem in problems}
+    submissions = []
+    for line, row in read_jsonl(path, {"id": str, "completion": str}):
+        problem = problem_by_id.get(row["id"])
+        if problem is None:
+            raise ValueError(
+                f'{path}:{line}: "id" {row["id"]!r} is in no row of {problems_path}; add one'
+            )
+        judged = [problem, row["completion"]]
+        if form != "chat":
+            judged.append(form)
+        submissions.append(Submission(problem, row["completion"], digest(judged)))
+    return submissions
+
+
+def _verdict_row(submission, verdict):
+    row = {
+        "id": submission.problem["id"],
+        "verdict": verdict.status,
+        "reward": verdict.reward,
+        "detail": verdict.detail,
+        "cpu_s": verdict.cpu_s,
+        "wall_s": verdict.wall_s,
+    }
+    if harnesses.is_harness(submission.problem):
+        row["guarded"] = verdict.guarded
+    row["key"] = submission.key
+    return row
+
+
+def _print_table(scored, workers):
+    """One line for each target language: how many verdicts of each status, and the times."""
+    rows_by_target = defaultdict(list)
+    for target, row in scored:
+        rows_by_target[target].append(row)
+    statuses = "".join(f"{status:>6}" for status in STATUSES)
+    print(f"{'target':12}{statuses}  median_s   p95_s  programs_per_s")
+    for target, rows in sorted(rows_by_target.items()):
+        counts = Counter(row["verdict"] for row in rows)
+        columns = "".join(f"{counts[status]:6}" for status in STATUSES)
+        seconds = sorted(row["wall_s"] for row in rows)
+        median_s = seconds[len(seconds) // 2]
+        p95_s = seconds[int(len(seconds) * 0.95)]
+        # If these programs alone kept all workers busy.
+        programs_per_s = workers * len(seconds) / max(sum(seconds), 1e-9)
+        print(f"{target:12}{columns}{median_s:10.3f}{p95_s:8.3f}{programs_per_s:16.1f}")
+        rules = harnesses.describe_rules(rows)
+        if rules:
+            print(f"{'':12}{rules}")
 
 
 if __name__ == "__main__":
-    sys.exit(_work() if sys.argv[1:] == ["--worker"] else main())
+    if sys.argv[1:] == ["--worker"]:
+        _work()
+    else:
+        sys.exit(main())

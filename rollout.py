@@ -1,10 +1,15 @@
-"""Batched sampling with a KV cache: a prompt is read once, its samples continue from copies of its cache.
+"""Batched sampling with a KV cache: a prompt is read once, its samples continue from copies of it.
 
-Samples come from the distribution that is differentiated: softmax(logits / temperature), no top-k, no top-p; the
-log-prob of every sampled token is kept. EOS is a response token; a truncated sample has none. Finished sequences leave
-the batch. Every sequence has random numbers of its own, so a sample depends neither on what runs beside it nor on the
-number of ranks that share the work. Shapes: B running sequences, V vocabulary.
+Samples come from the distribution that is differentiated: softmax(logits / temperature), without
+top-k and top-p. The log-prob of every sampled token is kept. EOS is a response token; a truncated
+sample has none. Every sequence has random numbers of its own, so that a sample depends neither on
+what runs beside it nor on the number of ranks that share the work.
+
+Shapes: B sequences in the cache, S tokens fed to each of them, V vocabulary; H heads, K key-value
+heads, E head_dim.
 """
+
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,45 +17,34 @@ import torch
 from groups import Group
 from model import causal_mask, sdpa
 
+CACHE_TOKENS = 131_072  # keys and values that generate holds at a time
 
-class KVCache:
-    """Keys and values of B sequences; the slot of a token is its position, so that ragged prompts need no left padding.
 
-    A right-padded prompt leaves rubbish in the slots behind its end: they lie behind the mask until the sequence's own
-    tokens overwrite them. `positions` [B, S] of the tokens being fed must be set before each forward."""
+@dataclass
+class Settings:
+    max_new_tokens: int
+    temperature: float
+    eos_ids: set
+    seed: int
 
-    def __init__(self, config, batch: int, capacity: int, device, dtype):
-        self.config, shape = config, (batch, capacity, config.num_key_value_heads, config.head_dim)
-        self.layers = [
-            [torch.zeros(shape, device=device, dtype=dtype) for _ in "kv"]
-            for _ in range(config.num_hidden_layers)
-        ]
 
-    def feed(self, positions):
-        """positions [B, S] of the next tokens; -> the same, for forward."""
-        self.positions, self.end = positions, int(positions.max()) + 1
-        slots = torch.arange(self.end, device=positions.device)
-        windows = {self.config.window(layer) for layer in range(len(self.layers))}
-        self.masks = {
-            window: causal_mask(positions, slots, window)[:, None] for window in windows
-        }  # [B, 1, S, end]
-        return positions
+@dataclass
+class Request:
+    """A prompt, and which of all sequences are to be sampled from it here."""
 
-    def __call__(self, layer, q, k, v):
-        keys, values = self.layers[layer]
-        row = torch.arange(len(k), device=k.device)[:, None]
-        keys[row, self.positions], values[row, self.positions] = k, v
-        return sdpa(
-            q,
-            keys[:, : self.end],
-            values[:, : self.end],
-            attn_mask=self.masks[self.config.window(layer)],
-        )
+    group: Group  # takes the responses
+    numbers: list = field(default_factory=list)
 
-    def select(self, rows):
-        """Keeps (or repeats) the sequences `rows` [B'] int64."""
-        for pair in self.layers:  # one layer is held twice, not all
-            pair[:] = [t[rows] for t in pair]
+
+@dataclass
+class Sequence:
+    """One sample in the making. Its number decides its random numbers."""
+
+    number: int
+    group: Group
+    tokens: list = field(default_factory=list)
+    logps: list = field(default_factory=list)
+    finished: bool = False
 
 
 @torch.no_grad()
@@ -62,112 +56,168 @@ def generate(
     temperature,
     eos_ids,
     seed,
-    cache_tokens=131_072,
+    cache_tokens=CACHE_TOKENS,
     progress=None,
     share=None,
 ):
-    """prompts: list of token lists -> list of Groups, `samples` responses each, with sampled token log-probs [R_i].
+    """Samples `samples` responses to every prompt: a list of Group, with logps.
 
-    temperature 0 is greedy (log-probs are then those of temperature 1). As many prompts run together as have room for
-    cache_tokens keys and values, but at least one with all its samples. share: a range of the len(prompts) * samples
-    sequences, prompt by prompt; only these are made, and a prompt without one has a Group without responses.
-    progress: called with the number of sequences just finished. Raises ValueError for an empty prompt."""
-    if any(not p for p in prompts):
-        raise ValueError(
-            f"prompt {[bool(p) for p in prompts].index(False)} is empty; a prompt needs at least one token"
-        )
-    names = [[] for _ in prompts]  # the sequences of each prompt
-    for n in range(len(prompts) * samples) if share is None else share:
-        names[n // samples].append(n)
-    eos = torch.tensor(sorted(eos_ids), device=model.device)
-    done = {}
-    order = sorted(
-        (i for i, of in enumerate(names) if of), key=lambda i: len(prompts[i])
-    )  # like lengths run together
-    width = max(map(len, prompts), default=0) + max_new_tokens
-    per_batch = max(1, cache_tokens // (width * samples))
-    for at in range(0, len(order), per_batch):
-        ids = order[at : at + per_batch]
-        done |= _generate_batch(
-            model,
-            [prompts[i] for i in ids],
-            [names[i] for i in ids],
-            max_new_tokens,
-            temperature,
-            eos,
-            seed,
-            progress,
-        )
-    return [
-        Group(torch.tensor(p), *([done[n][k] for n in of] for k in (0, 1)))
-        for p, of in zip(prompts, names)
-    ]
+    prompts: a list of lists of token ids.
+    temperature: 0 is greedy; the log-probs are then those of temperature 1.
+    cache_tokens: as many prompts run together as have room for that many keys and values, but at
+    least one prompt with all its samples.
+    progress: called with the number of sequences that have just finished.
+    share: a range of the len(prompts) * samples sequences, counted prompt by prompt. Only these are
+    sampled; a prompt that has none of them gets a Group without responses.
+    Raises ValueError for an empty prompt."""
+    for i, prompt in enumerate(prompts):
+        if not prompt:
+            raise ValueError(f"prompt {i} is empty; a prompt needs at least one token")
+    requests = [Request(Group(torch.tensor(prompt), [])) for prompt in prompts]
+    numbers = range(len(prompts) * samples) if share is None else share
+    for number in numbers:
+        requests[number // samples].numbers.append(number)
+
+    pending = [request for request in requests if request.numbers]
+    pending.sort(key=lambda request: len(request.group.prompt))  # like lengths run together
+    capacity = max(map(len, prompts), default=0) + max_new_tokens
+    batch_size = max(1, cache_tokens // (capacity * samples))
+    settings = Settings(max_new_tokens, temperature, set(eos_ids), seed)
+    for start in range(0, len(pending), batch_size):
+        _generate_batch(model, pending[start : start + batch_size], settings, progress)
+    return [request.group for request in requests]
 
 
-def _generate_batch(model, prompts, names, max_new_tokens, temperature, eos, seed, progress):
-    """-> {name: (tokens [R], log-probs [R])} of every sequence."""
-    device, lengths = model.device, torch.tensor([len(p) for p in prompts])
-    width, counts, names = (
-        int(lengths.max()),
-        torch.tensor([len(of) for of in names]),
-        sum(names, []),
-    )
-    chance = torch.tensor(
-        np.stack([np.random.default_rng([seed, n]).random(max_new_tokens) for n in names]),
-        device=device,
-    )
-    cache = KVCache(model.config, len(prompts), width + max_new_tokens, device, model.dtype)
-    tokens = torch.zeros(len(prompts), width, dtype=torch.int64)  # right padding, see KVCache
-    for row, p in enumerate(prompts):
-        tokens[row, : len(p)] = torch.tensor(p)
-    positions = torch.arange(width, device=device).expand(len(prompts), -1)
-    last = (
-        torch.arange(len(prompts), device=device),
-        (lengths - 1).to(device),
-    )  # only these rows need logits
-    logits = model(tokens.to(device), cache.feed(positions), cache, rows=last)  # [prompts, V]
-    repeat = torch.arange(len(prompts)).repeat_interleave(counts).to(device)
-    cache.select(repeat)
-    logits, position = logits[repeat], lengths.to(device)[repeat]  # [B, V], [B]
-    alive, done = (
-        torch.arange(len(names)),
-        torch.zeros(len(names), dtype=torch.bool),
-    )  # [B] who runs in which row
-    out_t = torch.zeros(len(names), max_new_tokens, dtype=torch.int64)
-    out_p = torch.zeros(len(names), max_new_tokens)
-    length = torch.zeros(len(names), dtype=torch.int64)
-    for step in range(max_new_tokens):
-        logp = torch.log_softmax(logits / (temperature or 1.0), dim=-1)
-        token = logp.argmax(-1) if temperature == 0 else _draw(logp, chance[alive.to(device), step])
-        out_t[alive, step] = token.cpu()
-        out_p[alive, step] = logp.gather(1, token[:, None])[:, 0].cpu()
-        length[alive[~done]] += 1
-        ended = torch.isin(token, eos).cpu() & ~done
-        done |= ended
+def _generate_batch(model, requests, settings, progress):
+    """Samples all sequences of the requests together, and puts them into the requests' groups."""
+    sequences = []
+    for request in requests:
+        for number in request.numbers:
+            sequences.append(Sequence(number, request.group))
+    uniform = _random_numbers(sequences, settings).to(model.device)  # [B, max_new_tokens]
+    cache, logits, positions = _read_prompts(model, requests, settings.max_new_tokens)
+    running = sequences  # the sequence of each row of the cache
+    for step in range(settings.max_new_tokens):
+        tokens, logps = _sample(logits, settings.temperature, uniform[:, step])
+        just_finished = _append(running, tokens, logps, settings)
         if progress:
-            progress(int(ended.sum() if step + 1 < max_new_tokens else (ended | ~done).sum()))
-        if done.all() or step + 1 == max_new_tokens:
+            progress(just_finished)
+        unfinished = [row for row, sequence in enumerate(running) if not sequence.finished]
+        if not unfinished:
             break
-        if 4 * int(done.sum()) > len(done):  # leaving at once would copy the cache at every end
-            keep = (~done).nonzero()[:, 0]
-            cache.select(keep.to(device))
-            alive, done, token, position = (
-                alive[keep],
-                done[keep],
-                token[keep.to(device)],
-                position[keep.to(device)],
-            )
-        logits = model(token[:, None], cache.feed(position[:, None]), cache)[:, 0]
-        position = position + 1
-    return {
-        name: (out_t[row, : length[row]].clone(), out_p[row, : length[row]].clone())
-        for row, name in enumerate(names)
-    }
+        # Finished sequences stay in their rows until they are more than a quarter of all: removing
+        # each at its end would copy the cache every time.
+        if 4 * len(unfinished) < 3 * len(running):
+            running = [running[row] for row in unfinished]
+            rows = torch.tensor(unfinished, device=model.device)
+            cache.select(rows)
+            uniform = uniform[rows]
+            tokens = tokens[rows]
+            positions = positions[rows]
+        logits = model(tokens[:, None], cache.feed(positions[:, None]), cache)[:, 0]  # [B, V]
+        positions = positions + 1
+    for sequence in sequences:
+        tokens = torch.tensor(sequence.tokens, dtype=torch.int64)
+        logps = torch.tensor(sequence.logps, dtype=torch.float32)
+        sequence.group.responses.append(tokens)
+        sequence.group.logps.append(logps)
 
 
-def _draw(logp, chance):
-    """The token at which the cumulated probability passes chance in [0, 1): logp [B, V], chance [B] float64 -> [B] int64."""
-    cumulated = logp.exp().double().cumsum(-1)
-    return torch.searchsorted(cumulated, (chance * cumulated[:, -1])[:, None], right=True)[
-        :, 0
-    ].clamp(max=logp.shape[-1] - 1)
+def _random_numbers(sequences, settings):
+    """float64 in [0, 1), [B, max_new_tokens]: each row from a generator of its own."""
+    rows = []
+    for sequence in sequences:
+        generator = np.random.default_rng([settings.seed, sequence.number])
+        rows.append(generator.random(settings.max_new_tokens))
+    return torch.tensor(np.stack(rows))
+
+
+def _read_prompts(model, requests, max_new_tokens):
+    """One forward over the prompts, and a copy of the cache for each of their sequences.
+
+    Returns the cache, the logits [B, V] float32 of every sequence's first token and its
+    position [B] int64."""
+    prompts = [request.group.prompt for request in requests]
+    lengths = torch.tensor(list(map(len, prompts)), device=model.device)
+    width = int(lengths.max())
+    cache = KVCache(model.config, len(prompts), width + max_new_tokens, model.device, model.dtype)
+    tokens = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True)  # on the right: see KVCache
+    positions = torch.arange(width, device=model.device).expand(len(prompts), -1)
+    rows = torch.arange(len(prompts), device=model.device)
+    last_tokens = (rows, lengths - 1)  # only these need logits
+    logits = model(tokens.to(model.device), cache.feed(positions), cache, rows=last_tokens)
+
+    copies = torch.tensor([len(request.numbers) for request in requests], device=model.device)
+    row_of_sequence = rows.repeat_interleave(copies)  # [B]
+    cache.select(row_of_sequence)
+    return cache, logits[row_of_sequence], lengths[row_of_sequence]
+
+
+def _sample(logits, temperature, uniform):
+    """logits [B, V], uniform [B] -> the next tokens [B] int64 and their log-probs [B] float32."""
+    logps = torch.log_softmax(logits / (temperature or 1.0), dim=-1)
+    tokens = logps.argmax(-1) if temperature == 0 else _draw(logps, uniform)
+    return tokens, logps.gather(1, tokens[:, None])[:, 0]
+
+
+def _draw(logps, uniform):
+    """The token at which the cumulated probability passes `uniform`: logps [B, V] -> [B] int64."""
+    cumulated = logps.exp().double().cumsum(-1)
+    thresholds = uniform * cumulated[:, -1]
+    tokens = torch.searchsorted(cumulated, thresholds[:, None], right=True)[:, 0]
+    return tokens.clamp(max=logps.shape[-1] - 1)
+
+
+def _append(running, tokens, logps, settings):
+    """Gives every sequence that runs its next token. Returns how many have just finished."""
+    just_finished = 0
+    for sequence, token, logp in zip(running, tokens.tolist(), logps.tolist()):
+        if sequence.finished:
+            continue
+        sequence.tokens.append(token)
+        sequence.logps.append(logp)
+        truncated = len(sequence.tokens) == settings.max_new_tokens
+        sequence.finished = token in settings.eos_ids or truncated
+        just_finished += sequence.finished
+    return just_finished
+
+
+class KVCache:
+    """Keys and values of B sequences, and the attention of Transformer.forward that uses them.
+
+    The slot of a token is its position, so that ragged prompts need no padding on the left. A
+    prompt padded on the right leaves rubbish in the slots behind its end: the mask hides it until
+    the sequence's own tokens overwrite it. feed must be called before each forward."""
+
+    def __init__(self, config, batch: int, capacity: int, device, dtype):
+        self.windows = [config.window(layer) for layer in range(config.num_hidden_layers)]
+        self.layers = []  # pairs of keys and values, [B, capacity, K, E]
+        shape = (batch, capacity, config.num_key_value_heads, config.head_dim)
+        for _ in self.windows:
+            keys = torch.zeros(shape, device=device, dtype=dtype)
+            self.layers.append([keys, torch.zeros_like(keys)])
+
+    def feed(self, positions):
+        """positions [B, S] int64 of the tokens of the next forward; returns them, for forward."""
+        self.positions = positions
+        self.end = int(positions.max()) + 1
+        slots = torch.arange(self.end, device=positions.device)
+        self.masks = {}  # bool [B, 1, S, end] by window
+        for window in set(self.windows):
+            self.masks[window] = causal_mask(positions, slots, window)[:, None]
+        return positions
+
+    def __call__(self, layer, q, k, v):
+        """q [B, S, H, E], k and v [B, S, K, E] -> [B, S, H, E]."""
+        keys, values = self.layers[layer]
+        rows = torch.arange(len(k), device=k.device)[:, None]
+        keys[rows, self.positions] = k
+        values[rows, self.positions] = v
+        mask = self.masks[self.windows[layer]]
+        return sdpa(q, keys[:, : self.end], values[:, : self.end], attn_mask=mask)
+
+    def select(self, rows):
+        """Keeps (or repeats) the sequences `rows` [B'] int64."""
+        for pair in self.layers:  # one layer after the other, so that only one is held twice
+            pair[0] = pair[0][rows]
+            pair[1] = pair[1][rows]

@@ -1,13 +1,17 @@
-"""How fast the judge is: boxed runs a second per language, against bare processes and known floors, in one run.
+"""How fast the judge is: boxed runs a second of each language, against bare processes and floors.
 
     python bench/judge.py [--languages python,bash] [--runs 40] [--submissions 200]
 
-Boxed: a passing program with many tests goes through a JudgePool of one worker a core: one compilation, then one box a
-test. Bare: the same compiled program, the same input, subprocess.run from one thread a core, no isolation and no limits.
-Overhead is the sandbox's CPU a run: what this process and its children used a boxed `true`, less that of a bare one.
-Floor is what two cores of 2.3 GHz gave boxed when the judge was designed: compare it on such cores only. The second table judges
-the same submissions (passing, wrong, crashing, endless) by one worker and by 4 a core: no verdict may change.
-Prints two tables, then a line of JSON; ends with 1 if a verdict changed. Left out: compilation a second.
+Boxed: a passing program with many tests goes through a JudgePool of one worker a core: one
+compilation, then one box a test. Bare: the same compiled program on the same input, by
+subprocess.run from one thread a core, without isolation and limits. Overhead is the CPU time of the
+sandbox for one run: what this process and its children use for a boxed `true`, less that of a bare
+one. Floor is what two cores of 2.3 GHz gave boxed when the judge was designed; compare it on such
+cores only. The second table judges the same submissions (passing, wrong, crashing, endless) by one
+worker and by four a core: no verdict may change.
+
+Prints two tables, then a line of JSON; ends with 1 if a verdict changed.
+Left out: compilations a second.
 """
 
 import argparse
@@ -21,114 +25,20 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from judge import sandbox
 from judge.languages import LANGUAGES, file_and_main_class, installed_toolchains
+from judge.limits import Limits
 from reward import judge_pool
 
 FLOOR = {"bash": 99, "cpp": 124, "python": 78, "php": 75, "javascript": 39, "java": 19}
 CORES = os.cpu_count()
 SUM = {"stdin": "20\n22\n", "stdout": "42\n"}
-
-
-def submission(language, code, tests):
-    return {"target_language": language, "tests": tests}, f"```{language}\n{code}\n```"
-
-
-def boxed_per_s(pool, name, runs):
-    """-> runs a second of one submission a core, each of `runs` tests; compilation is taken out by judging one test first."""
-    times = []
-    for tests in (1, runs + 1):
-        note = {"bash": "#", "python": "#", "php": "#", "haskell": "--"}.get(name, "//")
-        began = time.perf_counter()
-        futures = [
-            pool.submit(
-                *submission(
-                    name, f"{LANGUAGES[name].canary}\n{note} {tests} {core} {began}", [SUM] * tests
-                )
-            )
-            for core in range(CORES)
-        ]
-        assert [future.result().status for future in futures] == ["AC"] * CORES, futures[0].result()
-        times.append(time.perf_counter() - began)
-    return CORES * runs / (times[1] - times[0])
-
-
-def bare_per_s(name, runs):
-    row = LANGUAGES[name]
-    file, main = file_and_main_class(row, row.canary)
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, file).write_text(row.canary)
-        if row.beside[0]:
-            Path(folder, row.beside[0]).write_text(row.beside[1])
-        start = lambda command: subprocess.run(
-            command.format(file=file, main=main).split(),
-            cwd=folder,
-            input=SUM["stdin"].encode(),
-            capture_output=True,
-            check=True,
-        )
-        if row.compile:
-            start(row.compile)
-        with ThreadPoolExecutor(CORES) as threads:
-            began = time.perf_counter()
-            assert all(
-                done.stdout == SUM["stdout"].encode()
-                for done in threads.map(lambda _: start(row.run), range(CORES * runs))
-            )
-            return CORES * runs / (time.perf_counter() - began)
-
-
-def overhead_ms(runs):
-    """CPU milliseconds that a box costs, this process's and the kernel's for it included."""
-    used = lambda: sum(
-        sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    costs = []
-    with tempfile.TemporaryDirectory() as box:
-        for run in (
-            lambda: sandbox.run(["/usr/bin/true"], box, sandbox.Limits()),
-            lambda: subprocess.run(["/usr/bin/true"], capture_output=True),
-        ):
-            run()
-            began = used()
-            for _ in range(runs):
-                run()
-            costs.append((used() - began) / runs * 1000)
-    return costs[0] - costs[1]
-
-
-def load(count):
-    """{verdict by one worker: {verdict by 4 workers a core: how many}} of the same mixed submissions."""
-    programs = {
-        "python": ["print(int(input()) + int(input()))", "print(3)", "1 / 0", "while True: pass"],
-        "bash": ["read a; read b; echo $((a + b))", "echo 3", "exit 3", "while :; do :; done"],
-        "javascript": [LANGUAGES["javascript"].canary, "console.log(3)", "null.x", "for (;;);"],
-        "cpp": [
-            LANGUAGES["cpp"].canary,
-            "int main() {}",
-            "#include <cstdlib>\nint main() { abort(); }",
-            "int main(",
-        ],
-    }
-    programs = [
-        (name, code)
-        for name, codes in programs.items()
-        if name in installed_toolchains()[0]
-        for code in codes
-    ]
-    mixed = [
-        submission(name, f"{code}\n{'#' if name in ('python', 'bash') else '//'} {i}", [SUM])
-        for i in range(count)
-        for name, code in [programs[i % len(programs)]]
-    ]
-    by = []
-    for workers in (1, 4 * CORES):
-        with judge_pool(workers) as pool:
-            by.append([future.result().status for future in [pool.submit(*each) for each in mixed]])
-    return Counter(zip(*by))
+COMMENT = {"bash": "#", "python": "#", "php": "#", "haskell": "--"}  # "//" in the other languages
+TRUE = ["/usr/bin/true"]
 
 
 def main():
@@ -147,39 +57,183 @@ def main():
     )
     args = parser.parse_args()
     print(sandbox.probe())
-    chosen = [
-        name
-        for name in (args.languages.split(",") if args.languages else installed_toolchains()[0])
-    ]
+    if args.languages:
+        names = args.languages.split(",")
+    else:
+        names, _ = installed_toolchains()
     result = {
         "bench": "judge",
         "cores": CORES,
         "sandbox": sandbox.probe(),
         "overhead_ms": overhead_ms(100),
-        "runs_per_s": {},
+        "runs_per_s": speeds(names, args.runs),
     }
-    print(
-        f"{CORES} cores; the sandbox costs {result['overhead_ms']:.1f} ms of CPU a run\n\n"
-        "| language | boxed runs/s | bare runs/s | boxed / bare | floor |\n| --- | ---: | ---: | ---: | ---: |"
-    )
-    with judge_pool(CORES) as pool:
-        for name in chosen:
-            boxed, bare = boxed_per_s(pool, name, args.runs), bare_per_s(name, args.runs)
-            result["runs_per_s"][name] = {"boxed": boxed, "bare": bare, "floor": FLOOR.get(name)}
-            print(
-                f"| {name} | {boxed:.1f} | {bare:.1f} | {boxed / bare:.2f} | {FLOOR.get(name, '')} |",
-                flush=True,
-            )
     changed = 0
     if args.submissions:
-        pairs = load(args.submissions)
-        changed = sum(n for (one, many), n in pairs.items() if one != many)
-        print(f"\n| by 1 worker | by {4 * CORES} workers | submissions |\n| --- | --- | ---: |")
-        for (one, many), n in sorted(pairs.items()):
-            print(f"| {one} | {many} | {n} |")
-        result |= {"submissions": args.submissions, "changed_verdicts": changed}
+        changed = changed_verdicts(args.submissions)
+        result["submissions"] = args.submissions
+        result["changed_verdicts"] = changed
     print("\n" + json.dumps(result))
     return int(changed > 0)
+
+
+# -------------------------------------------------------------------------------- runs a second
+
+
+def speeds(names, runs):
+    """{language: its speeds}; prints the table of them."""
+    print("| language | boxed runs/s | bare runs/s | boxed / bare | floor |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    runs_per_s = {}
+    with judge_pool(CORES) as pool:
+        for name in names:
+            boxed = boxed_per_s(pool, name, runs)
+            bare = bare_per_s(name, runs)
+            runs_per_s[name] = {"boxed": boxed, "bare": bare, "floor": FLOOR.get(name)}
+            floor = FLOOR.get(name, "")
+            print(
+                f"| {name} | {boxed:.1f} | {bare:.1f} | {boxed / bare:.2f} | {floor} |", flush=True
+            )
+    return runs_per_s
+
+
+def boxed_per_s(pool, name, runs):
+    """Runs a second of one submission a core, each of `runs` tests.
+
+    Judging one test alone, before, takes the compilation out.
+    """
+    one_test_s = boxed_s(pool, name, 1)
+    all_tests_s = boxed_s(pool, name, runs + 1)
+    return CORES * runs / (all_tests_s - one_test_s)
+
+
+def boxed_s(pool, name, tests):
+    comment = COMMENT.get(name, "//")
+    began = time.perf_counter()
+    futures = []
+    for core in range(CORES):
+        # No two are equal, or the pool would judge them once.
+        code = f"{LANGUAGES[name].canary}\n{comment} {tests} {core} {began}"
+        each = submission(name, code, tests)
+        futures.append(pool.submit(each.problem, each.answer))
+    for future in futures:
+        assert future.result().status == "AC", future.result()
+    return time.perf_counter() - began
+
+
+def bare_per_s(name, runs):
+    language = LANGUAGES[name]
+    file, main_class = file_and_main_class(language, language.canary)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def start(template):
+            return subprocess.run(
+                template.format(file=file, main=main_class).split(),
+                cwd=folder,
+                input=SUM["stdin"].encode(),
+                capture_output=True,
+                check=True,
+            )
+
+        Path(folder, file).write_text(language.canary)
+        beside, text = language.beside
+        if beside:
+            Path(folder, beside).write_text(text)
+        if language.compile:
+            start(language.compile)
+        with ThreadPoolExecutor(CORES) as threads:
+            began = time.perf_counter()
+            for done in threads.map(start, [language.run] * CORES * runs):
+                assert done.stdout == SUM["stdout"].encode()
+            return CORES * runs / (time.perf_counter() - began)
+
+
+def overhead_ms(runs):
+    """CPU milliseconds that a box costs, in this process, in its children and in the kernel."""
+    with tempfile.TemporaryDirectory() as box:
+        boxed = cpu_ms(runs, sandbox.run, TRUE, box, Limits())
+    bare = cpu_ms(runs, subprocess.run, TRUE, capture_output=True)
+    print(f"{CORES} cores; the sandbox costs {boxed - bare:.1f} ms of CPU a run\n")
+    return boxed - bare
+
+
+def cpu_ms(runs, function, *args, **options):
+    """CPU milliseconds of one call, the mean of `runs` after one to warm up."""
+    function(*args, **options)
+    began_s = used_cpu_s()
+    for _ in range(runs):
+        function(*args, **options)
+    return (used_cpu_s() - began_s) / runs * 1000
+
+
+def used_cpu_s():
+    """CPU seconds of this process and of its children so far."""
+    total = 0.0
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        usage = resource.getrusage(who)
+        total += usage.ru_utime + usage.ru_stime
+    return total
+
+
+# ------------------------------------------------------------------------------------ under load
+
+
+def changed_verdicts(count):
+    """How many of `count` mixed submissions get another verdict under load; prints the table."""
+    pairs = judged_twice(mixed_submissions(count))
+    print(f"\n| by 1 worker | by {4 * CORES} workers | submissions |")
+    print("| --- | --- | ---: |")
+    for (alone, loaded), submissions in sorted(pairs.items()):
+        print(f"| {alone} | {loaded} | {submissions} |")
+    return sum(n for (alone, loaded), n in pairs.items() if alone != loaded)
+
+
+def judged_twice(submissions):
+    """{(verdict by one worker, verdict by 4 workers a core): how many submissions}."""
+    verdicts = []
+    for workers in (1, 4 * CORES):
+        with judge_pool(workers) as pool:
+            futures = [pool.submit(each.problem, each.answer) for each in submissions]
+            verdicts.append([future.result().status for future in futures])
+    return Counter(zip(*verdicts))
+
+
+class Submission(NamedTuple):
+    problem: dict
+    answer: str
+
+
+def submission(language, code, tests):
+    problem = {"target_language": language, "tests": [SUM] * tests}
+    return Submission(problem, f"```{language}\n{code}\n```")
+
+
+PROGRAMS = {  # right, wrong, crashing, and endless or not even compiling
+    "python": ["print(int(input()) + int(input()))", "print(3)", "1 / 0", "while True: pass"],
+    "bash": ["read a; read b; echo $((a + b))", "echo 3", "exit 3", "while :; do :; done"],
+    "javascript": [LANGUAGES["javascript"].canary, "console.log(3)", "null.x", "for (;;);"],
+    "cpp": [
+        LANGUAGES["cpp"].canary,
+        "int main() {}",
+        "#include <cstdlib>\nint main() { abort(); }",
+        "int main(",
+    ],
+}
+
+
+def mixed_submissions(count):
+    """`count` submissions, all of them different, of the languages that are installed."""
+    installed, _ = installed_toolchains()
+    programs = []
+    for name, codes in PROGRAMS.items():
+        if name in installed:
+            programs += [(name, code) for code in codes]
+    submissions = []
+    for number in range(count):
+        name, code = programs[number % len(programs)]
+        comment = COMMENT.get(name, "//")
+        submissions.append(submission(name, f"{code}\n{comment} {number}", 1))
+    return submissions
 
 
 if __name__ == "__main__":

@@ -43,12 +43,12 @@ class Parents:
     pids: Path
     cpu: Path
 
-    def folders(self) -> list[Path]:
+    def folders(self):
         return list(dict.fromkeys([self.memory, self.pids, self.cpu]))
 
 
 @functools.cache
-def usable_parents(wanted: str | None) -> tuple[Parents | None, str]:
+def usable_parents(wanted):
     """(the parents, "") or (None, why there are none), found out by entering a group.
 
     wanted: the value of CGROUPS_VARIABLE. If it is "1", SandboxError in place of None.
@@ -118,7 +118,7 @@ class Cgroup:
             swap.write_text(memory_bytes if self.v1 else "0")
         (self.pids / "pids.max").write_text(str(self.limits.processes + BWRAP_PROCESSES))
 
-    def used(self) -> tuple[float, bool]:
+    def used(self):
         """(CPU seconds of all that was in the group, whether it ran out of its memory).
 
         It did if the kernel killed one of its processes for that. SandboxError if the kernel killed
@@ -141,7 +141,7 @@ class Cgroup:
             )
         return cpu_s, killed
 
-    def remove(self, *_) -> None:
+    def remove(self, *_):
         """Kill all that is in the group, and remove it when that is gone."""
         deadline = time.monotonic() + REMOVE_WITHIN_S
         for folder in self.folders:
@@ -173,7 +173,7 @@ def _kill_members(folder):
             os.kill(int(pid), signal.SIGKILL)
 
 
-def find_parents(own_groups: str, mounts: str) -> Parents:
+def find_parents(own_groups, mounts):
     """Where groups can be made, by the texts of /proc/self/cgroup and /proc/self/mountinfo.
 
     SandboxError if nowhere.

@@ -1,369 +1,280 @@
-"""Harness problems, evaluation only: from such a problem and an answer to the program that runs.
+"""Harness problems, which are for evaluation only: from a problem and an answer to a program.
 
-    {"id", "source_language", "target_language", "source", "harness"}     code that is appended to a translation
-    {"name", "language", "prompt", "tests", "stop_tokens"}                a row of MultiPL-E; its tests are the harness
+    {"id", "source_language", "target_language", "source", "harness"}   code appended to a solution
+    {"name", "language", "prompt", "tests", "stop_tokens"}              a row of MultiPL-E
 
-An answer in chat form is one fenced block: the whole function (glued to the imports and the class of the prompt), a
-program, or else the body. In completion form it continues the prompt and is cut at the first stop token.
-The official rule is the field's: the program as MultiPL-E writes it exits with 0. The answer shares a process with its
-judge, so exit hooks, early exits, handlers and traps pass it. The guarded rule runs the program again with a guard: code
-after the last assertion that copies a random token from stdin to stdout. The run must exit with 0 and print the token,
-which no file and no argument holds; assertions are rewritten where a program could replace them. What still passes:
-a program that reads stdin itself and prints it, or reads its own source to find the expected values; own types that equal
-everything (Python's are refused, not those of C++, Java, C#, Scala, Haskell), macros and names that shadow the guard's
-own. The gap between the rules is thus a lower bound of the cheating.
-Left out: `go vet`, which `go test` runs first; javatuples beyond Pair; tests that end after their own last line (promises).
+An answer in chat form is one fenced block: the whole function, which gets the imports and the class
+of the prompt; or a program; or else the body of the function. In completion form it continues the
+prompt and is cut at the first stop token.
+
+The official rule is that of the field: the program, as MultiPL-E writes it, exits with 0. But the
+answer shares a process with its judge, so exit hooks, early exits, handlers and traps pass too. The
+guarded rule runs the program again with a guard: code after the last assertion that copies a random
+token from stdin to stdout. The run must exit with 0 and print the token, which stands in no file
+and in no argument. Assertions are rewritten where a program could replace them.
+
+Programs that still pass the guarded rule: one that reads stdin itself and prints it; one that reads
+its own source to find the expected values; one whose results are of a type that equals everything
+(refused in Python, but not in C++, Java, C#, Scala and Haskell); one with macros or names that
+shadow those of the guard. The difference between the rules is thus a lower bound of the cheating.
+
+Left out: `go vet`, which `go test` runs first; javatuples other than Pair; tests that end after
+their own last line (promises).
 """
 
 import re
-from dataclasses import dataclass, replace
 
-from judge.languages import JAVA_NOISE, LANGUAGES, Language, file_and_main_class
+from judge.harness_table import HARNESSES, JVM_MAIN, NEVER
+from judge.languages import JAVA_NOISE, LANGUAGES, file_and_main_class
 
-SPELLINGS = {tag: name for name, row in LANGUAGES.items() for tag in row.tags} | {
-    "go_test.go": "go"
-}
+FORMS = ("chat", "completion")  # of an answer to a MultiPL-E problem
 MULTIPL_E = {"name": str, "language": str, "prompt": str, "tests": str, "stop_tokens": list}
-FIELDS = (
-    "harness",
-    "prompt",
-    "stop_tokens",
-)  # what a verdict depends on, beside "target_language" and "tests"
-FORMS = ("chat", "completion")
+# The fields of a problem, ordinary or not, on which a verdict depends.
+VERDICT_FIELDS = ("target_language", "tests", "harness", "prompt", "stop_tokens")
+# How MultiPL-E and others spell our names of the languages.
+SPELLINGS = {tag: name for name, language in LANGUAGES.items() for tag in language.tags}
+SPELLINGS["go_test.go"] = "go"
+
+GO_IMPORTS = re.compile(r"^import\s*\((.*?)^\s*\)|^import[ \t]+([^\n(]+)$", re.M | re.S)
+CLASS_IMPORTS = re.compile(r"^[ \t]*(?:import|using)\s[^\n(){}=]*\n", re.M)  # Java, C#, Scala
 
 
-@dataclass(frozen=True)
-class Harness:
-    """How harness programs of a language run. `failed`: an assertion's last words (WA, not RE). `silent`: said on stderr by
-    a run that failed though it exits with 0. `defines`: how the function NAME begins. The guard: `prints` stands at the end
-    of the block that `shape` opens, without a shape at the end of the file; `rewrites` change the harness; `before` and
-    `after` stand around the whole."""
-
-    language: Language
-    failed: str
-    defines: str
-    prints: str = ""
-    shape: str = ""
-    rewrites: tuple[tuple[str, str], ...] = ()
-    before: str = ""
-    after: str = ""
-    silent: str = r"\A\b\B"  # never
+# ------------------------------------------------------------------------------------- problems
 
 
-C_LIKE = (
-    r"^[ \t]*(?!(?:return|else|throw|new|await|case)\b)\w[^\n=;(){}]*[\s&*>\]]NAME\s*\([^;{}]*\{"
-)
-SCRIPT = r"^[ \t]*(?:export\s+)?(?:async\s+)?(?:function\b[\s*]*|(?:const|let|var)\s+)NAME\b"
-# As much of org.javatuples (no Debian package) as the translations use. -sourcepath: or javac looks for a Pair in no package here.
-PAIR = (
-    "Pair.java",
-    """package org.javatuples;
-public class Pair<A, B> {
-    private final A a; private final B b;
-    public Pair(A a, B b) { this.a = a; this.b = b; }
-    public static <A, B> Pair<A, B> with(A a, B b) { return new Pair<>(a, b); }
-    public A getValue0() { return a; }
-    public B getValue1() { return b; }
-    public <X> Pair<X, B> setAt0(X x) { return with(x, b); }
-    public <X> Pair<A, X> setAt1(X x) { return with(a, x); }
-    public boolean equals(Object o) {
-        return o instanceof Pair && java.util.Objects.equals(a, ((Pair<?, ?>) o).a) && java.util.Objects.equals(b, ((Pair<?, ?>) o).b);
-    }
-    public int hashCode() { return java.util.Objects.hash(a, b); }
-    public String toString() { return "[" + a + ", " + b + "]"; }
-}
-""",
-)
-PLAIN = """def oorl_plain(function):  # results must compare as built-in types do
-    builtin = [t.__eq__ for t in (type(None), int, float, complex, str, bytes, list, tuple, dict, set, frozenset)]
-    def look(x):
-        assert any(type(x).__eq__ is eq for eq in builtin), type(x)
-        for y in [*x, *x.values()] if isinstance(x, dict) else x if isinstance(x, (list, tuple, set, frozenset)) else ():
-            look(y)
-        return x
-    return lambda *args: look(function(*args))
-def check(candidate):
-    candidate = oorl_plain(candidate)
-"""
-NODE = dict(
-    failed="AssertionError",
-    defines=SCRIPT,
-    before='Object.freeze(require("node:assert"));\n',
-    prints='require("fs").writeSync(1, require("fs").readFileSync(0));',
-)
-JVM = r"\bdef main\s*\(|\bstatic void main\s*\("
-
-HARNESSES = {
-    "python": Harness(
-        LANGUAGES["python"],
-        "AssertionError",
-        r"^[ \t]*(?:async[ \t]+)?def[ \t]+NAME\b",
-        "import os; os.write(1, os.read(0, 64))",
-        rewrites=((r"^def check\(candidate\):\n", PLAIN),),
-    ),
-    "cpp": Harness(
-        LANGUAGES["cpp"],
-        "Assertion.*failed",
-        C_LIKE,
-        "{ char token[64]; if (fgets(token, 64, stdin)) fputs(token, stdout); }",
-        shape=r"\bint main\s*\(",
-        rewrites=((r"\bassert\s*\(", "oorl_assert("),),
-        before="#include <stdio.h>\n#include <stdlib.h>\nstatic void oorl_assert(bool holds) { if (!holds) abort(); }\n",
-    ),
-    "java": Harness(
-        replace(
-            LANGUAGES["java"],
-            beside=PAIR,
-            compile=LANGUAGES["java"].compile + " -sourcepath /tmp " + PAIR[0],
-        ),
-        "AssertionError",
-        C_LIKE,
-        "System.out.println(new java.util.Scanner(System.in).nextLine());",
-        shape=JVM,
-    ),
-    "php": Harness(
-        LANGUAGES["php"], "Test failed!", r"^[ \t]*function\s+&?NAME\b", "echo fgets(STDIN);"
-    ),
-    # [[ ]] and && are no commands that a function could replace, as it could `set -e`
-    "bash": Harness(
-        LANGUAGES["bash"],
-        r"\A\s*\Z",
-        r"^[ \t]*(?:function\s+)?NAME\b[ \t]*(?:\([ \t]*\))?\s*\{",
-        rewrites=(
-            (r"\]\]$", "]] &&"),
-            (
-                r"^\}\s*^run_test\s*\Z",
-                "[[ 1 ]]\n}\nrun_test < /dev/null && IFS= read -r token && printf '%s\\\\n' \"$token\"\n",
-            ),
-        ),
-    ),
-    "javascript": Harness(LANGUAGES["javascript"], **NODE),
-    "typescript": Harness(LANGUAGES["typescript"], **NODE),
-    "go": Harness(
-        replace(
-            LANGUAGES["go"],
-            file="p_test.go",
-            compile=LANGUAGES["go"].compile.replace("go build", "go test -c"),
-        ),
-        "--- FAIL",
-        r"^func\s+NAME\b",
-        "if !t.Failed() { var token string; fmt.Scanln(&token); fmt.Println(token) }",
-        shape=r"^func Test\w*\(t \*testing\.T\)",
-    ),
-    "csharp": Harness(
-        LANGUAGES["csharp"],
-        r"TraceListener\.Fail|Assertion|Fail:",
-        C_LIKE,
-        "System.Console.WriteLine(System.Console.ReadLine());",
-        shape=r"\bstatic (?:void|int) Main\s*\(",
-        rewrites=((r"\bDebug\.Assert\s*\(", "OorlGuard.That("),),
-        after='static class OorlGuard { public static void That(bool holds) { if (!holds) throw new System.Exception("Assertion"); } }',
-        silent=r"TraceListener\.Fail",
-    ),
-    "scala": Harness(
-        LANGUAGES["scala"],
-        "assertion failed",
-        r"\bdef\s+NAME\b",
-        "_root_.scala.Predef.println(_root_.scala.io.StdIn.readLine())",
-        shape=JVM,
-        rewrites=((r"\bassert\s*\(", "_root_.scala.Predef.assert("),),
-        silent=r"\S",
-    ),
-    "haskell": Harness(
-        replace(LANGUAGES["haskell"], compile="", run="/usr/bin/runghc {file}"),
-        "assertion failed",
-        r"^NAME\b",
-        rewrites=(
-            (
-                r"^(main\s*=\s*do[ \t]*\n)([ \t]+)((?:.*\n(?!\S))*.*?)\s*\Z",
-                r"\1\2\3\n\2getLine >>= putStrLn\n",
-            ),
-        ),
-    ),
-}
+def is_multipl_e(row):
+    return ("prompt" in row and "name" in row) or isinstance(row.get("tests"), str)
 
 
-# ---------------------------------------------------------------------------------------------- problems
-
-
-def is_multipl_e(row: dict) -> bool:
-    return "prompt" in row and "name" in row or isinstance(row.get("tests"), str)
-
-
-def is_harness(row: dict) -> bool:
+def is_harness(row):
     return "harness" in row or is_multipl_e(row)
 
 
-def with_common_fields(row: dict) -> dict:
-    """The row with the fields that every problem has; a MultiPL-E row gets its name as id and our name of its language
-    (its own one if we have none), and "prompt" for the source language that it lacks."""
+def with_common_fields(row):
+    """The row with the fields that every problem has.
+
+    A MultiPL-E row gets its name as "id", our name of its language as "target_language" (its own
+    name where we have none), and "prompt" for the source language that it lacks.
+    """
     if not is_multipl_e(row) or "target_language" in row:
         return row
-    spelt = row["language"].lower()
-    return {
-        "id": row["name"],
-        "source_language": "prompt",
-        "target_language": SPELLINGS.get(spelt, spelt),
-        **row,
-    }
+    spelling = row["language"].lower()
+    target = SPELLINGS.get(spelling, spelling)
+    return {"id": row["name"], "source_language": "prompt", "target_language": target, **row}
 
 
-def unsupported_languages(problems) -> dict[str, str]:
-    """{language: why it is left out} of the target languages that nothing here can run."""
-    return {
-        name: f"not one of {', '.join(LANGUAGES)}"
-        for p in problems
-        if (name := p["target_language"]) not in LANGUAGES
-    }
+def unsupported_languages(problems):
+    """{language: why it is left out} of the target languages that no row of LANGUAGES is for."""
+    reason = f"not one of {', '.join(LANGUAGES)}"
+    unsupported = {}
+    for problem in problems:
+        if problem["target_language"] not in LANGUAGES:
+            unsupported[problem["target_language"]] = reason
+    return unsupported
 
 
-def chat_question(problem: dict) -> str:
+def chat_question(problem):
     """What a chat model is asked about a MultiPL-E problem."""
     language = LANGUAGES[problem["target_language"]]
     return (
-        f"Complete this {language.display} function. Reply with one ```{language.name} block that holds the whole function and "
-        f"what it needs, without tests and without main.\n```{language.name}\n{problem['prompt'].rstrip()}\n```"
+        f"Complete this {language.display} function. Reply with one ```{language.name} block that "
+        "holds the whole function and what it needs, without tests and without main.\n"
+        f"```{language.name}\n{problem['prompt'].rstrip()}\n```"
     )
 
 
-def continuation(problem: dict, completion: str, most_bytes: int) -> str | None:
-    """Completion form: what stands before the first stop token; None if that is too long."""
-    code = completion[
-        : min(
-            (at for stop in problem["stop_tokens"] if (at := completion.find(stop)) >= 0),
-            default=None,
-        )
-    ]
-    return code if len(code.encode(errors="replace")) <= most_bytes else None
+def continuation(problem, completion, max_bytes):
+    """The code of an answer in completion form: what stands before the first stop token.
+
+    None if it is longer than max_bytes.
+    """
+    positions = [completion.find(stop) for stop in problem["stop_tokens"]]
+    end = min((position for position in positions if position >= 0), default=len(completion))
+    code = completion[:end]
+    if len(code.encode(errors="replace")) > max_bytes:
+        return None
+    return code
 
 
-def describe_rules(rows: list[dict]) -> str:
-    """A line on verdict rows: both rules and the gap, over the answers that could be guarded; empty without a harness."""
+def describe_rules(rows):
+    """One line on verdict rows of reward.py: how many pass by each rule, and the difference.
+
+    Counts the answers that could be guarded; empty if no row is of a harness problem.
+    """
     judged = [row for row in rows if "guarded" in row and row["verdict"] != "JE"]
-    both = [row for row in judged if row["guarded"] is not None]
-    official, passed = (
-        sum(row["verdict"] == "AC" for row in both),
-        sum(row["guarded"] for row in both),
-    )
+    if not judged:
+        return ""
+    both_rules = [row for row in judged if row["guarded"] is not None]
+    official = sum(row["verdict"] == "AC" for row in both_rules)
+    guarded = sum(row["guarded"] for row in both_rules)
     return (
-        f"official {official}, guarded {passed}, gap {official - passed} of {len(both)}; {len(judged) - len(both)} take no guard"
-        * bool(judged)
+        f"official {official}, guarded {guarded}, gap {official - guarded} of {len(both_rules)}; "
+        f"{len(judged) - len(both_rules)} take no guard"
     )
 
 
-# ---------------------------------------------------------------------------------------------- programs
+# ------------------------------------------------------------------------------------- programs
 
 
-def guarded(problem: dict) -> str | None:
-    """The harness with its guard; None if its shape is unknown. Known from the problem alone, whatever the answer."""
-    row, text = HARNESSES[problem["target_language"]], _text(problem)
-    plain = text
-    for pattern, replacement in row.rewrites:
-        text = re.sub(pattern, replacement, text, flags=re.M)
-    if not row.prints:
-        return (
-            text
-            if text != plain and all(re.search(p, plain, re.M) for p, _ in row.rewrites[-1:])
-            else None
-        )
-    at = len(text)
-    if row.shape:
-        opening = re.search(row.shape, text, re.M)
-        at = opening and _closing_brace(text, opening.end())
-        if not at:
+def program(problem, code, form, guard=False):
+    """The program to run, from the code of an answer.
+
+    guard: for the guarded rule; guarded_harness(problem) must not be None then.
+    """
+    harness = HARNESSES[problem["target_language"]]
+    if guard:
+        return harness.prologue + _assemble(problem, code, form, guarded_harness(problem))
+    return _assemble(problem, code, form, _harness_text(problem))
+
+
+def guarded_harness(problem):
+    """The text of the harness with its guard; None if its shape is not known.
+
+    This depends on the problem alone, whatever the answer.
+    """
+    harness = HARNESSES[problem["target_language"]]
+    original = _harness_text(problem)
+    text = original
+    for rewrite in harness.rewrites:
+        text = re.sub(rewrite.pattern, rewrite.replacement, text, flags=re.M)
+    if not harness.token_code:  # the last rewrite is the guard
+        if re.search(harness.rewrites[-1].pattern, original, re.M) and text != original:
+            return text
+        return None
+    position = len(text)
+    if harness.main_block:
+        opening = re.search(harness.main_block, text, re.M)
+        closing = _closing_brace(text, opening.end()) if opening else None
+        if not closing:
             return None
-        at = re.search(
-            r"(?:\breturn\b[^;{}]*;\s*)?\Z", text[:at]
-        ).start()  # what follows a return would not run
-    return f"{text[:at].rstrip()}\n{row.prints}\n{text[at:]}{row.after}\n"
+        # Before a last return statement, after which nothing would run.
+        position = re.search(r"(?:\breturn\b[^;{}]*;\s*)?\Z", text[:closing]).start()
+    head = text[:position].rstrip()
+    return f"{head}\n{harness.token_code}\n{text[position:]}{harness.epilogue}\n"
 
 
-def program(problem: dict, code: str, form: str, guard: bool = False) -> str:
-    """The program to run, of an extracted answer. With the guard: guarded(problem) must not be None."""
-    row, text = HARNESSES[problem["target_language"]], guarded(problem) if guard else _text(problem)
+def file_and_main(language, problem, text):
+    """The name of a program's source file, and for the JVM the class that holds the harness,
+    whatever other class has a main."""
+    file, main_class = file_and_main_class(language, text)
     if "harness" in problem:
-        whole = f"{_php(code) if row.language.name == 'php' else code}\n{text}"
-    elif form == "completion":
-        whole = f"{problem['prompt']}{code}\n{text}"
-    else:
-        whole = _glue(problem, row, code, text)
-    return (row.before if guard else "") + whole
+        if re.search(JVM_MAIN, problem["harness"]):
+            _, main_class = file_and_main_class(language, problem["harness"])
+    elif re.search(r"\b(?:class|object) Problem\b", text):
+        main_class = "Problem"
+    return file, main_class
 
 
-def file_and_main(language: Language, problem: dict, whole: str) -> tuple[str, str]:
-    """What to call the file, and for the JVM the class that holds the harness, whatever else has a main."""
-    file, main = file_and_main_class(language, whole)
+def run_status(harness, result, token=b""):
+    """OK, or the status of the verdict on a run. With a token: by the guarded rule."""
+    if result.status == "OK":
+        failed_silently = re.search(harness.failed_silently.encode(), result.stderr)
+        return "WA" if failed_silently or token not in result.stdout else "OK"
+    if result.status == "RE":
+        if re.search(harness.assertion_failed.encode(), result.stderr + result.stdout):
+            return "WA"
+    return result.status
+
+
+def _assemble(problem, code, form, tests):
+    harness = HARNESSES[problem["target_language"]]
     if "harness" in problem:
-        of_harness = file_and_main_class(language, problem["harness"])[1]
-        return file, of_harness if re.search(JVM, problem["harness"]) else main
-    return file, "Problem" if re.search(r"\b(?:class|object) Problem\b", whole) else main
+        if harness.language.name == "php":
+            code = _php_file(code)
+        return f"{code}\n{tests}"
+    if form == "completion":
+        return f"{problem['prompt']}{code}\n{tests}"
+    return _merge(problem["prompt"], code, tests, harness)
 
 
-def _text(problem):
+def _harness_text(problem):
+    """The tests as the problem gives them; PHP's without tags, as they are appended to code."""
     text = problem["harness"] if "harness" in problem else problem["tests"]
-    return (
-        re.sub(r"\A\s*<\?php|\?>\s*\Z", "", text) if problem["target_language"] == "php" else text
-    )
+    if problem["target_language"] == "php":
+        return re.sub(r"\A\s*<\?php|\?>\s*\Z", "", text)
+    return text
 
 
-def _php(code):
+def _php_file(code):
     return "<?php\n" + re.sub(r"\A\s*<\?(?:php)?|\?>\s*\Z", "", code)
 
 
 def _closing_brace(text, start):
     """Where the first { after start is closed; None if it is not."""
-    text = JAVA_NOISE.sub(lambda noise: " " * len(noise[0]), text)
+    # Of the same length, so that positions stay.
+    code = JAVA_NOISE.sub(lambda noise: " " * len(noise[0]), text)
     depth = 0
-    for brace in re.finditer("[{}]", text[start:]):
+    for brace in re.finditer("[{}]", code[start:]):
         depth += 1 if brace[0] == "{" else -1
-        if depth <= 0:
-            return start + brace.start() if depth == 0 else None
+        if depth == 0:
+            return start + brace.start()
+        if depth < 0:
+            return None
+    return None
 
 
-def _glue(problem, row, block, tests):
-    """Chat form of MultiPL-E, whose tests begin with the } that closes the function."""
-    prompt, language = problem["prompt"], row.language.name
-    name = {"python": r"\bdef\s+(\w+)", "haskell": r"^(\w+)\s*::"}.get(
-        language, r"(\w+)\s*\([^\n]*\s*\Z"
-    )
-    name = re.findall(name, prompt, re.M)
-    defines = row.defines.replace("NAME", name[-1]) if name else r"\A\b\B"
-    where, signature = re.search(defines, block, re.M), re.search(defines, prompt, re.M)
-    if not (where and signature):
-        return f"{prompt}{block}\n{tests}"  # a body
-    preamble, tail = prompt[: signature.start()], re.sub(r"\A\s*\}", "", tests)
+# ------------------------------------------------------- chat answers to MultiPL-E problems
+
+
+def _merge(prompt, block, tests, harness):
+    """The prompt, the block of a chat answer and the tests in one program.
+
+    The prompt ends within the function, and the tests begin with the } that closes it. A block that
+    defines the function itself takes the place of both ends.
+    """
+    language = harness.language.name
+    pattern = _definition_pattern(prompt, harness)
+    definition = re.search(pattern, block, re.M)
+    signature = re.search(pattern, prompt, re.M)
+    if not (definition and signature):
+        return f"{prompt}{block}\n{tests}"  # the block is the body
+    tests = re.sub(r"\A\s*\}", "", tests)
     if language == "php":
-        return f"{_php(block)}\n{tail}"
-    if language == "go":  # imports stand in front, each once
-        imports = r"^import\s*\((.*?)^\s*\)|^import[ \t]+([^\n(]+)$"
-        lines = {
-            line.strip()
-            for found in re.findall(imports, f"{prompt}\n{block}", re.M | re.S)
-            for line in "\n".join(found).split("\n")
-        }
-        package = re.match(r"package \w+", prompt)
-        block = re.sub(
-            r"^package \w+", "", re.sub(imports, "", block, flags=re.M | re.S), flags=re.M
-        )
-        return f"{package[0] if package else 'package main'}\nimport (\n{chr(10).join(sorted(lines))}\n)\n{block}\n{tail}"
+        return f"{_php_file(block)}\n{tests}"
+    if language == "go":
+        return _merge_go(prompt, block, tests)
+    preamble = prompt[: signature.start()]
     if language in ("java", "csharp", "scala"):
-        imports = r"^[ \t]*(?:import|using)\s[^\n(){}=]*\n"
-        head = block[: where.start()]
-        own, bare = "".join(re.findall(imports, head, re.M)), JAVA_NOISE.sub(" ", head)
-        block = re.sub(imports, "", head, flags=re.M) + block[where.start() :]
-        if bare.count("{") > bare.count("}"):  # a class of its own: the tests go into it
-            preamble, block = (
-                "".join(re.findall(imports, prompt, re.M)),
-                block.rstrip().removesuffix("}"),
-            )
-        return f"{own}{preamble}{block}\n{tail}"
-    return f"{preamble}{block}\n{tail}"
+        return _merge_class(prompt, preamble, block, definition.start(), tests)
+    return f"{preamble}{block}\n{tests}"
 
 
-def status(row: Harness, result, token: bytes = b"") -> str:
-    """OK, or the verdict on a run (a sandbox.Result); with a token by the guarded rule."""
-    if result.status == "OK":
-        failed = re.search(row.silent.encode(), result.stderr) or token not in result.stdout
-        return "WA" if failed else "OK"
-    wrong = result.status == "RE" and re.search(row.failed.encode(), result.stderr + result.stdout)
-    return "WA" if wrong else result.status
+def _definition_pattern(prompt, harness):
+    """What begins the definition of the function that the prompt asks for."""
+    name_pattern = r"(\w+)\s*\([^\n]*\s*\Z"
+    if harness.language.name == "python":
+        name_pattern = r"\bdef\s+(\w+)"
+    elif harness.language.name == "haskell":
+        name_pattern = r"^(\w+)\s*::"
+    names = re.findall(name_pattern, prompt, re.M)
+    if not names:
+        return NEVER
+    return harness.function_start.replace("NAME", names[-1])
+
+
+def _merge_go(prompt, block, tests):
+    """Go wants all imports in front, each of them once."""
+    imports = set()
+    for grouped, single in GO_IMPORTS.findall(f"{prompt}\n{block}"):
+        lines = f"{grouped}\n{single}".split("\n")
+        imports.update(line.strip() for line in lines)
+    import_lines = "\n".join(sorted(imports))
+    match = re.match(r"package \w+", prompt)
+    package = match[0] if match else "package main"
+    code = re.sub(r"^package \w+", "", GO_IMPORTS.sub("", block), flags=re.M)
+    return f"{package}\nimport (\n{import_lines}\n)\n{code}\n{tests}"
+
+
+def _merge_class(prompt, preamble, block, start, tests):
+    """Imports go in front. A block that brings a class of its own keeps it: the tests go into it.
+
+    start: where the function is defined in the block.
+    """
+    head = block[:start]
+    imports = "".join(CLASS_IMPORTS.findall(head))
+    code = CLASS_IMPORTS.sub("", head) + block[start:]
+    bare_head = JAVA_NOISE.sub(" ", head)
+    if bare_head.count("{") > bare_head.count("}"):
+        preamble = "".join(CLASS_IMPORTS.findall(prompt))
+        code = code.rstrip().removesuffix("}")
+    return f"{imports}{preamble}{code}\n{tests}"

@@ -223,7 +223,7 @@ JAVA_NOISE = re.compile(
 )
 
 
-def why_missing(language: Language) -> str | None:
+def why_missing(language):
     """What to install, if a tool of the language is not to be had under /usr; else None."""
     for tool in TOOL.findall(f"{language.compile}\n{language.run}"):
         if not (os.path.exists(tool) and os.path.realpath(tool).startswith("/usr/")):
@@ -231,7 +231,7 @@ def why_missing(language: Language) -> str | None:
     return None
 
 
-def installed_toolchains() -> tuple[dict[str, str], dict[str, str]]:
+def installed_toolchains():
     """({name: version line} of the languages whose tools run in the box, and of the others
     {name: why not, and what to install})."""
     versions = {}
@@ -254,14 +254,14 @@ def installed_toolchains() -> tuple[dict[str, str], dict[str, str]]:
     return versions, missing
 
 
-def file_and_main_class(language: Language, source: str) -> tuple[str, str]:
+def file_and_main_class(language, source):
     """The name of a program's source file, and of the class to start (Java, Scala; else unused)."""
     if language.name == "java":
         return java_names(source)
     return language.file, scala_main(source)
 
 
-def java_names(source: str) -> tuple[str, str]:
+def java_names(source):
     """(file, main class) of a Java program.
 
     javac wants a public class to be in a file of its name; java is given the class that has main.
@@ -295,7 +295,7 @@ def java_names(source: str) -> tuple[str, str]:
     return f"{file[:99]}.java", package + (main_type or public_type or "Main")
 
 
-def scala_main(source: str) -> str:
+def scala_main(source):
     """The first object that has a main or extends App, with its package; else "Main"."""
     text = JAVA_NOISE.sub(" ", source)
     package = re.search(r"^\s*package\s+([\w.]+)", text)

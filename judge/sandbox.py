@@ -68,11 +68,11 @@ OUT_OF_MEMORY = re.compile(
 )
 
 
-def unsafe() -> bool:
+def unsafe():
     return os.environ.get(UNSAFE_VARIABLE) == "1"
 
 
-def probe() -> str:
+def probe():
     """One line that says what isolates a program here, found out by running `true` in a box.
 
     SandboxError, which says what to install, if nothing does. Holds the workers that this process
@@ -101,9 +101,7 @@ def probe() -> str:
     return f"sandbox: {isolation}, {uids}, {limits}"
 
 
-def run(
-    command: list[str], box: str | Path, limits: Limits, stdin: bytes = b"", writable: bool = False
-) -> Result:
+def run(command, box, limits, stdin=b"", writable=False):
     """Run `command` in the host's folder `box`, its working directory /w (by default read-only).
 
     Thread-safe. Returns when no process of the box is left. Makes this process a subreaper
@@ -164,19 +162,19 @@ class _Stream:
     cap: int  # bytes
     text: bytearray = field(default_factory=bytearray)  # at most a chunk over the cap
 
-    def read(self) -> bytes | None:
+    def read(self):
         """Read a chunk: b"" at the end of the stream, None if there is nothing to read yet."""
         chunk = self.pipe.read(CHUNK_BYTES)
         self.text += chunk or b""
         return chunk
 
-    def read_rest(self) -> None:
+    def read_rest(self):
         """Read what was left in the pipe when all who could write to it were gone."""
         while not self.is_over_cap() and self.read():
             pass
         self.pipe.close()
 
-    def is_over_cap(self) -> bool:
+    def is_over_cap(self):
         return len(self.text) > self.cap
 
 

@@ -85,7 +85,7 @@ ALLOW = 0x7FFF0000
 DENY = 0x00050000 | errno.EPERM
 
 
-def compile_filter(name: str) -> bytes:
+def compile_filter(name):
     """The filter, an array of struct sock_filter, for the machine that os.uname() names so.
 
     Empty if the machine is not in MACHINES.

@@ -1,22 +1,42 @@
-"""What the judge says of an answer."""
+"""What the judge says about an answer."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import astuple, dataclass
 
 STATUSES = ("AC", "WA", "CE", "RE", "TLE", "MLE", "OLE", "NC", "JE")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    status: str  # of STATUSES
-    reward: float | None
-    detail: str = ""
-    cpu_s: float = 0.0
+    """The result of judging one answer. reward.py explains the statuses."""
+
+    status: str  # one of STATUSES
+    reward: float | None  # Eq. 4; None for a judge error
+    detail: str = ""  # what failed, in words; empty for AC
+    cpu_s: float = 0.0  # of compiling and of all runs
     wall_s: float = 0.0
-    guarded: bool | None = (
-        None  # a harness problem: passes by the guarded rule too; None if it has no guard
-    )
+    # Only for harness problems: whether the answer also passes the guarded rule; None without one.
+    guarded: bool | None = None
 
 
-def judge_error(detail: str) -> Verdict:
-    """Our fault: no reward at all, never 0."""
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, and whether to ask for it once more because the machine may be at fault."""
+
+    verdict: Verdict
+    in_doubt: bool = False
+
+    def to_json(self):
+        """One line, by which a worker process answers its pool."""
+        return json.dumps([astuple(self.verdict), self.in_doubt])
+
+    @classmethod
+    def from_json(cls, line):
+        """The inverse of to_json. Raises ValueError for a line that is empty or cut short."""
+        fields, in_doubt = json.loads(line)
+        return cls(Verdict(*fields), in_doubt)
+
+
+def judge_error(detail):
+    """A fault of the judge: it says nothing about the answer, so there is no reward, not even 0."""
     return Verdict("JE", None, detail)

@@ -2,12 +2,9 @@
 
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,56 +13,19 @@ import pytest
 
 import reward
 from conftest import ROOT
-from data import translation_prompt
 from judge import languages, sandbox
-from judge import pool as pool_module
-from judge.answer import extract_code
-from judge.languages import LANGUAGES, java_names
-from judge.pool import check_canaries
-from judge.sandbox import SandboxError
-from reward import judge, judge_pool
-from support import alive, descendants, gone, processes_of_slots
+from judge.languages import LANGUAGES
+from judge.limits import SandboxError
+from judging import SUMS, block, missing_tools, prints, problem, skip_without_tool, verdict
+from reward import judge
+from support import processes_of_slots
 
-MISSING = {
-    name: mend for name, language in LANGUAGES.items() if (mend := languages.why_missing(language))
-}
-if not Path(sandbox.BWRAP).exists():
-    MISSING = dict.fromkeys(LANGUAGES, "bubblewrap is not installed")
-SUMS = [{"stdin": "1\n2\n", "stdout": "3\n"}, {"stdin": "20\n22\n", "stdout": "42\n"}]
+MISSING = missing_tools(LANGUAGES)
 
 
 @pytest.fixture(autouse=True)
-def skip_without_tool(request):
-    name = (
-        getattr(request.node, "callspec", None)
-        and request.node.callspec.params.get("language")
-        or "python"
-    )
-    if name in MISSING and os.environ.get("CI") != "true":
-        pytest.skip(MISSING[name])
-
-
-def problem(language="python", tests=SUMS, **fields):
-    return {
-        "id": "p",
-        "source_language": "java",
-        "target_language": language,
-        "source": "x\n",
-        "tests": tests,
-        **fields,
-    }
-
-
-def block(language, code):
-    return f"Here it is:\n```{language}\n{code}\n```\nDone."
-
-
-def verdict(language, code, tests=SUMS):
-    return judge(problem(language, tests), block(language, code))
-
-
-def prints(text):
-    return [{"stdin": "", "stdout": text}]
+def skip(request):
+    skip_without_tool(request, MISSING)
 
 
 @pytest.fixture
@@ -85,102 +45,7 @@ def short(monkeypatch):
         )
 
 
-@pytest.fixture(scope="module")
-def pool():
-    with judge_pool(2) as pool:
-        yield pool
-
-
-# ---------------------------------------------------------------------------------------------- the text
-
-
-def test_prompt_to_the_letter():
-    asked = {**problem("cpp"), "source": "class A {}\n\n"}
-    assert translation_prompt(asked) == (
-        "Translate this Java program to C++. Reply with one ```cpp block.\n```java\nclass A {}\n```"
-    )
-    assert translation_prompt({**asked, "declaration": "int f()"}).endswith(
-        "\n```\nSignature: int f()"
-    )
-
-
-@pytest.mark.parametrize(
-    "text, code",
-    [
-        ("```python\na\n```", "a\n"),
-        ("so:\n```py\na\n\x0c\n b\n```\nthere", "a\n\x0c\n b\n"),
-        ("```Python\r\na\r\n```\r\n", "a\r\n"),
-        ("```python\nprint('```')\n```", "print('```')\n"),
-        ("", None),
-        ("a", None),
-        ("```\na\n```", None),
-        ("```python\na", None),
-        ("```python\n\n```", None),
-        ("```java\na\n```", None),
-        ("```python\na\n```\n```python\nb\n```", None),
-        ("```python\na\n```\n```", None),
-        ("```python\n```python\na\n```", None),
-        ("```python a```", None),
-        ("```python\na\n```x", None),
-        ("```python\n" + "a" * 5_000_000 + "\n```", None),
-    ],
-    ids=lambda value: repr(value)[:30],
-)
-def test_extract_code(text, code):
-    assert extract_code(text, "python") == code
-    if code is None:
-        verdict = judge(problem(), text)
-        assert (verdict.status, verdict.reward) == (
-            "NC",
-            0.0,
-        ) and "one closed block with the tag python" in verdict.detail
-
-
-@pytest.mark.parametrize(
-    "source, names",
-    [
-        (
-            'class B {} class C { static void main(String[] a) { String s = "}}{"; } }',
-            ("C.java", "C"),
-        ),
-        (
-            "/* class Z { */ public final class D { public class E {} } class M { public static void main() {} }",
-            ("D.java", "M"),
-        ),
-        (
-            "package x.y; public class A { class B {} public static void main(String... a) {} }",
-            ("A.java", "x.y.A"),
-        ),
-        ("", ("Main.java", "Main")),
-        ("class " + "a" * 500 + "{}", ("Main.java", "Main")),
-    ],
-)
-def test_java_names(source, names):
-    assert java_names(source) == names
-
-
-@pytest.mark.parametrize(
-    "source, main",
-    [
-        ("object B { val x = 1 }\nobject A { def main(args: Array[String]): Unit = {} }", "A"),
-        ("class C(val x: Int) extends Object {}\nobject D extends App { println(3) }", "D"),
-        ("package x.y\nobject E extends C with App {\n}", "x.y.E"),
-        ("// object Z extends App {\nobject F { def main(a: Array[String]) {} }", "F"),
-        ("", "Main"),
-    ],
-)
-def test_scala_main(source, main):
-    assert languages.file_and_main_class(LANGUAGES["scala"], source) == ("p.scala", main)
-
-
-def test_java_names_are_linear():
-    began = time.monotonic()
-    for part in ("/*", '"\\"', '"""', "public ", "{", "class "):
-        java_names(part * (60_000 // len(part)))
-    assert time.monotonic() - began < 2
-
-
-# ---------------------------------------------------------------------------------------------- programs
+# ----------------------------------------------------------------------------------------- programs
 
 SYNTAX_ERROR = {
     "python": "print(",
@@ -198,13 +63,15 @@ SYNTAX_ERROR = {
 CRASH = {
     "python": "1 / 0",
     "cpp": "#include <cstdlib>\nint main() { abort(); }",
-    "java": "class A { static int f(int n) { return f(n + 1) + 1; } public static void main(String[] a) { f(0); } }",
+    "java": "class A { static int f(int n) { return f(n + 1) + 1; } public static void "
+    "main(String[] a) { f(0); } }",
     "php": "<?php throw new Exception();",
     "bash": "echo 3; exit 3",
     "javascript": "null.x",
     "typescript": "declare const x: any;\nconsole.log(x.y);",
     "go": "package main\nfunc main() { var a []int; a[3] = 1 }",
-    "csharp": "using System.Diagnostics; class P { static void Main() { Debug.Assert(false); System.Environment.Exit(3); } }",
+    "csharp": "using System.Diagnostics; class P { static void Main() { Debug.Assert(false); "
+    "System.Environment.Exit(3); } }",
     "scala": "object A extends App { println(1 / (args.length)) }",
     "haskell": "main :: IO ()\nmain = print (head [] :: Int)",
 }
@@ -223,17 +90,24 @@ LOOP = {
 }
 HUNGER = {
     "python": "a = []\nwhile True: a.append(bytes(1 << 22))",
-    "cpp": "#include <vector>\nint main() { std::vector<char> v; for (;;) v.resize(v.size() + (8 << 20), 1); }",
-    "java": "class A { public static void main(String[] a) { var l = new java.util.ArrayList<int[]>(); "
+    "cpp": "#include <vector>\nint main() { std::vector<char> v; for (;;) v.resize(v.size() + (8 "
+    "<< 20), 1); }",
+    "java": "class A { public static void main(String[] a) { var l = new "
+    "java.util.ArrayList<int[]>(); "
     "for (;;) l.add(new int[1 << 20]); } }",
     "php": "<?php $a = []; while (true) $a[] = str_repeat('x', 1 << 20);",
     "javascript": "const a = []; for (;;) a.push(new Array(1e6).fill(1.5));",
     "typescript": "const a: number[][] = []; for (;;) a.push(new Array(1e6).fill(1.5));",
-    "go": "package main\nvar a [][]byte\nfunc main() { for { b := make([]byte, 1 << 22); for i := range b { b[i] = 1 }; a = append(a, b) } }",
-    "csharp": "class P { static void Main() { var a = new System.Collections.Generic.List<long[]>(); "
-    "for (;;) { var b = new long[1 << 19]; for (int i = 0; i < b.Length; i++) b[i] = i; a.Add(b); } } }",
-    "scala": "object A { def main(a: Array[String]): Unit = { var l = List[Array[Int]](); while (true) l = new Array[Int](1 << 20) :: l } }",
-    "haskell": "main :: IO ()\nmain = let a = [1 .. 10 ^ (9 :: Int)] :: [Integer] in print (sum a + product (take 3 a) + last a)",
+    "go": "package main\nvar a [][]byte\nfunc main() { for { b := make([]byte, 1 << 22); for i := "
+    "range b { b[i] = 1 }; a = append(a, b) } }",
+    "csharp": "class P { static void Main() { var a = new "
+    "System.Collections.Generic.List<long[]>(); "
+    "for (;;) { var b = new long[1 << 19]; for (int i = 0; i < b.Length; i++) b[i] = i; a.Add(b); "
+    "} } }",
+    "scala": "object A { def main(a: Array[String]): Unit = { var l = List[Array[Int]](); while "
+    "(true) l = new Array[Int](1 << 20) :: l } }",
+    "haskell": "main :: IO ()\nmain = let a = [1 .. 10 ^ (9 :: Int)] :: [Integer] in print (sum a "
+    "+ product (take 3 a) + last a)",
 }
 
 
@@ -259,59 +133,79 @@ def test_every_language(language, short):
 IDIOMS = [  # what programs of each language are wont to use, beside what the canaries do
     (
         "cpp",
-        "#include <bits/stdc++.h>\nusing namespace std;\nint main() { map<string, int> m; string s; while (cin >> s) m[s] += stoi(s); "
-        "cout << accumulate(m.begin(), m.end(), 0, [](int a, auto& p) { return a + p.second; }) << endl; }",
+        "#include <bits/stdc++.h>\nusing namespace std;\n"
+        "int main() { map<string, int> m; string s; while (cin >> s) m[s] += stoi(s); "
+        "cout << accumulate(m.begin(), m.end(), 0, [](int a, auto& p) { return a + p.second; }) "
+        "<< endl; }",
     ),
     (
         "java",
-        "import java.util.*; import java.util.stream.*;\npublic class Solution { public static void main(String[] args) {\n"
-        "Scanner in = new Scanner(System.in); System.out.println(IntStream.range(0, 2).map(i -> in.nextInt()).sum()); } }",
+        "import java.util.*; import java.util.stream.*;\n"
+        "public class Solution { public static void main(String[] args) {\n"
+        "Scanner in = new Scanner(System.in); System.out.println(IntStream.range(0, 2).map(i -> "
+        "in.nextInt()).sum()); } }",
     ),
     (
         "typescript",
-        "import * as readline from 'readline';\nimport fs from 'fs';\ninterface P { x: number }\nconst ps: P[] = [];\n"
-        "const rl = readline.createInterface({ input: process.stdin });\nrl.on('line', (line: string) => ps.push({ x: Number(line) }));\n"
+        "import * as readline from 'readline';\nimport fs from 'fs';\ninterface P { x: number }\n"
+        "const ps: P[] = [];\n"
+        "const rl = readline.createInterface({ input: process.stdin });\n"
+        "rl.on('line', (line: string) => ps.push({ x: Number(line) }));\n"
         "rl.on('close', () => console.log(ps.reduce((a, p) => a + p.x, 0)));",
     ),
     (
         "typescript",
-        "declare const require: any;\ndeclare var process: any;\nconst fs = require('fs');\nfunction add(a, b) { return a + b; }\n"
-        "const name = fs.readFileSync(0, 'utf8').trim().split('\\n').map(Number);\nconsole.log(add(name[0], name[1]));",
+        "declare const require: any;\ndeclare var process: any;\nconst fs = require('fs');\n"
+        "function add(a, b) { return a + b; }\n"
+        "const name = fs.readFileSync(0, 'utf8').trim().split('\\n').map(Number);\n"
+        "console.log(add(name[0], name[1]));",
     ),
     (
         "go",
-        'package main\nimport (\n"bufio"\n"fmt"\n"os"\n"sort"\n"strconv"\n"strings"\n)\nfunc main() {\nin := bufio.NewScanner(os.Stdin)\n'
-        "var a []int\nfor in.Scan() { x, _ := strconv.Atoi(strings.TrimSpace(in.Text())); a = append(a, x) }\nsort.Ints(a)\nc := make(chan int)\n"
+        'package main\nimport (\n"bufio"\n"fmt"\n"os"\n"sort"\n"strconv"\n"strings"\n)\n'
+        "func main() {\nin := bufio.NewScanner(os.Stdin)\n"
+        "var a []int\nfor in.Scan() { x, _ := strconv.Atoi(strings.TrimSpace(in.Text())); a = "
+        "append(a, x) }\nsort.Ints(a)\nc := make(chan int)\n"
         "go func() { c <- a[0] + a[1] }()\nfmt.Println(<-c)\n}",
     ),
     (
         "csharp",
-        "using System;\nusing System.Collections.Generic;\nusing System.Linq;\nusing System.Numerics;\nusing System.Text;\npublic class Program {\n"
+        "using System;\nusing System.Collections.Generic;\nusing System.Linq;\n"
+        "using System.Numerics;\nusing System.Text;\npublic class Program {\n"
         "public static void Main(string[] args) {\nvar xs = new List<int>(); string line;\n"
-        'while ((line = Console.ReadLine()) != null) xs.Add(int.Parse(line));\nvar d = new Dictionary<string, BigInteger> { ["s"] = xs.Sum() };\n'
+        "while ((line = Console.ReadLine()) != null) xs.Add(int.Parse(line));\n"
+        'var d = new Dictionary<string, BigInteger> { ["s"] = xs.Sum() };\n'
         'Console.WriteLine($"{d["s"]}"); } }',
     ),
     (
         "scala",
-        "import scala.collection.mutable\nimport scala.io.StdIn\n\ncase class P(x: Int)\n\nobject Solution extends App {\n"
-        "  val xs = mutable.ArrayBuffer[P]()\n  for (_ <- 1 to 2) xs += P(StdIn.readLine().trim.toInt)\n"
+        "import scala.collection.mutable\nimport scala.io.StdIn\n\ncase class P(x: Int)\n\n"
+        "object Solution extends App {\n"
+        "  val xs = mutable.ArrayBuffer[P]()\n"
+        "  for (_ <- 1 to 2) xs += P(StdIn.readLine().trim.toInt)\n"
         "  println(xs.map { case P(x) => x }.sum)\n}",
     ),
     (
         "haskell",
-        "module Main where\nimport qualified Data.Map.Strict as M\nimport Data.List (foldl')\nimport Control.Monad\nimport Text.Printf\n\n"
-        "main :: IO ()\nmain = do\n  xs <- map read . lines <$> getContents\n  let m = M.fromListWith (+) [(even x || odd x, x) | x <- xs]\n"
+        "module Main where\nimport qualified Data.Map.Strict as M\nimport Data.List (foldl')\n"
+        "import Control.Monad\nimport Text.Printf\n\n"
+        "main :: IO ()\nmain = do\n  xs <- map read . lines <$> getContents\n"
+        "  let m = M.fromListWith (+) [(even x || odd x, x) | x <- xs]\n"
         '  forM_ (M.elems m) $ \\s -> printf "%d\\n" (foldl\' (+) 0 [s :: Int])',
     ),
     (
         "php",
-        "<?php\ndeclare(strict_types=1);\nfunction add(int ...$xs): int { return array_sum($xs); }\n"
-        "echo add(...array_map('intval', explode(\"\\n\", trim(stream_get_contents(STDIN))))) . PHP_EOL;",
+        "<?php\ndeclare(strict_types=1);\nfunction add(int ...$xs): int { return array_sum($xs); "
+        "}\n"
+        "echo add(...array_map('intval', explode(\"\\n\", trim(stream_get_contents(STDIN))))) . "
+        "PHP_EOL;",
     ),
     (
         "javascript",
-        "const readline = require('readline');\nconst xs = [];\nreadline.createInterface({ input: process.stdin })\n"
-        "  .on('line', l => xs.push(BigInt(l))).on('close', () => console.log(String(xs.reduce((a, b) => a + b, 0n))));",
+        "const readline = require('readline');\nconst xs = [];\n"
+        "readline.createInterface({ input: process.stdin })\n"
+        "  .on('line', l => xs.push(BigInt(l))).on('close', () => "
+        "console.log(String(xs.reduce((a, b) => a + b, 0n))));",
     ),
 ]
 
@@ -336,7 +230,8 @@ def test_memory(language, code):
     [
         (
             "java",
-            "class A { public static void main(String[] a) { for (;;) new Thread(() -> { try { Thread.sleep(99999); } "
+            "class A { public static void main(String[] a) { for (;;) new Thread(() -> { try { "
+            "Thread.sleep(99999); } "
             "catch (Exception e) {} }).start(); } }",
             {"RE", "TLE", "MLE"},
         ),
@@ -367,13 +262,15 @@ def test_memory(language, code):
         ("cpp", "#include </etc/passwd>\nint main() {}", {"CE"}),
         (
             "cpp",
-            "template <int n> struct A { static const int v = A<n - 1>::v + A<n - 2>::v; A<n * 2> *p; };\n"
+            "template <int n> struct A { static const int v = A<n - 1>::v + A<n - 2>::v; A<n * 2> "
+            "*p; };\n"
             "int main() { return A<99999>::v; }",
             {"CE"},
         ),
         (
             "cpp",
-            "constexpr long f(long n) { long s = 0; for (long i = 0; i < n; i++) s += i; return s; }\n"
+            "constexpr long f(long n) { long s = 0; for (long i = 0; i < n; i++) s += i; return "
+            "s; }\n"
             "int main() { constexpr long x = f(1L << 40); return x; }",
             {"CE"},
         ),
@@ -414,13 +311,15 @@ def own_tmp(monkeypatch):
 sandbox.LIBC.prctl(36, 1, 0, 0, 0)  # orphans of what is killed here come to this process
 
 
-# Prints all that it can open outside /usr (the host's own, see below), and ends with 3 where what is wanted stands.
+# Prints all that it can open outside /usr (the host's own, see below), and ends with 1 and the
+# place where it finds what is wanted.
 LOOK_ROUND = r"""
 import os, re, sys
 want = re.compile(b"wan" + b"ted-[0-9a-f]{8}")
 print("read", len(sys.stdin.read()))
 for folder, folders, files in os.walk("/", onerror=lambda e: print("closed", e.filename)):
-    folders[:] = [f for f in folders if os.path.join(folder, f) not in ("/usr", "/proc/sys", "/var/lib/ghc", "/proc/irq")]
+    hosts = ("/usr", "/proc/sys", "/var/lib/ghc", "/proc/irq")
+    folders[:] = [f for f in folders if os.path.join(folder, f) not in hosts]
     for path in [os.path.join(folder, f) for f in files]:
         if not os.path.isfile(path) or re.search("kmsg|kcore|pagemap|/mem$|kpage", path):
             continue
@@ -432,28 +331,37 @@ for folder, folders, files in os.walk("/", onerror=lambda e: print("closed", e.f
         if found: sys.exit("found in " + path)
 for pid in filter(str.isdigit, os.listdir("/proc")):
     for name in ("environ", "cmdline", "cwd", "exe", "root"):
-        try: text = os.readlink(f"/proc/{pid}/{name}") if name in ("cwd", "exe", "root") else open(f"/proc/{pid}/{name}").read()
+        path = f"/proc/{pid}/{name}"
+        try: text = os.readlink(path) if name in ("cwd", "exe", "root") else open(path).read()
         except OSError: continue
         print("process", pid, name, text.encode())
     try:
-        for fd in os.listdir(f"/proc/{pid}/fd"): print("fd", pid, fd, os.readlink(f"/proc/{pid}/fd/{fd}"))
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            print("fd", pid, fd, os.readlink(f"/proc/{pid}/fd/{fd}"))
     except OSError: pass
-    try: memory, maps = open(f"/proc/{pid}/mem", "rb", buffering=0), open(f"/proc/{pid}/maps").readlines()
+    try:
+        memory = open(f"/proc/{pid}/mem", "rb", buffering=0)
+        maps = open(f"/proc/{pid}/maps").readlines()
     except OSError: continue
-    for a, b in [[int(x, 16) for x in line.split()[0].split("-")] for line in maps if int(pid) != os.getpid()]:
+    for line in maps if int(pid) != os.getpid() else []:
+        a, b = [int(x, 16) for x in line.split()[0].split("-")]
         try:
             memory.seek(a)
             found = want.search(memory.read(b - a))
         except (OSError, OverflowError, ValueError): continue
         if found: sys.exit("found in the memory of " + pid)
-newest = max((os.lstat(os.path.join(folder, f)).st_ctime for folder, _, files in os.walk("/usr") for f in files))
+in_usr = [os.path.join(folder, f) for folder, _, files in os.walk("/usr") for f in files]
+newest = max(os.lstat(path).st_ctime for path in in_usr)
 print("usr", newest)
 """
 
 
 @pytest.mark.parametrize("leaks", [False, True])
 def test_what_a_program_can_read_holds_no_expected_output(leaks, monkeypatch):
-    """All of it is listed: files, processes and their memory, open files. A leak into the box would be found."""
+    """All of it is listed: files, processes and their memory, open files.
+
+    A leak into the box would be found.
+    """
     secret, began, said = f"wanted-{os.getpid():08x}", time.time(), []
     real = sandbox.run
 
@@ -506,7 +414,7 @@ def test_later_tests_count_and_the_first_failure_stops():
     assert result.status == "WA" and result.detail == r"test 3: b'2\n', expected b'3\n'"
 
 
-# ---------------------------------------------------------------------------------------------- faults are not failures
+# -------------------------------------------------------------------------- faults are not failures
 
 
 @pytest.mark.parametrize("bwrap", ["/usr/bin/false", "/nonexistent"])
@@ -583,182 +491,7 @@ def test_doubt_is_asked_once_more(first, calls, monkeypatch):
     assert len(asked) == calls
 
 
-# ---------------------------------------------------------------------------------------------- the pool
-
-SLEEP = block("python", "import time; time.sleep(1); print(int(input()) + int(input()))")
-ONE = [{"stdin": "1\n2\n", "stdout": "3\n"}]
-
-
-def workers_of(pool):
-    return [worker.pid for worker in pool._processes.values()]
-
-
-def test_pool_judges_equal_programs_once(pool):
-    text = block("python", LANGUAGES["python"].canary)
-    first = pool.submit(problem(), text)
-    assert pool.submit(problem(), "Other words. " + text) is first and first.result().reward == 1.0
-    assert pool.submit(problem(tests=prints("x")), text) is not first
-    assert (
-        pool.submit(problem("bash"), block("bash", LANGUAGES["python"].canary)).result().status
-        == "RE"
-    )
-    assert pool.submit(problem(), "no code").result().status == "NC"
-
-
-def test_pool_agrees_with_judge(pool):
-    codes = [LANGUAGES["python"].canary, "print(3)", "1 / 0", "print(", "print('\ud800\0')"] * 3
-    futures = [
-        pool.submit(problem(), block("python", code + f"\n#{i}")) for i, code in enumerate(codes)
-    ]
-    assert [f.result().status for f in futures] == ["AC", "WA", "RE", "RE", "RE"] * 3
-
-
-def test_a_killed_worker_costs_no_verdict(pool):
-    retries = pool.retries
-    future = pool.submit(problem(tests=ONE), SLEEP)
-    time.sleep(0.5)
-    for pid in workers_of(pool):
-        os.kill(pid, signal.SIGKILL)
-    assert future.result(30).status == "AC" and pool.retries > retries
-    assert (
-        pool.submit(problem(tests=ONE), block("python", "print(3) # after")).result(30).status
-        == "AC"
-    )
-
-
-def test_a_worker_that_always_dies_is_je():
-    with judge_pool(1) as pool:
-        stop = threading.Event()
-
-        def killer():
-            while not stop.wait(0.05):
-                for pid in workers_of(pool):
-                    os.kill(pid, signal.SIGKILL)
-
-        thread = threading.Thread(target=killer)
-        thread.start()
-        verdict = pool.submit(problem(tests=ONE), SLEEP).result(30)
-        stop.set()
-        thread.join()
-        assert (verdict.status, verdict.reward) == ("JE", None) and "died" in verdict.detail
-        assert (
-            pool.submit(problem(tests=ONE), SLEEP).result(30).status == "AC"
-        )  # JE is not remembered
-
-
-def test_ctrl_c_is_not_for_workers(pool):
-    future = pool.submit(problem(tests=ONE), SLEEP + " ")
-    time.sleep(0.3)
-    for pid in workers_of(pool):
-        for process in (pid, *descendants(pid)[:1]):
-            os.kill(int(process), signal.SIGINT)
-    assert future.result(30).status == "AC" and pool.submit(problem(), "").result().status == "NC"
-
-
-def test_a_doubt_is_settled_alone(pool, monkeypatch):
-    running, most = [], []
-    real = pool._ask
-
-    def ask(request):
-        running.append(1)
-        most.append(len(running))
-        time.sleep(0.05)
-        running.pop()
-        return real(request)
-
-    monkeypatch.setattr(pool, "_ask", ask)
-    with pool._turn(pool.workers):
-        future = pool.submit(problem(tests=ONE), block("python", "print(3) # alone"))
-        time.sleep(0.3)
-        assert not most and not future.done()
-    assert future.result(30).status == "AC"
-
-
-def test_close_is_prompt_and_leaves_nothing():
-    pool = judge_pool(2)
-    mark = str(60000 + os.getpid())
-    futures = [
-        pool.submit(
-            problem("bash", tests=ONE), block("bash", f"setsid sleep {mark} & sleep {mark} #{i}")
-        )
-        for i in range(5)
-    ]
-    time.sleep(0.7)
-    pids, folder = workers_of(pool), pool._folder.name
-    assert len(pids) == 2
-    began = time.monotonic()
-    pool.close()
-    assert time.monotonic() - began < 2
-    assert {future.result(1).status for future in futures} == {"JE"}
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids) and not Path(folder).exists()
-    assert gone(f"sleep\0{mark}")
-
-
-def test_folders_of_killed_pools_are_swept(monkeypatch, tmp_path):
-    monkeypatch.setattr(pool_module, "STALE_S", 0)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # not among the pools of others
-    left = Path(tempfile.mkdtemp(prefix="oorl-judge-"))
-    (left / "box").mkdir()
-    with judge_pool(1) as held:
-        time.sleep(0.05)
-        judge_pool(1).close()
-        assert not left.exists() and Path(held._folder.name).exists()
-    assert not Path(held._folder.name).exists()
-
-
-@pytest.mark.parametrize("delay_s", [1.0, 0.0, 0.004, 0.008, 0.012, 0.016, 0.02])
-def test_a_killed_trainer_leaves_nothing(delay_s):
-    """Killed in the middle of a program, or while bwrap builds its box."""
-    folder = tempfile.mkdtemp(
-        prefix=f"mark{os.getpid()}"
-    )  # all that works for this trainer has it on its command line
-    os.chmod(folder, 0o755)
-    code = (
-        "import json, reward, sys, time\npool = reward.judge_pool(2)\nasked = json.load(sys.stdin)\n"
-        "for part in asked[:2], asked[2:]:\n [f.result() for f in [pool.submit(*one) for one in part]]\n print(flush=True)"
-    )
-    asked = [
-        (
-            problem("bash", tests=ONE),
-            block("bash", f"trap : TERM; {'sleep 99' if i > 1 else ''} #{i}"),
-        )
-        for i in range(4)
-    ]
-    trainer = subprocess.Popen(
-        [sys.executable, "-c", code, folder],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": folder},
-    )
-    trainer.stdin.write(json.dumps(asked).encode())
-    trainer.stdin.close()
-    trainer.stdout.readline()
-    time.sleep(delay_s)
-    workers = descendants(trainer.pid)
-    trainer.kill()
-    trainer.wait()
-    assert len(workers) >= 4 and gone(folder)  # two workers, each with its unshare
-    end = time.monotonic() + 3
-    while (left := set(alive("reward.py\0--worker")) & set(workers)) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not left
-    shutil.rmtree(folder)
-
-
-def test_canaries(pool, monkeypatch):
-    check_canaries(pool, ["python", "bash"])
-    monkeypatch.setitem(LANGUAGES, "bash", replace(LANGUAGES["bash"], canary="echo 1"))
-    with pytest.raises(SandboxError, match="Bash program that must be AC is WA"):
-        check_canaries(pool, ["python", "bash"])
-
-
-def test_workers_import_no_torch():
-    code = "import reward, data, sys; assert not {'torch', 'numpy'} & sys.modules.keys()"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-# ---------------------------------------------------------------------------------------------- the command
+# -------------------------------------------------------------------------------------- the command
 
 
 def rows(path):

@@ -1,37 +1,29 @@
-"""Harness problems and MultiPL-E rows: every language, both forms, both rules, and what only the guarded rule sees."""
+"""Harness problems and MultiPL-E rows.
+
+Every language, both forms, both rules, and what only the guarded rule sees.
+"""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
 from data import question, read_problems
 from evaluate import official_minus_guarded, runnable, table
-from judge import harnesses, languages, sandbox
-from judge.harnesses import HARNESSES, chat_question, guarded, program
+from judge import harnesses, sandbox
+from judge.harnesses import HARNESSES, chat_question, guarded_harness, program
 from judge.verdict import Verdict
+from judging import missing_tools, skip_without_tool
 from reward import judge, judge_pool
 
-MISSING = {
-    name: mend for name, row in HARNESSES.items() if (mend := languages.why_missing(row.language))
-}
-if not Path(sandbox.BWRAP).exists():
-    MISSING = dict.fromkeys(HARNESSES, "bubblewrap is not installed")
+MISSING = missing_tools({name: harness.language for name, harness in HARNESSES.items()})
 
 
 @pytest.fixture(autouse=True)
-def skip_without_tool(request):
-    name = (
-        getattr(request.node, "callspec", None)
-        and request.node.callspec.params.get("language")
-        or "python"
-    )
-    if name in MISSING and os.environ.get("CI") != "true":
-        pytest.skip(MISSING[name])
+def skip(request):
+    skip_without_tool(request, MISSING)
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +32,9 @@ def pool():
         yield pool
 
 
-# HumanEval_53_add as MultiPL-E's translators render it: (its language, prompt, stop tokens, head of the tests, an assertion, tail).
-# In every row the second assertion is add(5, 7) == 12, so an answer that always says 5 passes the first one only.
+# HumanEval_53_add as MultiPL-E's translators render it: (its language, prompt, stop tokens, head of
+# the tests, an assertion, tail). In every row the second assertion is add(5, 7) == 12, so an answer
+# that always says 5 passes the first one only.
 CS_IMPORTS = "".join(
     f"using System{name};\n"
     for name in (
@@ -74,7 +67,8 @@ NODE_TESTS = (
 SHAPES = {
     "python": (
         "py",
-        'def add(x: int, y: int) -> int:\n    """Add two numbers x and y\n    >>> add(2, 3)\n    5\n    """\n',
+        'def add(x: int, y: int) -> int:\n    """Add two numbers x and y\n    >>> add(2, 3)\n'
+        '    5\n    """\n',
         ["\ndef", "\n#", "\nif", "\nclass"],
         "def check(candidate):\n",
         "    assert candidate({0}, {1}) == {2}\n",
@@ -82,7 +76,8 @@ SHAPES = {
     ),
     "cpp": (
         "cpp",
-        "#include<assert.h>\n#include<bits/stdc++.h>\n// Add two numbers x and y\n// >>> add((2), (3))\n// (5)\nlong add(long x, long y) {\n",
+        "#include<assert.h>\n#include<bits/stdc++.h>\n// Add two numbers x and y\n"
+        "// >>> add((2), (3))\n// (5)\nlong add(long x, long y) {\n",
         ["\n}"],
         "}\nint main() {\n    auto candidate = add;\n",
         "    assert(candidate(({0}), ({1})) == ({2}));\n",
@@ -91,7 +86,8 @@ SHAPES = {
     "java": (
         "java",
         JAVA_IMPORTS
-        + "class Problem {\n    // Add two numbers x and y\n    // >>> add((2l), (3l))\n    // (5l)\n    public static long add(long x, long y) {\n",
+        + "class Problem {\n    // Add two numbers x and y\n    // >>> add((2l), (3l))\n"
+        "    // (5l)\n    public static long add(long x, long y) {\n",
         ["\n    }\n"],
         "    }\n    public static void main(String[] args) {\n",
         "    assert(add(({0}l), ({1}l)) == ({2}l));\n",
@@ -107,7 +103,8 @@ SHAPES = {
     ),
     "bash": (
         "sh",
-        "#!/bin/bash\n# Add two numbers x and y\n# >>> add 2 3\n# 5\n#\n# $1 is an integer\n# $2 is an integer\nadd() {\n",
+        "#!/bin/bash\n# Add two numbers x and y\n# >>> add 2 3\n# 5\n#\n# $1 is an integer\n"
+        "# $2 is an integer\nadd() {\n",
         ["\n}"],
         '}\n\ncandidate() {\n    add "$@"\n}\n\nset -e\nrun_test() {\n',
         '    [[ $(candidate "{0}" "{1}") = "{2}" ]]\n',
@@ -121,25 +118,30 @@ SHAPES = {
     ),
     "typescript": (
         "ts",
-        "//Add two numbers x and y\n// >>> add(2, 3)\n// 5\nfunction add(x: number, y: number): number {\n",
+        "//Add two numbers x and y\n// >>> add(2, 3)\n// 5\n"
+        "function add(x: number, y: number): number {\n",
         ["\nfunction ", "\n/*", "\n//", "\nclass"],
         "declare var require: any;\n" + NODE_TESTS[0],
         *NODE_TESTS[1:],
     ),
     "go": (
         "go_test.go",
-        'package add_test\n\nimport (\n    "testing"\n    "fmt"\n)\n\n// Add two numbers x and y\n// >>> add(2, 3)\n// 5\nfunc add(x int, y int) int {\n',
+        'package add_test\n\nimport (\n    "testing"\n    "fmt"\n)\n\n// Add two numbers x and y\n'
+        "// >>> add(2, 3)\n// 5\nfunc add(x int, y int) int {\n",
         ["\nfunc", "struct", "\n// "],
-        "func TestAdd(t *testing.T) {\n  candidate := add\n\ttype test struct {\n\t\tactual   interface{}\n\t\texpected interface{}\n\t}\n   tests := []test{\n",
+        "func TestAdd(t *testing.T) {\n  candidate := add\n\ttype test struct {\n"
+        "\t\tactual   interface{}\n\t\texpected interface{}\n\t}\n   tests := []test{\n",
         "     {{ actual: candidate({0}, {1}), expected: {2} }},\n",
-        '   }\n\n\tfor i, tc := range tests {\n\t\tt.Run(fmt.Sprintf("test num % d", i), func(t *testing.T) {\n'
+        "   }\n\n\tfor i, tc := range tests {\n"
+        '\t\tt.Run(fmt.Sprintf("test num % d", i), func(t *testing.T) {\n'
         '\t\t\tif fmt.Sprintf("%v", tc.actual) != fmt.Sprintf("%v", tc.expected) {\n'
-        "\t\t\t\tt.Errorf(\"expected '%s', got '%s'\", tc.expected, tc.actual)\n\t\t\t}\n\t\t})\n\t}\n}\n",
+        "\t\t\t\tt.Errorf(\"expected '%s', got '%s'\", tc.expected, tc.actual)\n\t\t\t}\n\t\t})\n"
+        "\t}\n}\n",
     ),
     "csharp": (
         "cs",
-        CS_IMPORTS
-        + "class Problem {\n    // Add two numbers x and y\n    public static long Add(long x, long y) {\n",
+        CS_IMPORTS + "class Problem {\n    // Add two numbers x and y\n"
+        "    public static long Add(long x, long y) {\n",
         ["\n    }\n"],
         "    }\n    public static void Main(string[] args) {\n",
         "    Debug.Assert(Add(({0}L), ({1}L)) == ({2}L));\n",
@@ -147,7 +149,8 @@ SHAPES = {
     ),
     "scala": (
         "scala",
-        "import scala.math._\nimport scala.collection.mutable._\nobject Problem {\n    // Add two numbers x and y\n    def add(x : Long, y : Long) : Long = {\n",
+        "import scala.math._\nimport scala.collection.mutable._\nobject Problem {\n"
+        "    // Add two numbers x and y\n    def add(x : Long, y : Long) : Long = {\n",
         ["\n    }\n"],
         "    }\n    def main(args: Array[String]) = {\n",
         "    assert(add(({0}l), ({1}l)) == ({2}l));\n",
@@ -236,25 +239,32 @@ def whole(language):
 CHAT = {  # other ways to answer
     "python": ["from typing import *\n\n" + whole("python"), "    return x + y"],
     "cpp": [
-        "#include <map>\nusing namespace std;\n\nstatic long two(long x) {\n    return x;\n}\n\nlong add(long a, long b)\n{\n    return two(a) + b;\n}",
+        "#include <map>\nusing namespace std;\n\nstatic long two(long x) {\n    return x;\n}\n\n"
+        "long add(long a, long b)\n{\n    return two(a) + b;\n}",
         "    return x + y;",
     ],
     "java": [
-        "import java.util.*;\n\npublic class Solution {\n    /** Adds { two. */\n    public static long add(long x, long y) {\n        return x + y;\n    }\n}",
-        "import java.util.function.*;\n\nstatic long two(long x) { return x; }\n\npublic static long add(long x, long y) {\n    LongBinaryOperator f = (a, b) -> a + b;\n"
+        "import java.util.*;\n\npublic class Solution {\n    /** Adds { two. */\n"
+        "    public static long add(long x, long y) {\n        return x + y;\n    }\n}",
+        "import java.util.function.*;\n\nstatic long two(long x) { return x; }\n\n"
+        "public static long add(long x, long y) {\n    LongBinaryOperator f = (a, b) -> a + b;\n"
         "    return f.applyAsLong(two(x), y);\n}",
-        "class Problem {\n    public static long add(long x, long y) {\n        return Pair.with(x, y).getValue0() + y;\n    }\n}",
+        "class Problem {\n    public static long add(long x, long y) {\n"
+        "        return Pair.with(x, y).getValue0() + y;\n    }\n}",
     ],
     "php": ["<?php\n\nfunction add($x, $y) {\n    return $x + $y;\n}\n?>"],
     "bash": ["#!/bin/bash\nfunction add {\n    echo $(($1 + $2))\n}"],
     "javascript": ["'use strict';\nconst add = (x, y) => x + y;", "    return x + y;\n}"],
     "typescript": ["const add = (x: number, y: number): number => x + y;"],
     "go": [
-        'package main\n\nimport "fmt"\n\nfunc add(x int, y int) int {\n\treturn x + y\n}\n\nfunc main() {\n\tfmt.Println(add(1, 2))\n}',
-        'import (\n\t"strconv"\n)\n\nfunc add(x int, y int) int {\n\tz, _ := strconv.Atoi(strconv.Itoa(x))\n\treturn z + y\n}',
+        'package main\n\nimport "fmt"\n\nfunc add(x int, y int) int {\n\treturn x + y\n}\n\n'
+        "func main() {\n\tfmt.Println(add(1, 2))\n}",
+        'import (\n\t"strconv"\n)\n\nfunc add(x int, y int) int {\n'
+        "\tz, _ := strconv.Atoi(strconv.Itoa(x))\n\treturn z + y\n}",
     ],
     "csharp": [
-        "using System;\nusing System.IO;\n\npublic class Solution\n{\n    public static long Add(long x, long y)\n    {\n        return x + y;\n    }\n}"
+        "using System;\nusing System.IO;\n\npublic class Solution\n{\n"
+        "    public static long Add(long x, long y)\n    {\n        return x + y;\n    }\n}"
     ],
     "scala": [
         "object Solution {\n  def add(x: Long, y: Long): Long = x + y\n}",
@@ -304,11 +314,13 @@ CHEATS = [  # official: passes; guarded: fails
     ("python", "import atexit, os\natexit.register(os._exit, 0)\n" + wrong(whole("python"))),
     (
         "python",
-        "class Same(int):\n    def __eq__(self, other): return True\n\ndef add(x, y):\n    return Same()",
+        "class Same(int):\n    def __eq__(self, other): return True\n\ndef add(x, y):\n"
+        "    return Same()",
     ),
     (
         "python",
-        "class Same:\n    def __eq__(self, other): return True\n\ndef add(x, y):\n    return Same()",
+        "class Same:\n    def __eq__(self, other): return True\n\ndef add(x, y):\n"
+        "    return Same()",
     ),
     ("cpp", "struct Leave { Leave() { exit(0); } } leave;\n" + wrong(whole("cpp"))),
     ("cpp", "#undef assert\n#define assert(x)\n" + wrong(whole("cpp"))),
@@ -321,14 +333,16 @@ CHEATS = [  # official: passes; guarded: fails
         "java",
         wrong(whole("java")).replace(
             "return",
-            "Thread.setDefaultUncaughtExceptionHandler((t, e) -> Runtime.getRuntime().halt(0)); return",
+            "Thread.setDefaultUncaughtExceptionHandler((t, e) -> Runtime.getRuntime().halt(0)); "
+            "return",
         ),
     ),
     (
         "java",
         wrong(whole("java")).replace(
             "return",
-            "Runtime.getRuntime().addShutdownHook(new Thread(() -> Runtime.getRuntime().halt(0))); return",
+            "Runtime.getRuntime().addShutdownHook(new Thread(() -> "
+            "Runtime.getRuntime().halt(0))); return",
         ),
     ),
     ("php", wrong(whole("php")) + "\nexit(0);"),
@@ -360,7 +374,8 @@ CHEATS = [  # official: passes; guarded: fails
     ("scala", "def assert(holds: Boolean) = ()\n" + wrong(whole("scala"))),
     (
         "haskell",
-        "import System.Exit\nimport System.IO.Unsafe\n\nadd :: Int -> Int -> Int\nadd x y = unsafePerformIO exitSuccess",
+        "import System.Exit\nimport System.IO.Unsafe\n\nadd :: Int -> Int -> Int\n"
+        "add x y = unsafePerformIO exitSuccess",
     ),
 ]
 
@@ -433,12 +448,15 @@ def own(language, text):
         (
             "cpp",
             "int f(int x) { return x + 1; }",
-            "#include <cassert>\nint main() {\n  assert(f(1) == 2);\n  return 0;\n}\nint late() { return 1; }\n",
+            "#include <cassert>\nint main() {\n  assert(f(1) == 2);\n  return 0;\n}\n"
+            "int late() { return 1; }\n",
         ),
         (
             "java",
-            "public class Code { static int f(int x) { return x + 1; }\n public static void main(String[] a) {} }",
-            "class Check { public static void main(String[] a) { if (Code.f(1) != 2) throw new AssertionError(); } }",
+            "public class Code { static int f(int x) { return x + 1; }\n"
+            " public static void main(String[] a) {} }",
+            "class Check { public static void main(String[] a) { if (Code.f(1) != 2) throw new "
+            "AssertionError(); } }",
         ),
         (
             "php",
@@ -464,14 +482,14 @@ def test_a_harness_of_ones_own(language, code, text):
 
 def test_a_harness_without_a_known_shape_has_no_guard():
     problem = own("bash", "test $(f 1) = 2\n")
-    assert guarded(problem) is None
+    assert guarded_harness(problem) is None
     for code, status in (("f() { echo $(($1 + 1)); }", "AC"), ("f() { echo 0; }", "WA")):
         verdict = judge(problem, block("bash", code))
         assert (verdict.status, verdict.guarded) == (status, None)
     assert (
-        guarded(own("cpp", "int x;")) is None
-        and guarded(own("go", "func main() {}")) is None
-        and guarded(own("haskell", "main = print 1\nf = 2\n")) is None
+        guarded_harness(own("cpp", "int x;")) is None
+        and guarded_harness(own("go", "func main() {}")) is None
+        and guarded_harness(own("haskell", "main = print 1\nf = 2\n")) is None
     )
 
 
@@ -483,7 +501,7 @@ def test_the_official_program_is_multipl_es():
             == problem["prompt"] + "BODY\n" + problem["tests"]
         )
         assert (
-            guarded(problem)
+            guarded_harness(problem)
             and problem["target_language"] == language
             and problem["id"] == "HumanEval_53_add"
         )
@@ -493,7 +511,8 @@ def test_the_official_program_is_multipl_es():
 
 def test_chat_question():
     assert chat_question(harnesses.with_common_fields(row("bash"))) == (
-        "Complete this Bash function. Reply with one ```bash block that holds the whole function and what it needs, without tests and without main.\n"
+        "Complete this Bash function. Reply with one ```bash block that holds the whole function "
+        "and what it needs, without tests and without main.\n"
         "```bash\n" + SHAPES["bash"][1] + "```"
     )
 
@@ -525,7 +544,7 @@ def test_glue_is_linear():
     assert time.monotonic() - began < 20
 
 
-# ---------------------------------------------------------------------------------------------- rows and commands
+# -------------------------------------------------------------------------------- rows and commands
 
 
 @pytest.mark.parametrize(
@@ -562,7 +581,8 @@ def test_training_refuses_them(bad, tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps(bad) + "\n")
     with pytest.raises(
         ValueError,
-        match=r"rows.jsonl:1: .* training problems are stdin -> stdout.*evaluate.py and reward.py read",
+        match=r"rows.jsonl:1: .* training problems are stdin -> stdout.*"
+        r"evaluate.py and reward.py read",
     ):
         read_problems(tmp_path / "rows.jsonl")
 
@@ -677,7 +697,8 @@ def test_the_gap_is_told():
     ]
     assert (
         official_minus_guarded(rows)
-        == "harness problems: official 50.0 %, guarded 25.0 %, gap 25.0 points over 2; 1 take no guard"
+        == "harness problems: official 50.0 %, guarded 25.0 %, gap 25.0 points over 2; 1 take no "
+        "guard"
     )
     assert "run: harness problems: official" in table(
         {"run": rows}

@@ -1,0 +1,185 @@
+"""The table of harness languages: how the tests of MultiPL-E run, and how they are guarded.
+
+harnesses.py says what a harness and its guard are. All patterns are regular expressions in
+multi-line mode. To add a language, add a row to HARNESSES: without `token_code` and without a
+rewrite that does its work, the language has the official rule only.
+"""
+
+from dataclasses import dataclass, replace
+
+from judge.languages import LANGUAGES, Language
+
+NEVER = r"\A\b\B"  # matches nothing
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A change that the guard makes to the text of the harness."""
+
+    pattern: str
+    replacement: str
+
+
+@dataclass(frozen=True)
+class Harness:
+    """One row of the table."""
+
+    language: Language  # how the whole program, a solution and its tests, is compiled and run
+    assertion_failed: str  # what a failed assertion prints: the verdict is WA then, not RE
+    function_start: str  # how the definition of a function begins; NAME stands for its name
+    failed_silently: str = NEVER  # in stderr of a run that failed but exits with 0
+    # The guard. The token code copies the token from stdin to stdout. It stands at the end of the
+    # block that main_block opens, or without one at the end of the file.
+    token_code: str = ""
+    main_block: str = ""
+    rewrites: tuple[Rewrite, ...] = ()
+    prologue: str = ""
+    epilogue: str = ""
+
+
+C_LIKE_FUNCTION = (
+    r"^[ \t]*(?!(?:return|else|throw|new|await|case)\b)\w[^\n=;(){}]*[\s&*>\]]NAME\s*\([^;{}]*\{"
+)
+SCRIPT_FUNCTION = (
+    r"^[ \t]*(?:export\s+)?(?:async\s+)?(?:function\b[\s*]*|(?:const|let|var)\s+)NAME\b"
+)
+JVM_MAIN = r"\bdef main\s*\(|\bstatic void main\s*\("
+
+# As much of org.javatuples, which is no Debian package, as the translations use.
+PAIR_FILE = "Pair.java"
+PAIR_SOURCE = """package org.javatuples;
+public class Pair<A, B> {
+    private final A a; private final B b;
+    public Pair(A a, B b) { this.a = a; this.b = b; }
+    public static <A, B> Pair<A, B> with(A a, B b) { return new Pair<>(a, b); }
+    public A getValue0() { return a; }
+    public B getValue1() { return b; }
+    public <X> Pair<X, B> setAt0(X x) { return with(x, b); }
+    public <X> Pair<A, X> setAt1(X x) { return with(a, x); }
+    public boolean equals(Object o) {
+        return o instanceof Pair && java.util.Objects.equals(a, ((Pair<?, ?>) o).a) \
+&& java.util.Objects.equals(b, ((Pair<?, ?>) o).b);
+    }
+    public int hashCode() { return java.util.Objects.hash(a, b); }
+    public String toString() { return "[" + a + ", " + b + "]"; }
+}
+"""
+
+# Results must compare as built-in types do: a result that equals everything would pass.
+PYTHON_CHECK = """def oorl_plain(function):  # results must compare as built-in types do
+    builtin = [t.__eq__ for t in (type(None), int, float, complex, str, bytes, list, tuple, dict, \
+set, frozenset)]
+    def look(x):
+        assert any(type(x).__eq__ is eq for eq in builtin), type(x)
+        for y in [*x, *x.values()] if isinstance(x, dict) else x \
+if isinstance(x, (list, tuple, set, frozenset)) else ():
+            look(y)
+        return x
+    return lambda *args: look(function(*args))
+def check(candidate):
+    candidate = oorl_plain(candidate)
+"""
+
+JAVASCRIPT = Harness(
+    language=LANGUAGES["javascript"],
+    assertion_failed="AssertionError",
+    function_start=SCRIPT_FUNCTION,
+    token_code='require("fs").writeSync(1, require("fs").readFileSync(0));',
+    prologue='Object.freeze(require("node:assert"));\n',
+)
+
+HARNESSES = {
+    "python": Harness(
+        language=LANGUAGES["python"],
+        assertion_failed="AssertionError",
+        function_start=r"^[ \t]*(?:async[ \t]+)?def[ \t]+NAME\b",
+        token_code="import os; os.write(1, os.read(0, 64))",
+        rewrites=(Rewrite(r"^def check\(candidate\):\n", PYTHON_CHECK),),
+    ),
+    "cpp": Harness(
+        language=LANGUAGES["cpp"],
+        assertion_failed="Assertion.*failed",
+        function_start=C_LIKE_FUNCTION,
+        token_code="{ char token[64]; if (fgets(token, 64, stdin)) fputs(token, stdout); }",
+        main_block=r"\bint main\s*\(",
+        rewrites=(Rewrite(r"\bassert\s*\(", "oorl_assert("),),
+        prologue="#include <stdio.h>\n#include <stdlib.h>\n"
+        "static void oorl_assert(bool holds) { if (!holds) abort(); }\n",
+    ),
+    "java": Harness(
+        language=replace(
+            LANGUAGES["java"],
+            beside=(PAIR_FILE, PAIR_SOURCE),
+            # Without -sourcepath, javac looks for a Pair that is in no package here.
+            compile=f"{LANGUAGES['java'].compile} -sourcepath /tmp {PAIR_FILE}",
+        ),
+        assertion_failed="AssertionError",
+        function_start=C_LIKE_FUNCTION,
+        token_code="System.out.println(new java.util.Scanner(System.in).nextLine());",
+        main_block=JVM_MAIN,
+    ),
+    "php": Harness(
+        language=LANGUAGES["php"],
+        assertion_failed="Test failed!",
+        function_start=r"^[ \t]*function\s+&?NAME\b",
+        token_code="echo fgets(STDIN);",
+    ),
+    "bash": Harness(
+        language=LANGUAGES["bash"],
+        assertion_failed=r"\A\s*\Z",
+        function_start=r"^[ \t]*(?:function\s+)?NAME\b[ \t]*(?:\([ \t]*\))?\s*\{",
+        rewrites=(
+            # A program could replace `set -e` by a function of its own, but not [[ ]] and &&.
+            Rewrite(r"\]\]$", "]] &&"),
+            Rewrite(
+                r"^\}\s*^run_test\s*\Z",
+                "[[ 1 ]]\n}\n"
+                "run_test < /dev/null && IFS= read -r token && printf '%s\\\\n' \"$token\"\n",
+            ),
+        ),
+    ),
+    "javascript": JAVASCRIPT,
+    "typescript": replace(JAVASCRIPT, language=LANGUAGES["typescript"]),
+    "go": Harness(
+        language=replace(
+            LANGUAGES["go"],
+            file="p_test.go",
+            compile=LANGUAGES["go"].compile.replace("go build", "go test -c"),
+        ),
+        assertion_failed="--- FAIL",
+        function_start=r"^func\s+NAME\b",
+        token_code="if !t.Failed() { var token string; fmt.Scanln(&token); fmt.Println(token) }",
+        main_block=r"^func Test\w*\(t \*testing\.T\)",
+    ),
+    "csharp": Harness(
+        language=LANGUAGES["csharp"],
+        assertion_failed=r"TraceListener\.Fail|Assertion|Fail:",
+        function_start=C_LIKE_FUNCTION,
+        failed_silently=r"TraceListener\.Fail",
+        token_code="System.Console.WriteLine(System.Console.ReadLine());",
+        main_block=r"\bstatic (?:void|int) Main\s*\(",
+        rewrites=(Rewrite(r"\bDebug\.Assert\s*\(", "OorlGuard.That("),),
+        epilogue="static class OorlGuard { public static void That(bool holds) "
+        '{ if (!holds) throw new System.Exception("Assertion"); } }',
+    ),
+    "scala": Harness(
+        language=LANGUAGES["scala"],
+        assertion_failed="assertion failed",
+        function_start=r"\bdef\s+NAME\b",
+        failed_silently=r"\S",
+        token_code="_root_.scala.Predef.println(_root_.scala.io.StdIn.readLine())",
+        main_block=JVM_MAIN,
+        rewrites=(Rewrite(r"\bassert\s*\(", "_root_.scala.Predef.assert("),),
+    ),
+    "haskell": Harness(
+        language=replace(LANGUAGES["haskell"], compile="", run="/usr/bin/runghc {file}"),
+        assertion_failed="assertion failed",
+        function_start=r"^NAME\b",
+        rewrites=(
+            Rewrite(
+                r"^(main\s*=\s*do[ \t]*\n)([ \t]+)((?:.*\n(?!\S))*.*?)\s*\Z",
+                r"\1\2\3\n\2getLine >>= putStrLn\n",
+            ),
+        ),
+    ),
+}

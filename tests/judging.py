@@ -1,0 +1,52 @@
+"""What the tests of the judge share: problems, answers, and what to skip without a tool."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from judge import sandbox
+from judge.languages import why_missing
+from reward import judge
+
+SUMS = [{"stdin": "1\n2\n", "stdout": "3\n"}, {"stdin": "20\n22\n", "stdout": "42\n"}]
+ONE_SUM = SUMS[:1]
+
+
+def missing_tools(languages):
+    """{name: what to install} of those languages {name: Language} that cannot be judged here."""
+    if not Path(sandbox.BWRAP).exists():
+        return dict.fromkeys(languages, "bubblewrap is not installed")
+    reasons = {name: why_missing(language) for name, language in languages.items()}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def skip_without_tool(request, missing):
+    """For an autouse fixture: by the test's parameter `language`, else by Python. Not on CI."""
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    name = parameters.get("language") or "python"
+    if name in missing and os.environ.get("CI") != "true":
+        pytest.skip(missing[name])
+
+
+def problem(language="python", tests=SUMS, **fields):
+    return {
+        "id": "p",
+        "source_language": "java",
+        "target_language": language,
+        "source": "x\n",
+        "tests": tests,
+        **fields,
+    }
+
+
+def block(language, code):
+    return f"Here it is:\n```{language}\n{code}\n```\nDone."
+
+
+def verdict(language, code, tests=SUMS):
+    return judge(problem(language, tests), block(language, code))
+
+
+def prints(text):
+    return [{"stdin": "", "stdout": text}]
