@@ -35,6 +35,10 @@ from config import Config
 from distributed import ranks
 from groups import Group, frozen_logprobs
 from model import Transformer, save_model
+from training.inputs import IRGroup
+from training.log import peak_memory_gib
+from training.run import load_policy
+from training.samples import Sample, column, group_by_prompt
 
 SCALE = {"cuda": 1, "cpu": 16}[DEVICE]
 SEQUENCE_TOKENS = 4096 // SCALE  # prompt and response, at most
@@ -67,7 +71,8 @@ def main():
     torch.manual_seed(0)
     save_model(Transformer(CONFIG).to(torch.bfloat16), folder)
     ranks.barrier()
-    model, reference = train.load(c, folder, device), train.load(c, folder, device, frozen=True)
+    model = load_policy(c, folder, device)
+    reference = load_policy(c, folder, device, frozen=True)
     ranks.barrier()
     if ranks.rank() == 0:
         shutil.rmtree(folder)
@@ -80,7 +85,7 @@ def main():
     n_parameters = sum(p.numel() for p in model.parameters())
     rows = table_rows(parts, n_parameters, matmul_flops_per_s)
     if ranks.rank() == 0:
-        memory_gib = train.peak_memory(device)
+        memory_gib = peak_memory_gib(device)
         print(
             f"{n_parameters / 1e6:.1f}M parameters, {model.dtype}, {ranks.world_size()} rank(s), "
             f"engine {args.engine or 'plain'}; "
@@ -102,43 +107,29 @@ def main():
 def make_parts(c, model, reference) -> list[Part]:
     """The parts of a step in their order; what a part runs is this rank's share."""
     generator = torch.Generator().manual_seed(0)
-    ir = [random_group(512 // SCALE, generator) for _ in range(8)]
-    samples = [random_group(1024 // SCALE, generator) for _ in range(2)]
-    winner = [torch.tensor([True, True, False, False])] * len(ir)
-    ref = [torch.zeros(MEMBERS)] * len(ir)
+    winner = torch.tensor([True, True, False, False])
+    ir_groups = []
+    for _ in range(8):
+        ir_groups.append(IRGroup(random_group(512 // SCALE, generator), winner, torch.zeros(4)))
+    own_ir_groups = [ir_groups[i] for i in ranks.share_of(len(ir_groups))]
+    groups = [random_group(1024 // SCALE, generator) for _ in range(2)]
+    samples = made_up_samples(groups)
+    own_samples = [samples[i] for i in ranks.share_of(len(samples))]
+    by_prompt = group_by_prompt(own_samples)
+    own_groups = [
+        Group(of_prompt[0].prompt, column(of_prompt, "tokens")) for of_prompt in by_prompt
+    ]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=DEVICE == "cuda" or None)
 
-    def mine(groups):
-        return [groups[i] for i in ranks.share_of(len(groups))]
-
-    def own(nested):
-        """This rank's share of the samples, nested by prompt."""
-        share = ranks.share_of(len(samples) * MEMBERS)
-        result = []
-        for g, items in enumerate(nested):
-            result.append([item for i, item in enumerate(items, g * MEMBERS) if i in share])
-        return result
-
-    def cut(groups):
-        responses = own([group.responses for group in groups])
-        return [Group(group.prompt, ys) for group, ys in zip(groups, responses)]
-
-    def constant(value):
-        """The value for every token of every sample."""
-        result = []
-        for group in samples:
-            result.append([torch.full((len(y),), value) for y in group.responses])
-        return result
-
     def off_policy():
-        train.off_policy_half(model, c, mine(ir), mine(winner), mine(ref))
+        train.off_policy_half(model, c, own_ir_groups)
 
     def log_probs():
-        for m in (model, reference):
-            frozen_logprobs(m, cut(samples), c.token_budget)
+        for frozen in (model, reference):
+            frozen_logprobs(frozen, own_groups, c.token_budget)
 
     def on_policy():
-        train.on_policy_half(model, c, cut(samples), own(constant(-9.0)), own(constant(1.0)))
+        train.on_policy_half(model, c, own_samples)
 
     def adamw():
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -146,11 +137,33 @@ def make_parts(c, model, reference) -> list[Part]:
         optimizer.zero_grad()
 
     return [
-        Part("off-policy half", 4, ir, off_policy),  # without a graph, then with one
-        Part("log-probs, pi_old and pi_ref", 2, samples, log_probs),
-        Part("on-policy half", 3, samples, on_policy),
+        Part(
+            "off-policy half", 4, column(ir_groups, "group"), off_policy
+        ),  # without a graph, then with one
+        Part("log-probs, pi_old and pi_ref", 2, groups, log_probs),
+        Part("on-policy half", 3, groups, on_policy),
         Part("clip and AdamW", 0, [], adamw),
     ]
+
+
+def made_up_samples(groups) -> list[Sample]:
+    samples = []
+    for prompt_index, group in enumerate(groups):
+        for tokens in group.responses:
+            sample = Sample(
+                rank=ranks.rank(),
+                prompt_index=prompt_index,
+                problem={},
+                prompt=group.prompt,
+                tokens=tokens,
+                text="",
+                truncated=False,
+                logp_sampler=torch.full((len(tokens),), -9.0),
+                logp_old=torch.full((len(tokens),), -9.0),
+                advantage=torch.ones(len(tokens)),
+            )
+            samples.append(sample)
+    return samples
 
 
 def random_group(prompt_tokens, generator):
