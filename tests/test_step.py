@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from step_records import ir_groups_of, run_of
 
 import train
 from config import Config
 from groups import Group
 from judge.verdict import Verdict
 from rollout import generate
+from step_records import ir_groups_of, run_of
 from training import optimizer as optimizer_module
 from training.inputs import batch_indices
 from training.optimizer import learning_rate
@@ -93,12 +93,12 @@ def by_hand(model, reference, c, ir_groups, winner, ref):
             )
             - ref[g]
         )
-        w, l = rhat[winner[g]], rhat[~winner[g]]
+        winners, losers = rhat[winner[g]], rhat[~winner[g]]
         off_policy = (
             off_policy
             + (
-                -torch.log(torch.sigmoid(c.beta * (w.mean() - l.mean())))
-                + c.lam * ((w - w.mean()) ** 2).mean()
+                -torch.log(torch.sigmoid(c.beta * (winners.mean() - losers.mean())))
+                + c.lam * ((winners - winners.mean()) ** 2).mean()
             )
             / c.gepo_batch
         )
@@ -159,17 +159,19 @@ def test_a_step_is_the_equations(tiny, some_groups, clip_norm, monkeypatch):
 
 
 def test_inner_epochs_take_both_halves_again(tiny, some_groups, monkeypatch):
-    """Two inner epochs = two optimiser steps; the second has the GEPO gradient too and a ratio that has moved."""
-    base = dict(
-        seed=3,
-        rollout_batch=12,
-        gepo_batch=1,
-        kl_coef=0.0,
-        max_new_tokens=6,
-        lr=0.01,
-        warmup_ratio=0.0,
-        token_budget=25,
-    )
+    """Two inner epochs are two optimiser steps.
+
+    The second has the GEPO gradient too, and a ratio that has moved."""
+    base = {
+        "seed": 3,
+        "rollout_batch": 12,
+        "gepo_batch": 1,
+        "kl_coef": 0.0,
+        "max_new_tokens": 6,
+        "lr": 0.01,
+        "warmup_ratio": 0.0,
+        "token_budget": 25,
+    }
     monkeypatch.setattr(optimizer_module, "CLIP_NORM", 1e9)
     winner, ref, moved = [torch.tensor([True, False, True])], [torch.zeros(3)], {}
     for w_gepo in (0.0, 1.0):

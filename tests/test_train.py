@@ -1,4 +1,7 @@
-"""The whole loop on the embedded world, a few steps of it: what it logs, how it ends, how it goes on, what it refuses."""
+"""The whole loop on the embedded world, a few steps of it.
+
+What it logs, how it ends, how it goes on, what it refuses.
+"""
 
 import json
 import os

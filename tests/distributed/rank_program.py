@@ -1,19 +1,19 @@
-"""What test_ranks.py starts with torchrun: python rank_program.py WHAT FOLDER. Not a test itself."""
+"""What test_ranks.py starts with torchrun: python rank_program.py WHAT FOLDER. Not a test."""
 
 import json
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS.parent), str(TESTS)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
-from step_records import ir_groups_of, samples_of
 
 import train
 from config import Config
 from distributed import ranks, sharding
 from groups import Group, frozen_logprobs
 from model import load_model, save_model, unsharded_copy
+from step_records import ir_groups_of, samples_of
 from training import checkpoint
 from training.run import load_policy
 
@@ -29,10 +29,19 @@ def batch(groups):
     return [[x[i] for i in mine] for x in (groups, winner, ref, old, advantages)]
 
 
+def local_part(tensor):
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
 def gradient(folder):
-    """Both halves over uneven groups, one rank without any, of each model in `folder`; then a step, a checkpoint, and back."""
+    """Both halves over uneven groups, one rank without any, of each model in `folder`.
+
+    Then a step, a checkpoint, and back."""
     draw = torch.Generator().manual_seed(1)
-    ids = lambda n: torch.randint(0, 61, (n,), generator=draw)
+
+    def ids(n):
+        return torch.randint(0, 61, (n,), generator=draw)
+
     groups = [
         Group(ids(5), [ids(7), ids(1), ids(4)]),
         Group(ids(1), [ids(3), ids(2)]),
@@ -62,9 +71,8 @@ def gradient(folder):
             )
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
         optimizer.step()
-        local = lambda t: t.to_local() if hasattr(t, "to_local") else t
         held = sum(
-            local(t).nbytes
+            local_part(t).nbytes
             for p in model.parameters()
             for t in (p, p.grad, *(optimizer.state[p][k] for k in ("exp_avg", "exp_avg_sq")))
         )

@@ -1,4 +1,7 @@
-"""More ranks than one: the same gradient, the same curve, exact restarts; and what is left when a rank, a save or a file fails."""
+"""More ranks than one: the same gradient, the same curve, exact restarts.
+
+And what is left when a rank, a save or a file fails.
+"""
 
 import json
 import os
@@ -16,7 +19,6 @@ from contextlib import contextmanager
 import pytest
 import torch
 import torch.distributed as dist
-from step_records import ir_groups_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed import device_mesh
 from torch.distributed.tensor import DTensor, Shard
@@ -29,6 +31,7 @@ from distributed import ranks, sharding
 from groups import Group, token_logprobs
 from model import ModelConfig, Transformer, load_model, save_model
 from rollout import KVCache
+from step_records import ir_groups_of
 from support import flags, processes_of, rows, wait_for_row
 from training import checkpoint
 from training.plan import memory_per_rank
@@ -54,7 +57,7 @@ def ended(process, code=0, seconds=200):
     return text
 
 
-# ------------------------------------------------------------------------------------------- one gradient
+# ------------------------------------------------------------------------------ one gradient
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,9 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("name", ["tied", "untied"])
 def test_the_gradient_does_not_depend_on_the_ranks(results, count, name):
-    """Uneven groups and lengths over a token budget that cuts them differently on every rank; of 4 ranks one has none."""
+    """Uneven groups and lengths; the token budget cuts them differently on every rank.
+
+    Of 4 ranks one has none."""
     folder, result = results
     for engine in ((), ("recompute",)):
         want, metrics, logps = result[1][name, *engine]
@@ -120,7 +125,7 @@ def test_the_gradient_does_not_depend_on_the_ranks(results, count, name):
         )  # one process wrote it, `count` ranks read it
 
 
-# ------------------------------------------------------------------------------------------- memory
+# ------------------------------------------------------------------------------ memory
 
 
 def test_the_memory_formula_is_what_tensors_take(results, monkeypatch):
@@ -198,7 +203,7 @@ def test_the_memory_table_of_docs_distributed():
     assert len(lines) >= 6 and "\n".join(lines) in (ROOT / "docs/distributed.md").read_text()
 
 
-# ------------------------------------------------------------------------------------------- one curve
+# ------------------------------------------------------------------------------ one curve
 
 
 def close(a, b):
@@ -278,7 +283,9 @@ def test_two_and_four_ranks_give_the_curve_of_one(alone, two, uneven, tmp_path):
 
 
 def test_two_nodes_continue_what_one_process_began(alone, uneven, tmp_path):
-    """Plain torchrun rendezvous, two agents with one rank each; the run's first half was written by a single process."""
+    """Plain torchrun rendezvous, two agents with one rank each.
+
+    The run's first half was written by a single process."""
     out = tmp_path / "run"
     shutil.copytree(alone[0], out)
     shutil.rmtree(out / "step-000004")
@@ -300,17 +307,18 @@ def test_two_nodes_continue_what_one_process_began(alone, uneven, tmp_path):
     ] == ["step-000002", "step-000004"]
 
 
-# ------------------------------------------------------------------------------------------- ends of all kinds
+# ------------------------------------------------------------------------------ ends of all kinds
 
 
 def test_ten_kills_leave_no_trace(uneven, tmp_path):
-    """SIGKILL three times while it saves and seven times at a random moment of a later step; then to the end, bit for bit."""
+    """SIGKILL three times while it saves and seven times at a random moment of a later step.
+
+    Then to the end, bit for bit."""
     out, chance, began = tmp_path / "run", random.Random(7), []
-    command = lambda out, *more: [
-        sys.executable,
-        ROOT / "train.py",
-        *uneven(out, "--steps", "24", *more),
-    ]
+
+    def command(out, *more):
+        return [sys.executable, ROOT / "train.py", *uneven(out, "--steps", "24", *more)]
+
     subprocess.run(command(tmp_path / "whole"), capture_output=True, check=True)
     step_s = max(row["step_s"] for row in rows(tmp_path / "whole", times=True))
     first, *kills = [chance.uniform(0, step_s) for _ in range(7)] + [
@@ -409,7 +417,7 @@ def test_one_raises_all_end_with_its_words(uneven, tmp_path):
     ), text[-2500:]
 
 
-# ------------------------------------------------------------------------------------------- damaged and full disks
+# ----------------------------------------------------------------------- damaged and full disks
 
 
 @pytest.fixture
@@ -532,7 +540,7 @@ def test_other_settings_only_when_forced(alone, uneven, tmp_path, capsys):
     )
 
 
-# ------------------------------------------------------------------------------------------- NaN and infinity
+# ------------------------------------------------------------------------------ NaN and infinity
 
 
 def test_a_step_with_nan_is_skipped_and_counted_and_five_end_the_run(
@@ -572,7 +580,7 @@ def test_a_step_with_nan_is_skipped_and_counted_and_five_end_the_run(
     ]  # none of the idle steps replaced it
 
 
-# ------------------------------------------------------------------------------------------- engine
+# ------------------------------------------------------------------------------ engine
 
 
 def test_compiled_blocks_give_the_gradient(results):
