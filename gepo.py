@@ -9,7 +9,7 @@ Equation numbers are those of the first paper. Two of its ten are elsewhere, as 
 log-probs: Eq. 4 runs programs (reward.py), Eq. 10 adds the two halves (train.py).
 
     n, m   winners (equivalent programs) and losers (inequivalent ones) of one group, any numbers
-    N      responses of the on-policy batch
+    N      responses of the on-policy batch (train.py and groups.py: N tokens)
     R_i    tokens of response i, its EOS included
 """
 
@@ -22,16 +22,16 @@ import torch.nn.functional as F
 def log_preference(margin):
     """Bradley-Terry, Eq. (2): log P(y_w > y_l | x), with P = sigma(r(x, y_w) - r(x, y_l)).
 
-    margin: the winner's reward less the loser's, a tensor of any shape. -> the same shape."""
+    margin: the winner's reward minus the loser's, a tensor of any shape. -> the same shape."""
     return F.logsigmoid(margin)  # Eq. 2
 
 
 def dpo_loss(winner, loser, beta):
     """DPO, Eq. (3), of one pair: Bradley-Terry, Eq. (2), with beta * rhat as the reward.
 
-    winner, loser: rhat, two scalars -> a scalar. Tensors of equal shape give one loss per element.
-    This function is here to be read and tested. `--off-policy dpo` trains the same loss as
-    gepo_loss with n = m = 1, where the variance is 0."""
+    Here to be read and tested: `--off-policy dpo` trains the same loss as gepo_loss with n = m = 1,
+    where the variance is 0.
+    winner, loser: rhat, two scalars -> a scalar. Tensors of equal shape give one loss per element."""
     return -log_preference(beta * (winner - loser))  # Eq. 3
 
 
@@ -47,18 +47,17 @@ def rhat(sum_logp, sum_logp_ref):
 
     log Z(x) cannot be computed, but it is one constant for all responses to x. Eq. (6) compares
     responses to one x, by a difference of means and by a variance, and neither changes when the
-    same constant is added to every reward: Z cancels. beta is a common factor. Eq. (9) writes it
-    before the margin; in the constraint Var <= eps it only rescales eps, whose place lambda takes,
-    so that the variance of Eq. (9) is one of plain log-ratios."""
+    same constant is added to every reward: Z cancels. beta is a common factor. Eq. (9) keeps it in
+    the margin; in the variance, beta^2 is absorbed into lambda."""
     return sum_logp - sum_logp_ref  # Eq. 8, which is Eq. 7 without beta and log Z(x)
 
 
 def gepo_loss(winners, losers, beta, lam):
-    """GEPO, Eq. (9), of one group; the loss is preference + lam * variance.
+    """GEPO, Eq. (9), of one group: its two terms. The loss is preference + lam * variance.
 
     winners [n], losers [m]: rhat, float. -> (preference, variance), two scalars. They are returned
-    apart because they must be logged apart: where rhat is a sum over tokens, the gradient of the
-    variance can outweigh the preference's 10 to 40 times. The paper does not say how the variance
+    apart, and the caller adds them with lam, because they must be logged apart: where rhat is a sum
+    over tokens, the gradient of the variance can be 10 to 40 times that of the preference. The paper does not say how the variance
     is normalised. Here it is by 1/n, so that n = 1 gives 0.
 
     With s = sigma(-beta * margin) the gradient of the loss with respect to each rhat is

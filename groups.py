@@ -7,8 +7,8 @@ which every prompt is stored and computed once:
 
 The positions of every response restart at P = len(prompt). A response sees the prompt and itself,
 causally, never another response. The last prompt token predicts the first token of every response,
-so its hidden state is used k times, with k targets. Which tokens are response tokens is data
-(lengths), never inferred from a token id.
+so its hidden state is used k times, with k targets. Response tokens are
+found by their position and length, never by a token id.
 
 token_logprobs is the only path from tokens to log-probs: for the policy, the old policy and the
 reference, on-policy and off-policy. frozen_logprobs and backward_tokens call it in pieces under a
@@ -244,7 +244,7 @@ def _packed_attention(spans, model):
     There is no mask over the whole row: it would cost (P + sum R)^2 where sum R (P + R) is needed
     (bench/packing.py)."""
     device, dtype = model.device, model.dtype
-    windows = [0, 3] if model.config.windows else [0]  # 3 cuts off keys in the trial
+    windows = [0, 3] if model.config.windows else [0]  # _varlen_agrees tries both; 3 cuts keys off
     use_varlen = (
         device.type == "cuda"
         and dtype in (torch.float16, torch.bfloat16)

@@ -67,7 +67,8 @@ class Transformer(nn.Module):
         for block in self.model.layers:
             x = block(x, cos, sin, attend)
         if rows is not None:
-            # The backward of x[rows] has bits that vary from run to run on a CPU.
+            # An embedding lookup is x[rows] with a backward that has the same bits in every run;
+            # on a CPU that of x[rows] itself varies.
             x = F.embedding(rows, x) if x.dim() == 2 else x[rows]
         return self.lm_head(self.model.norm(x), targets, temperature, entropy)
 
@@ -198,7 +199,7 @@ class MLP(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """x [..., size] / its root mean square, times a weight [size]; Gemma stores the weight less 1.
+    """x [..., size] / its root mean square, times a weight [size]; Gemma stores the weight minus 1.
 
     Computed in float32, and rounded before or after the weight, as the checkpoints were trained."""
 

@@ -30,7 +30,7 @@ class Settings:
 
 @dataclass
 class Request:
-    """A prompt, and which of all sequences are to be sampled from it here."""
+    """A prompt, and the numbers of the sequences that this rank samples from it."""
 
     group: Group  # takes the responses
     numbers: list = field(default_factory=list)
@@ -64,8 +64,8 @@ def generate(
 
     prompts: a list of lists of token ids.
     temperature: 0 is greedy; the log-probs are then those of temperature 1.
-    cache_tokens: as many prompts run together as have room for that many keys and values, but at
-    least one prompt with all its samples.
+    cache_tokens: the most tokens whose keys and values are cached. It limits how many prompts run
+    together; one prompt with all its samples always runs.
     progress: called with the number of sequences that have just finished.
     share: a range of the len(prompts) * samples sequences, counted prompt by prompt. Only these are
     sampled; a prompt that has none of them gets a Group without responses.

@@ -8,17 +8,18 @@
 Wu et al., arXiv 2505.12723. train_step() is the paper's algorithm, top to bottom: sample
 translations of a few problems, hand them to the judge, back-propagate GEPO on IR groups while the
 judge works, turn its verdicts into advantages, back-propagate the policy loss into the same .grad,
-one AdamW step. Every rank samples, judges and back-propagates its share of the batch; what a loss
-is divided by or normalised with is the global batch's. A folder --out that holds an unfinished run
+one AdamW step. Every rank samples, judges and back-propagates its share of the batch. Denominators
+and statistics are computed over the batch of all ranks. A folder --out that holds an unfinished run
 is continued. Ctrl-C ends after the step, with a checkpoint. Left out: asynchronous sampling, and
-sampling on an engine of its own. This is not a framework: copy it and change it.
+sampling with a separate inference engine. This is not a framework: copy it and change it.
 
-Shapes: R tokens of a response (EOS included), N tokens of all responses of a batch, k members of a
-group. Log-probs are float32 and per token unless a name says sum.
+Shapes: R tokens of a response (EOS included), N tokens of several responses end to end, k members
+of a group. Log-probs are float32 and per token unless a name says sum.
 """
 
 import os
 import sys
+import time
 from dataclasses import dataclass
 
 # Torch's threads must not spin on the cores that the judge needs (dev/LOG.md). Before torch.
@@ -44,6 +45,7 @@ from training.optimizer import learning_rate, optimizer_step
 from training.run import (
     Run,
     judge_is_broken,
+    raise_if_none,
     raise_judge_errors,
     record_step,
     save_if_due,
@@ -97,12 +99,13 @@ def train(run: Run) -> int:
     steps = range(run.first_step, run.total_steps)
     bar = tqdm(steps, initial=run.first_step, total=run.total_steps, unit="step")
     steps_done = run.total_steps
+    run.training_began_at = time.time()
     with stop_requests() as requests, bar:
         for step in bar:
             row, sample_rows = train_step(run, step)
             record_step(run, row, sample_rows)
             bar.set_postfix_str(progress(row))
-            stop = bool(ranks.all_gather_list(requests))
+            stop = len(ranks.all_gather_list(requests)) > 0
             is_last = stop or step + 1 == run.total_steps
             save_if_due(run, step + 1, at_once=is_last or judge_is_broken(run))
             if judge_is_broken(run):
@@ -133,38 +136,38 @@ def train_step(run: Run, step: int) -> tuple[dict, list[dict]]:
         config.max_new_tokens,
         config.temperature,
         tokenizer.eos_ids,
-        seed=config.seed * 1_000_003 + step,
+        seed=config.seed * 1_000_003 + step,  # runs with other seeds share no random numbers
         share=ranks.share_of(config.rollout_batch),
     )
     samples = make_samples(ranks.rank(), problems, groups, tokenizer)
     pending = PendingVerdicts(run.judge, samples, submitted_at=watch.now())
-    ranks.barrier()  # not in FSDP's collectives, which have a time limit
+    ranks.barrier()  # fast samplers wait here for slow ones: FSDP's collectives have a time limit
     watch.lap("rollout_s")
 
-    # w_gepo * L_GEPO into .grad. It needs no reward, so it fills the time in which the judge works.
-    ir_groups, metrics = [], {}
-    if run.inputs.ir_groups:
-        ir_groups = ir_groups_of_step(config, run.inputs.ir_groups, step)
-        metrics = off_policy_half(policy, config, ir_groups)
+    # This half needs no reward, so it fills the time in which the judge works.
+    ir_groups = ir_groups_of_step(config, run.inputs.ir_groups, step)
+    metrics = off_policy_half(policy, config, ir_groups)  # .grad = w_gepo * dL_GEPO
     watch.lap("gepo_s")
 
     entropies = set_logprobs(run, groups, samples)  # under pi_old and pi_ref
     watch.lap("logprob_s")
 
     for sample, verdict in zip(samples, pending.wait()):
-        sample.verdict = verdict  # with the reward of Eq. 4
+        sample.verdict = verdict  # sample.reward is Eq. 4
     all_samples = ranks.all_gather_list(samples)
     watch.lap("judge_wait_s")
     watch.seconds["judge_s"] = pending.judge_s()
 
-    judged = set_advantages(config, step, all_samples)
+    judged = judged_samples(all_samples)
+    raise_if_none(judged, step, all_samples)
+    set_advantages(config, judged)
     own_samples = [sample for sample in judged if sample.rank == ranks.rank()]
 
     updates = []
     for epoch in range(config.inner_epochs):
-        if epoch > 0 and run.inputs.ir_groups:
-            off_policy_half(policy, config, ir_groups)  # at the new theta; the log keeps the first
-        metrics |= on_policy_half(policy, config, own_samples)  # + w_rl * L_OnP: Eq. 10 is in .grad
+        if epoch > 0:
+            off_policy_half(policy, config, ir_groups)  # again, at the new theta; not logged
+        metrics |= on_policy_half(policy, config, own_samples)  # .grad += w_rl * dL_OnP: Eq. 10
         watch.lap("policy_s")
         optimizer_steps_done = step * config.inner_epochs + epoch
         lr = learning_rate(config, optimizer_steps_done, run.total_steps * config.inner_epochs)
@@ -196,15 +199,8 @@ def set_logprobs(run: Run, groups: list[Group], samples: list[Sample]) -> list[t
     return entropies
 
 
-def set_advantages(config: Config, step: int, samples: list[Sample]) -> list[Sample]:
-    """Sets the advantages of the judged samples of the global batch, and returns these samples.
-
-    A judge error is no sample at all: it is in no loss and in no statistic. Raises SandboxError if
-    there are only judge errors."""
-    judged = judged_samples(samples)
-    if not judged:
-        detail = samples[0].verdict.detail
-        raise SandboxError(f"all verdicts of step {step} are judge errors: {detail}")
+def set_advantages(config: Config, judged: list[Sample]):
+    """Sets the advantages of the judged samples of the global batch."""
     advantages = gepo.advantages(  # Eq. 1, REINFORCE++
         rewards=torch.tensor(column(judged, "reward")),
         groups=torch.tensor(column(judged, "prompt_index")),
@@ -214,7 +210,6 @@ def set_advantages(config: Config, step: int, samples: list[Sample]) -> list[Sam
     )
     for sample, advantage in zip(judged, advantages):
         sample.advantage = advantage
-    return judged
 
 
 # -------------------------------------------------------------------------------------- on-policy
@@ -224,7 +219,7 @@ def on_policy_half(policy: Transformer, config: Config, samples: list[Sample]) -
     """Back-propagates w_rl * L_OnP (Eq. 5) of this rank's samples. Returns metrics of the batch.
 
     The mean is over all response tokens of the global batch. All ranks must call."""
-    by_prompt = group_by_prompt(samples)
+    by_prompt = group_by_prompt(samples)  # without judge errors: other groups than were sampled
     groups = [Group(of_prompt[0].prompt, column(of_prompt, "tokens")) for of_prompt in by_prompt]
     # One denominator, counted before the batch is cut into micro-batches.
     lengths = list(map(len, column(samples, "tokens")))
@@ -264,16 +259,18 @@ def off_policy_half(
 ) -> dict[str, float]:
     """Back-propagates w_gepo * L_GEPO (Eq. 9, or Eq. 3) of this rank's IR groups. Returns metrics.
 
-    Eq. 9 couples the members of a group, but only through one number for each of them. So it is
-    taken on log-probs without a graph; its gradient there is a coefficient c for each token; and a
-    second pass back-propagates sum(c * logp), a few members at a time. This is exact, and its
-    memory does not depend on the size of a group. All ranks must call."""
+    Eq. 9 couples the members of a group, so one graph would have to hold them all. Two passes do
+    without: pass 1 computes log-probs without a graph, and from them c = dL/dlogp (all tokens of a
+    member share one c). Pass 2 back-propagates sum(c * logp), a few members at a time. This is
+    exact, and its memory does not depend on the size of a group. All ranks must call."""
     groups = column(ir_groups, "group")
-    logps = flatten(
-        frozen_logprobs(policy, groups, config.token_budget)
-    )  # of all members, [R] each
     n_groups = sum(ranks.all_gather_list([len(groups)]))
-    terms, coefficients = gepo_terms(policy.device, config, ir_groups, logps, n_groups)
+    if n_groups == 0:  # --off-policy none
+        return {}
+    logps = frozen_logprobs(policy, groups, config.token_budget)
+    terms, coefficients = [], []
+    if ir_groups:
+        terms, coefficients = gepo_terms(policy.device, config, ir_groups, logps, n_groups)
 
     def loss(group_index, response_index, logp):
         return (coefficients[group_index][response_index] * logp).sum()
@@ -288,57 +285,64 @@ class GroupTerms:
 
     preference: torch.Tensor  # first term of Eq. 9
     variance: torch.Tensor  # second term, before lambda
-    margin: torch.Tensor  # mean rhat of the winners less mean rhat of the losers
+    margin: torch.Tensor  # mean rhat of the winners minus mean rhat of the losers
     rhat: torch.Tensor  # [k] Eq. 8
 
 
 def gepo_terms(device, config: Config, ir_groups: list[IRGroup], logps, n_groups: int):
     """Eq. 9 of each group, and its gradient in the log-prob of each token, weighted as in Eq. 10.
 
-    logps: of all members of all groups in order, [R] each; n_groups: of the global batch.
-    Returns (a GroupTerms for each group, coefficients: for each group a list of [R])."""
-    if not ir_groups:
-        return [], []
-    winners = column(ir_groups, "winner")
-    sizes = list(map(len, winners))  # members of each group
+    logps: for each group a list of [R]; n_groups: of the global batch. The members of all groups
+    are laid end to end, M of them with N tokens.
+    Returns (a GroupTerms for each group, coefficients: nested like logps)."""
+    sizes = list(map(len, logps))  # members of each group
+    logps = flatten(logps)  # M of [R]
     lengths = list(map(len, logps))  # tokens of each member
-    group = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(device)  # [members]
-    response = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(device)  # [N]
-    winner = torch.cat(winners).to(device)  # [members] bool
-    logp_ref = torch.cat(column(ir_groups, "logp_ref")).to(device)  # [members]
-    scale = torch.ones(len(lengths), device=device)  # [members]
+    group_of_member = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(device)
+    member_of_token = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(device)
+    is_winner = torch.cat(column(ir_groups, "is_winner")).to(device)  # [M] bool
+    sum_logp_ref = torch.cat(column(ir_groups, "sum_logp_ref")).to(device)  # [M]
+    scale = torch.ones(len(lengths), device=device)  # [M]
     if config.gepo_logp == "mean":
         scale = 1 / torch.tensor(lengths, device=device).float()
 
-    logp = torch.cat(logps).to(device).requires_grad_()  # [N]
+    logp = torch.cat(logps).to(device).requires_grad_()  # [N] a leaf: no model stands behind it
     preference, variance = gepo_group_loss(  # [groups] each: the two terms of Eq. 9
-        logp * scale[response], logp_ref * scale, response, group, winner, config.beta, config.lam
+        logp * scale[member_of_token],
+        sum_logp_ref * scale,
+        member_of_token,
+        group_of_member,
+        is_winner,
+        config.beta,
+        config.lam,
     )
-    loss = config.w_gepo / n_groups * (preference + config.lam * variance).sum()
-    loss.backward()  # second term of Eq. 10; there is no model behind these log-probs
-    coefficients = logp.grad.split(lengths)  # [R] for each member
+    loss = config.w_gepo / n_groups * (preference + config.lam * variance).sum()  # Eq. 9 in Eq. 10
+    (gradient,) = torch.autograd.grad(loss, logp)  # [N]
+    coefficients = nest(gradient.split(lengths), sizes)
 
+    # The rest is for the log.
     sum_logp = torch.stack([member.sum() for member in logps]).to(device)
-    rhat = gepo.rhat(sum_logp, logp_ref) * scale  # [members] Eq. 8, by length with --gepo-logp mean
+    rhat = gepo.rhat(sum_logp, sum_logp_ref) * scale  # [M] Eq. 8
     terms = []
     for g in range(len(ir_groups)):
-        members = group == g  # [members] bool
+        members = group_of_member == g  # [M] bool
+        margin = rhat[members & is_winner].mean() - rhat[members & ~is_winner].mean()
         terms.append(
             GroupTerms(
                 preference=preference[g].detach().cpu(),
                 variance=variance[g].detach().cpu(),
-                margin=(rhat[members & winner].mean() - rhat[members & ~winner].mean()).cpu(),
+                margin=margin.cpu(),
                 rhat=rhat[members].cpu(),
             )
         )
-    return terms, nest(coefficients, sizes)
+    return terms, coefficients
 
 
 def gepo_metrics(config: Config, terms: list[GroupTerms]) -> dict[str, float]:
     """Means over the groups of the global batch.
 
     The two terms of Eq. 9 are logged apart: where rhat is a sum over tokens, the gradient of the
-    second can outweigh the first's 10 to 40 times."""
+    variance can be 10 to 40 times that of the preference."""
     preference = torch.stack(column(terms, "preference"))  # [groups]
     variance = torch.stack(column(terms, "variance"))  # [groups]
     margin = torch.stack(column(terms, "margin"))  # [groups]

@@ -115,13 +115,13 @@ def one_graph_gepo(model, c, ir_groups):
     scale = [1 / len(y) if c.gepo_logp == "mean" else 1.0 for y in logps]
     response = torch.arange(len(logps)).repeat_interleave(torch.tensor([len(y) for y in logps]))
     group = torch.tensor([g for g, group in enumerate(groups) for _ in group.responses])
-    logp_ref = torch.cat([ir_group.logp_ref for ir_group in ir_groups])
+    logp_ref = torch.cat([ir_group.sum_logp_ref for ir_group in ir_groups])
     preference, variance = gepo_group_loss(
         torch.cat([y * s for y, s in zip(logps, scale)]),
         logp_ref * torch.tensor(scale),
         response,
         group,
-        torch.cat([ir_group.winner for ir_group in ir_groups]),
+        torch.cat([ir_group.is_winner for ir_group in ir_groups]),
         c.beta,
         c.lam,
     )
@@ -161,7 +161,7 @@ def test_at_the_reference_rhat_is_0(tiny, some_groups):
     groups = [some_groups[0], some_groups[2]]
     ir_groups = made_up_ir_groups(groups)
     for ir_group, logps in zip(ir_groups, frozen_logprobs(tiny, groups, 1000)):
-        ir_group.logp_ref = torch.stack([y.sum() for y in logps])
+        ir_group.sum_logp_ref = torch.stack([y.sum() for y in logps])
     metrics = train.off_policy_half(tiny, config(), ir_groups)
     assert abs(metrics["gepo_preference"] - 0.693147) < 1e-4 and metrics["gepo_variance"] < 1e-8
     assert abs(metrics["gepo_margin"]) < 1e-4 and metrics["gepo_rhat_spread"] < 1e-4

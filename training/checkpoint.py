@@ -13,11 +13,9 @@ next start. Data order and sampling are functions of the step and the seed, so w
 and step are the whole state. All ranks call these functions; all must see the folder.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -34,6 +32,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from data import append_rows, write_atomically  # noqa: F401 (append_rows is for callers)
 from distributed import ranks, sharding
 from model import save_model
 
@@ -278,25 +277,6 @@ def load_optimizer(checkpoint, model, optimizer):
 # --------------------------------------------------------------------------------- rows and files
 
 
-def append_rows(path, rows):
-    """Appends JSON rows in one write, so that a killed run leaves whole rows.
-
-    NaN and infinity become null. Raises OSError, also when only a part could be written."""
-    lines = []
-    for row in rows:
-        finite = {key: None if _is_not_finite(value) else value for key, value in row.items()}
-        lines.append(json.dumps(finite) + "\n")
-    data = "".join(lines).encode()
-    with open(path, "ab", buffering=0) as file:
-        # A disk that is about to be full takes a part and reports success.
-        if file.write(data) < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-
-def _is_not_finite(value):
-    return isinstance(value, float) and not math.isfinite(value)
-
-
 def drop_rows_from(path, step):
     """Drops the rows of `step` and later, which are about to be made again, and a last row that a
     full disk cut short. Returns the rows that stay."""
@@ -307,12 +287,6 @@ def drop_rows_from(path, step):
     kept = [row for row in rows if row["step"] < step]
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
     return kept
-
-
-def write_atomically(path, text):
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def cached_on_disk(path, make):

@@ -17,10 +17,10 @@ from data import (
     load_tokenizer,
     read_groups,
     read_problems,
+    runnable,
     translation_prompt,
 )
 from distributed import ranks
-from evaluate import runnable
 from groups import Group, frozen_logprobs
 from judge.languages import installed_toolchains
 from judge.sandbox import probe
@@ -41,8 +41,8 @@ class IRGroup:
     """The IRs of one C source: Y_w (equivalent to it), then Y_l (not equivalent) of Eq. 6 to 9."""
 
     group: Group  # the prompt asks for the source's IR; its responses are the k IRs
-    winner: torch.Tensor  # [k] bool
-    logp_ref: torch.Tensor | None = None  # [k] float32: log pi_ref of each IR, summed over tokens
+    is_winner: torch.Tensor  # [k] bool
+    sum_logp_ref: torch.Tensor | None = None  # [k] float32: log pi_ref of each IR
 
 
 @dataclass
@@ -64,7 +64,8 @@ class Inputs:
 
 
 def read_inputs(config):
-    """Reads and checks all inputs. Raises ValueError, OSError or SandboxError, with the mend."""
+    """Reads and checks all inputs. Raises ValueError, OSError or SandboxError, which say
+    what to do about it."""
     sandbox = probe()
     languages, missing = installed_toolchains()
     missing_on_rank_0 = ranks.broadcast_from_rank_0(lambda: missing)
@@ -160,12 +161,12 @@ def _tokenize_ir_group(config, tokenizer, row):
         tokens = tokenizer.encode(ir_response(ir)) + [tokenizer.end_id]
         responses.append(torch.tensor(tokens))
     prompt = torch.tensor(tokenizer.chat_prompt(ir_prompt(row["source"])))
-    winner = torch.tensor([True] * len(winners) + [False] * len(losers))
-    return IRGroup(Group(prompt, responses), winner)
+    is_winner = torch.tensor([True] * len(winners) + [False] * len(losers))
+    return IRGroup(Group(prompt, responses), is_winner)
 
 
 def set_reference_logprobs(config, inputs, load_reference):
-    """Sets logp_ref of all IR groups: log pi_ref of every IR, summed over its tokens.
+    """Sets sum_logp_ref of all IR groups: log pi_ref of every IR, summed over its tokens.
 
     They are constant, so they are computed once and kept in the run's folder, under a fingerprint
     of the reference's weights and of all tokens. load_reference() loads pi_ref, if it is needed."""
@@ -186,9 +187,9 @@ def set_reference_logprobs(config, inputs, load_reference):
     for group in groups:
         tokens.append([part.tolist() for part in (group.prompt, *group.responses)])
     key = checkpoint.fingerprint([], [inputs.weights_fingerprint, *tokens])
-    logp_refs = checkpoint.cached_on_disk(Path(config.out) / f"reference-{key}.pt", compute)
-    for ir_group, logp_ref in zip(inputs.ir_groups, logp_refs):
-        ir_group.logp_ref = logp_ref
+    sums = checkpoint.cached_on_disk(Path(config.out) / f"reference-{key}.pt", compute)
+    for ir_group, sum_logp_ref in zip(inputs.ir_groups, sums):
+        ir_group.sum_logp_ref = sum_logp_ref
 
 
 # ----------------------------------------------------------------------- which ones a step takes
@@ -202,7 +203,9 @@ def problems_of_step(config, problems, step):
 
 
 def ir_groups_of_step(config, ir_groups, step):
-    """This rank's share of a step's IR groups."""
+    """This rank's share of a step's IR groups; none with --off-policy none."""
+    if not ir_groups:
+        return []
     indices = batch_indices(step, config.gepo_batch, len(ir_groups), config.seed + 1)
     return [ir_groups[indices[i]] for i in ranks.share_of(config.gepo_batch)]
 

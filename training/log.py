@@ -26,7 +26,7 @@ class Stopwatch:
 
     def __init__(self, device):
         self.device = device
-        self.seconds = {}  # phase -> seconds
+        self.seconds = {}  # "rollout_s" -> seconds, ...
         self.began_at = self.lap_began_at = self.now()
 
     def now(self):

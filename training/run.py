@@ -214,6 +214,13 @@ def save_if_due(run, steps_done, at_once):
         run.save_s = time.time() - began_at
 
 
+def raise_if_none(judged, step, samples):
+    """Raises SandboxError if there is no judged sample among the samples of a step."""
+    if not judged:
+        detail = samples[0].verdict.detail
+        raise SandboxError(f"all verdicts of step {step} are judge errors: {detail}")
+
+
 def judge_is_broken(run):
     """Whether more than 1 % of the verdicts (and more than one) are judge errors."""
     return run.verdicts["JE"] > max(1, MAX_JUDGE_ERRORS * run.verdicts.total())
