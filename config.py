@@ -49,8 +49,8 @@ class Config:
     gepo_logp: str = knob("sum", "log-prob of an IR: over its tokens", choices=("sum", "mean"))
     # batches, and the on-policy half
     samples_per_prompt: int = knob(4, "translations sampled of each problem")
-    rollout_batch: int = knob(8, "samples a step, over all prompts")
-    gepo_batch: int = knob(8, "IR groups a step")
+    rollout_batch: int = knob(8, "samples per step, over all prompts")
+    gepo_batch: int = knob(8, "IR groups per step")
     kl_coef: float = knob(0.01, "k1 KL to pi_ref in the token reward, Eq. 1; 0: no reference pass")
     clip_eps: float = knob(0.2, "PPO clip, Eq. 5")
     inner_epochs: int = knob(

@@ -31,7 +31,7 @@ def dpo_loss(winner, loser, beta):
 
     Here to be read and tested: `--off-policy dpo` trains the same loss as gepo_loss with n = m = 1,
     where the variance is 0.
-    winner, loser: rhat, two scalars -> a scalar. Tensors of equal shape give one loss per element."""
+    winner, loser: rhat, two scalars -> a scalar. Tensors of equal shape give a loss per element."""
     return -log_preference(beta * (winner - loser))  # Eq. 3
 
 
@@ -57,8 +57,8 @@ def gepo_loss(winners, losers, beta, lam):
 
     winners [n], losers [m]: rhat, float. -> (preference, variance), two scalars. They are returned
     apart, and the caller adds them with lam, because they must be logged apart: where rhat is a sum
-    over tokens, the gradient of the variance can be 10 to 40 times that of the preference. The paper does not say how the variance
-    is normalised. Here it is by 1/n, so that n = 1 gives 0.
+    over tokens, the gradient of the variance can be 10 to 40 times that of the preference. The
+    paper does not say how the variance is normalised. Here it is by 1/n, so that n = 1 gives 0.
 
     With s = sigma(-beta * margin) the gradient of the loss with respect to each rhat is
 
