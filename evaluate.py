@@ -21,8 +21,8 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from data import load_tokenizer, question, read_problems
-from judge.harnesses import FORMS, is_harness, is_multipl_e, unsupported_languages
+from data import append_rows, load_tokenizer, question, read_problems, runnable
+from judge.harnesses import FORMS, is_harness, is_multipl_e
 from judge.languages import LANGUAGES, installed_toolchains
 from judge.limits import SandboxError
 from judge.pool import check_canaries
@@ -30,7 +30,6 @@ from judge.sandbox import UNSAFE_VARIABLE, probe
 from model import load_model
 from reward import judge_pool
 from rollout import generate
-from training.checkpoint import append_rows
 
 
 def main():
@@ -72,24 +71,6 @@ def main():
 # ----------------------------------------------------------------------- sampling and judging
 
 
-def runnable(problems, missing, what="problems"):
-    """The problems whose target language can be judged here; prints what is left out.
-
-    missing: {language: what to install}. Raises ValueError if no problem remains.
-    """
-    missing = missing | unsupported_languages(problems)
-    for language, reason in missing.items():
-        count = sum(problem["target_language"] == language for problem in problems)
-        if count:
-            print(f"{count} of {len(problems)} {what} left out: {language} is missing ({reason})")
-    kept = [problem for problem in problems if problem["target_language"] not in missing]
-    if not kept:
-        raise ValueError(
-            f"none of the {len(problems)} {what} has a target language that is installed here"
-        )
-    return kept
-
-
 def evaluate(
     model,
     tokenizer,
@@ -107,7 +88,8 @@ def evaluate(
         {"id", "source_language", "target_language", "completions", "verdicts", "n", "passed"}
 
     n counts the verdicts other than JE, passed those that are AC. A harness problem also has
-    "guarded", as long as "verdicts". desc: of the progress bars. form: of answers to MultiPL-E.
+    "guarded", a list as long as "verdicts". desc: the title of the progress bars. form: "chat" or
+    "completion", the form of answers to MultiPL-E.
     """
     prompts = [_prompt(tokenizer, problem, form) for problem in problems]
     total = len(problems) * samples
@@ -127,7 +109,7 @@ def evaluate(
     for problem, group in zip(problems, groups):
         texts = [tokenizer.decode(response.tolist()) for response in group.responses]
         completions.append(texts)
-        futures.append([_submit(pool, problem, text, form) for text in texts])
+        futures.append([pool.submit(problem, text, form) for text in texts])
     rows = []
     with tqdm(total=total, desc=f"{desc}: judging", unit="program") as bar:
         for problem, texts, pending in zip(problems, completions, futures):
@@ -146,12 +128,6 @@ def _prompt(tokenizer, problem, form):
         # indent that follows.
         return tokenizer.plain_prompt(problem["prompt"].rstrip())
     return tokenizer.chat_prompt(question(problem))
-
-
-def _submit(pool, problem, text, form):
-    if is_multipl_e(problem):
-        return pool.submit(problem, text, form)
-    return pool.submit(problem, text)
 
 
 def _row(problem, completions, verdicts):
@@ -204,7 +180,8 @@ def scores(rows, k=1):
 
 
 def table(columns, k=1):
-    """A table of runs over the same problems: a line for each pair of languages, a column a run.
+    """A table of runs over the same problems: a line for each pair of languages and a column for
+    each run.
 
     columns: {title: rows of evaluate()}.
     """
@@ -232,13 +209,13 @@ def table(columns, k=1):
 
 def _pairs_to_show(pairs):
     """(source, target) in the order of the lines. A target with one source has one line, "all"."""
-    sources_of_target = defaultdict(list)
+    sources_of_target = defaultdict(set)
     for source, target in pairs:
-        sources_of_target[target].append(source)
+        sources_of_target[target].add(source)
     for target in (*LANGUAGES, "all"):
         sources = sources_of_target[target]
-        # One source only: it and "all" are the same.
-        if target != "all" and len(sources) > 2:
+        # With one source only, its line would be the same as that of "all".
+        if target != "all" and len(sources - {"all"}) > 1:
             for source in (*LANGUAGES, "prompt"):
                 if source in sources:
                     yield source, target
@@ -249,7 +226,7 @@ def _pairs_to_show(pairs):
 def _cell(score):
     if score is None:
         return f"{'-':>24}"
-    low, high = wilson(*score)
+    low, high = wilson(score.pass_at_k, score.problems)
     return f"{100 * score.pass_at_k:>10.1f} % [{100 * low:4.1f}, {100 * high:4.1f}]"
 
 
@@ -268,7 +245,7 @@ def official_minus_guarded(rows, k=1):
     for row in rows:
         if "guarded" not in row or row["n"] < k:
             continue
-        if row["guarded"].count(None) == len(row["guarded"]):
+        if set(row["guarded"]) == {None}:
             without_guard += 1
             continue
         official_scores.append(pass_at_k(row["n"], row["passed"], k))

@@ -44,7 +44,7 @@ class Settings:
     """What a group depends on besides its row and clang; the fingerprint takes it in this order."""
 
     levels: list[str]  # of optimisation, one winner each
-    losers: int  # at most so many a group
+    losers: int  # per group, at most
     loser_mode: str  # verified or drop
     seed: int
 
@@ -57,6 +57,7 @@ class BuildResult:
 
 
 def main():
+    """The command. Exits with a message if something is wrong, else with 0."""
     parser = argument_parser()
     args = parser.parse_args()
     try:
@@ -74,6 +75,7 @@ def main():
 def make_groups(sources, out, settings, workers):
     """Build the groups that are not finished yet; then write all, in the order of the sources.
 
+    sources: list of Path. out: Path. settings: Settings. workers: int, threads. Exits.
     What is done is logged in OUT.partial, from which the next call goes on after a kill."""
     start = time.monotonic()
     partial, complete = Path(f"{out}.partial"), Path(f"{out}.tmp")
@@ -92,8 +94,10 @@ def make_groups(sources, out, settings, workers):
                 jobs[pool.submit(build_group, row, settings)] = key
         try:
             for job in tqdm(as_completed(jobs), total=len(jobs), unit=" sources"):
-                finished[jobs[job]] = job.result()
-                log.write(json.dumps([jobs[job], *astuple(job.result())]) + "\n")
+                key = jobs[job]
+                result = job.result()
+                finished[key] = result
+                log.write(json.dumps([key, *astuple(result)]) + "\n")
                 log.flush()
         except (sandbox.SandboxError, KeyboardInterrupt) as error:
             pool.shutdown(cancel_futures=True)
@@ -117,12 +121,13 @@ def make_groups(sources, out, settings, workers):
 class Losers:
     chosen: list[llvm.Mutant]  # Y_l
     tried: list[llvm.Mutant]  # the chosen ones too
-    inputs: int  # that decided; 0: nothing was run
+    inputs: int  # number of inputs that decided; 0: nothing was run
 
 
 def build_group(row, settings):
     """A group from a row {"id", "source"}, perhaps with "winners": {level: IR}.
 
+    row: dict. settings: Settings. -> BuildResult.
     The same arguments and the same clang give the same group."""
     rng = seeded(settings.seed, row["id"])
     try:
@@ -155,26 +160,34 @@ def build_group(row, settings):
 
 
 def distinct_winners(row, levels):
-    """level -> IR: at least two, no two of them the same code. Raises Rejected.
+    """{level: IR}: at least two, no two of them the same code. Raises Rejected.
 
-    Where `levels`, or the winners given in the row, are too few, other levels top them up."""
+    row: as of build_group. levels: list of str. Where these levels, or the winners given in the
+    row, are too few, other levels top them up to two."""
     given = {level: llvm.normalise(ir) for level, ir in row.get("winners", {}).items()}
-    candidates = dict(given) or llvm.winners(row["source"], levels)
-    if len(set(map(llvm.canonical, candidates.values()))) < 2:
+    candidates = given or llvm.winners(row["source"], levels)
+    distinct = one_per_code(candidates)
+    if len(distinct) < 2:
         others = [level for level in llvm.LEVELS if level not in candidates]
-        candidates |= llvm.winners(row["source"], others)
-    level_of_code = {}
-    for level, text in candidates.items():
-        if level in (given or levels) or len(level_of_code) < 2:
-            level_of_code.setdefault(llvm.canonical(text), level)
-    if len(level_of_code) < 2:
+        topped_up = one_per_code(candidates | llvm.winners(row["source"], others))
+        distinct = dict(list(topped_up.items())[:2])
+    if len(distinct) < 2:
         raise llvm.Rejected("all levels give the same code")
-    return {level: candidates[level] for level in level_of_code.values()}
+    return distinct
+
+
+def one_per_code(irs):
+    """The first text of each code. irs: {level: IR} -> {level: IR}, in the same order."""
+    level_of_code = {}
+    for level, text in irs.items():
+        level_of_code.setdefault(llvm.canonical(text), level)
+    return {level: irs[level] for level in level_of_code.values()}
 
 
 def verified_losers(source, winners, count, rng):
-    """Mutants of the winners that, when run, behave otherwise than the source.
+    """Mutants of the winners that, when run, behave differently from the source: Losers.
 
+    source: str, C. winners: {level: IR}. count: int, at most. rng: random.Random.
     Raises Rejected if there are none, or if a winner does not behave like the source."""
     tried = llvm.mutants(winners, llvm.OPERATORS, MUTANTS, rng)
     variants = [*winners.values(), *(mutant.ir for mutant in tried)]
@@ -195,6 +208,7 @@ def verified_losers(source, winners, count, rng):
 
 
 def behaviour(outcome):
+    """The name (str) of what an llvm.Outcome shows; None: the mutant does not assemble."""
     if outcome is None:
         return "does-not-assemble"
     if outcome.differed:
@@ -203,12 +217,13 @@ def behaviour(outcome):
 
 
 def choose_losers(tried, count, inputs):
-    """Up to `count` mutants that behave otherwise, the plainest first.
+    """Up to `count` mutants that behave differently from the source, the plainest first.
 
+    tried: list of Mutant. count, inputs: int; inputs is how many decided. -> list of Mutant.
     Each operator and each winner has its turn before any has a second one."""
     left = [mutant for mutant in tried if mutant.behaviour in ("differs", "traps")]
     chosen = []
-    used = Counter()  # operators and levels of the chosen
+    used = Counter()  # operators and levels of the chosen mutants
 
     def rank(mutant):
         traps = mutant.behaviour == "traps"
@@ -224,7 +239,9 @@ def choose_losers(tried, count, inputs):
 
 
 def dropped_lines(winners, count, rng):
-    """Winners less one line of a body, as in the paper's Figure 2: assembled, but not run."""
+    """Winners without one line of a body, as in the paper's Figure 2: assembled, but not run.
+
+    winners: {level: IR}. count: int. rng: random.Random. -> Losers."""
     tried = llvm.mutants(winners, [llvm.drop_line], 4 * count, rng)
     assembled = llvm.which_assemble([mutant.ir for mutant in tried])
     for mutant, assembles in zip(tried, assembled):
@@ -235,7 +252,7 @@ def dropped_lines(winners, count, rng):
 
 
 def description(loser):
-    """What a group's meta tells of a loser."""
+    """What a group's meta says about a loser. loser: Mutant -> dict."""
     described = {
         "operator": loser.operator.__name__,
         "level": loser.level,
@@ -250,7 +267,9 @@ def description(loser):
 
 
 def fingerprint(row, settings):
-    """Of all that a group depends on. While it stays the same, a finished group is kept."""
+    """A hash (str) of all that a group depends on: while it stays the same, the group is kept.
+
+    row: as of build_group. settings: Settings."""
     values = [row["id"], row["source"], astuple(settings), llvm.clang().version]
     if row.get("winners"):
         values.append(row["winners"])
@@ -258,6 +277,7 @@ def fingerprint(row, settings):
 
 
 def seeded(seed, id):
+    """The random.Random of one source. seed: int. id: str, its id."""
     return random.Random(hashlib.sha256(f"{seed} {id}".encode()).hexdigest())
 
 
@@ -265,6 +285,7 @@ def seeded(seed, id):
 
 
 def argument_parser():
+    """-> argparse.ArgumentParser, of the flags in the docstring of this file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -277,8 +298,13 @@ def argument_parser():
     )
     flag("--out", type=Path, help="ir_groups.jsonl; what it holds already is kept")
     flag("--levels", default="O3,Oz", help=f"of {','.join(sorted(llvm.LEVELS))}")
-    flag("--losers", type=int, default=2, help="at most so many a group")
-    flag("--loser", choices=["verified", "drop"], default="verified")
+    flag("--losers", type=int, default=2, help="how many losers per group, at most")
+    flag(
+        "--loser",
+        choices=["verified", "drop"],
+        default="verified",
+        help="how losers are made: verified by running them, or a dropped line that is never run",
+    )
     flag("--seed", type=int, default=0)
     flag("--workers", type=int, default=os.cpu_count())
     flag("--check", type=Path, metavar="GROUPS", help="run these groups again, on fresh inputs")
@@ -289,6 +315,7 @@ def argument_parser():
 
 
 def checked_settings(parser, args):
+    """args: what the parser returned -> Settings. Exits with a message if a flag is wrong."""
     if not (args.source and args.out):
         parser.error("give --source and --out, or --check, or --inspect")
     levels = args.levels.split(",")
@@ -302,7 +329,9 @@ def checked_settings(parser, args):
 
 
 def restart_as_process_1():
-    """Begin again as process 1 of a namespace, where that is possible: killed, it leaves no box."""
+    """Begin again as process 1 of a namespace, where that is possible. -> None, if it is not.
+
+    If that process is killed, its sandboxes end with it."""
     unshare = namespace()
     if unshare and "OORL_NAMESPACE" not in os.environ:
         command = [*unshare, sys.executable, *sys.argv]
@@ -310,8 +339,9 @@ def restart_as_process_1():
 
 
 def read_finished(out, partial, ids):
-    """fingerprint -> result, from an earlier run's groups and from the log of one cut short.
+    """{fingerprint: BuildResult}, from an earlier run's groups and the log of a run cut short.
 
+    out, partial: Path. ids: set of str, of the sources.
     Raises ValueError if `out` holds groups that would be lost."""
     finished = {}
     for line, row in data.read_jsonl(out, {"id": str, "meta": dict}) if out.exists() else []:
@@ -333,14 +363,18 @@ def read_finished(out, partial, ids):
 
 
 def report(rows, results, wall_s):
-    counts = {
-        "winners a group (n)": Counter(),
-        "losers a group (m)": Counter(),
-        "levels": Counter(),
-        "operators": Counter(),
-        "classes": Counter(),
-        "mutants tried": Counter(),
-    }
+    """Prints counts. rows: list of dict. results: list of BuildResult, one per row. wall_s: float.
+
+    -> None."""
+    names = (
+        "winners a group (n)",
+        "losers a group (m)",
+        "levels",
+        "operators",
+        "classes",
+        "mutants tried",
+    )
+    counts = {name: Counter() for name in names}  # printed in this order
     groups = 0
     rejected = {}  # kind -> ids, with the detail
     for row, result in zip(rows, results):
@@ -372,13 +406,15 @@ def report(rows, results, wall_s):
 
 @dataclass
 class CheckResult:
-    inputs: int  # that decided
+    inputs: int  # number of inputs that decided
     wrong_winners: list[str]  # levels of the winners that do not behave like the source
     wrong_losers: list[str]  # numbers, from 1, of the losers that do
 
 
 def check(path, inputs, workers):
-    """Prints what check_group finds in a file of groups. Returns 1 if anything is wrong, else 0."""
+    """Prints what check_group finds in a file of groups. Returns 1 if anything is wrong, else 0.
+
+    path: Path. inputs: int, per group at most. workers: int, threads."""
     fields = {"id": str, "source": str, "winners": list, "losers": list, "meta": dict}
     groups = [group for _, group in data.read_jsonl(path, fields)]
     if not groups:
@@ -391,13 +427,17 @@ def check(path, inputs, workers):
     decided = [result.inputs for result in results]
     print_faults("winners that disagree with their source", groups, wrong_winners)
     print_faults("losers that agree with it", groups, wrong_losers)
-    least_and_most = f"{min(decided)} to {max(decided)} a group"
-    print(f"{len(groups)} groups, {sum(decided)} inputs decided, {least_and_most}")
+    print(
+        f"{len(groups)} groups, {sum(decided)} inputs decided, "
+        f"{min(decided)} to {max(decided)} a group"
+    )
     return int(any(wrong_winners + wrong_losers))
 
 
 def check_group(group, inputs):
-    """Run a group again, on up to `inputs` inputs that did not build it. Raises Rejected."""
+    """Run a group again, on up to `inputs` inputs that did not build it. Raises Rejected.
+
+    group: dict, a row of ir_groups.jsonl. inputs: int. -> CheckResult."""
     meta = group["meta"]
     winners = dict(zip(meta["levels"], group["winners"]))
     # The draws of build_group, in its order: first the mutants, then the inputs.
@@ -423,6 +463,7 @@ def check_group(group, inputs):
 
 
 def print_faults(kind, groups, faults):
+    """kind: str. groups: list of dict. faults: per group, the names of its faulty texts. -> None"""
     faulty = [f"{group['id']} {' '.join(names)}" for group, names in zip(groups, faults) if names]
     print(f"{kind}: {sum(map(len, faults))} {', '.join(faulty)}")
 
@@ -431,7 +472,9 @@ def print_faults(kind, groups, faults):
 
 
 def inspect(path, id):
-    """Prints a group: source, winners, and of each loser the lines that make it one."""
+    """Prints a group: source, winners, and of each loser the lines that make it one. -> None.
+
+    path: Path. id: str. Raises ValueError if the file has no such group."""
     rows = data.read_jsonl(path, {"id": str, "meta": dict})
     group = next((row for _, row in rows if row["id"] == id), None)
     if group is None:

@@ -17,6 +17,7 @@ Expected outputs never enter the sandbox, and exit code 0 alone is no pass. Outp
 bytes, except for white space at the ends of lines and of the whole text. Harness problems are for
 evaluation only, see judge/harnesses.py: status and reward follow the official rule, "guarded" the
 other one. Nothing here imports torch, because every worker process imports this file.
+
 Left out: tolerances for floating-point output, and partial credit, which Eq. 4 does not give.
 """
 
@@ -47,20 +48,19 @@ from judge.verdict import STATUSES, Judgement, Verdict, judge_error
 
 # What must be free beside the boxes: a compiler that fails for want of it is no compile error.
 DISK_BYTES = 64 << 20
-BOX = {"prefix": "oorl-box-", "ignore_cleanup_errors": True}  # of tempfile.TemporaryDirectory
+# Arguments of tempfile.TemporaryDirectory.
+BOX = {"prefix": "oorl-box-", "ignore_cleanup_errors": True}
 
 
 def rule_reward(status: str) -> float | None:
     """R_rule(q, o) of Eq. 4, from the status of the verdict on answer o to prompt q.
 
-    The conditions are tried in the order of the equation; the status names the first that fails.
+    The judge tries the conditions of Eq. 4 in their order, and the status names the first that
+    fails. So AC means that none fails.
     """
     if status == "JE":
         return None  # nothing is known about the answer
-    has_format = status != "NC"
-    compiles = has_format and status != "CE"
-    passes_all_tests = compiles and status == "AC"
-    return 1.0 if has_format and compiles and passes_all_tests else 0.0  # Eq. 4
+    return float(status == "AC")  # Eq. 4: format (not NC), compiles (not CE), passes all tests
 
 
 # ---------------------------------------------------------------------------- judging one answer
@@ -197,12 +197,11 @@ def _is_starved(result, limits):
 
 def _check_disk(box):
     if shutil.disk_usage(box).free < DISK_BYTES:
-        mebibytes = DISK_BYTES >> 20
-        raise SandboxError(f"the disk of {box} is full; free {mebibytes} MiB or set TMPDIR")
+        raise SandboxError(f"the disk of {box} is full; free {DISK_BYTES >> 20} MiB or set TMPDIR")
 
 
 def _judge_by_harness(problem, code, form):
-    """The verdict by the official rule. An answer that passes it runs once more, in a box of its
+    """The verdict by the official rule. An answer that passes it is run once more, in a box of its
     own, by the guarded rule."""
     official = _run_harness(problem, code, form, token="")
     verdict = official.verdict
@@ -231,6 +230,8 @@ def _run_harness(problem, code, form, token):
         return harnesses.run_status(harness, result, expected.strip())
 
     program = Program(harness.language, text, file, main_class)
+    # The guard copies stdin to stdout, so it is judged as a test that must echo the token. By the
+    # official rule the token is empty, and nothing is required of stdout.
     return _run_tests(program, [{"stdin": token, "stdout": token}], status_of)
 
 
@@ -243,7 +244,8 @@ def judge_pool(workers: int = os.cpu_count()) -> JudgePool:
 
 
 def _work():
-    """A worker: reads one request of its JudgePool a line and answers it, until its input ends."""
+    """A worker: reads the requests of its JudgePool, one per line, and answers each, until its
+    input ends."""
     # Ctrl-C is meant for the trainer. SIG_IGN would do here too, but programs would inherit it.
     signal.signal(signal.SIGINT, lambda *_: None)
     # A judge that hangs dies of the alarm, which its pool notices.
@@ -327,13 +329,14 @@ def score(
 ) -> list[tuple[str, dict]]:
     """(target language, verdict row) of every completion, in their order; written to `out`.
 
-    Rows are added to `out` as they come, by which a run that was cut off is continued, and put into
-    order at the end. Raises ValueError for a bad input row, SandboxError if a canary fails.
+    Rows are added to `out` as they come, so that a run that was cut off can be continued, and are
+    put into order at the end. Raises ValueError for a bad input row, SandboxError if a canary
+    fails.
     """
     # Workers, which start by importing this file, need neither of these.
     from tqdm import tqdm
 
-    from data import read_jsonl, read_problems
+    from data import read_jsonl, read_problems, write_atomically
 
     problems = read_problems(problems_path, harness=True)
     submissions = _read_submissions(completions_path, problems, problems_path, form)
@@ -366,9 +369,7 @@ def score(
         print(f"{pool.retries} verdicts were in doubt and asked for again")
     scored = [(each.problem["target_language"], verdict_rows[each.key]) for each in submissions]
     # The file is replaced at once, so that a run that is cut off here loses no verdict.
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for _, row in scored))
-    os.replace(temporary, out)
+    write_atomically(out, "".join(json.dumps(row) + "\n" for _, row in scored))
     return scored
 
 
@@ -418,7 +419,7 @@ def _print_table(scored, workers):
         seconds = sorted(row["wall_s"] for row in rows)
         median_s = seconds[len(seconds) // 2]
         p95_s = seconds[int(len(seconds) * 0.95)]
-        # If these programs alone kept all workers busy.
+        # The rate at which these programs are judged if they alone keep all workers busy.
         programs_per_s = workers * len(seconds) / max(sum(seconds), 1e-9)
         print(f"{target:12}{columns}{median_s:10.3f}{p95_s:8.3f}{programs_per_s:16.1f}")
         rules = harnesses.describe_rules(rows)

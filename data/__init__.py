@@ -1,19 +1,33 @@
-"""Data: problems, IR groups, prompts and tokenizers. What comes in is files, what goes out is text.
+"""Data: problems, IR groups, prompts and tokenizers.
+
+In: files. Out: checked rows (dicts), the text of prompts, and token ids (lists of int).
 
 Rows (rows.py): reads problems.jsonl (translation problems with tests) and ir_groups.jsonl
 (equivalent and inequivalent IRs of one C source); every row is checked before any work starts.
+Also keeps the problems whose language can be judged here, and appends rows to files.
 Prompts (prompts.py): from a row to the text that the model is asked, and an IR as an answer.
 Tokenizers (tokenizer.py, chat.py): from text to token ids and back, as the checkpoint's own
 tokenizer and chat template have it.
 
-Nothing here imports torch: the judge's workers import this room and must start quickly.
+Nothing here imports torch: the command reward.py, which has no use for it, imports this room (only
+when it reads its files: the judge's worker processes, which must start quickly, do without).
 """
 
 from data.prompts import ir_prompt, ir_response, question, translation_prompt
-from data.rows import check_fields, read_groups, read_jsonl, read_problems, read_table
+from data.rows import (
+    append_rows,
+    check_fields,
+    read_groups,
+    read_jsonl,
+    read_problems,
+    read_table,
+    runnable,
+    write_atomically,
+)
 from data.tokenizer import load_tokenizer
 
 __all__ = [
+    "append_rows",
     "check_fields",
     "ir_prompt",
     "ir_response",
@@ -24,4 +38,6 @@ __all__ = [
     "read_jsonl",
     "read_problems",
     "read_table",
+    "runnable",
+    "write_atomically",
 ]

@@ -1,14 +1,16 @@
 """The chat template of a checkpoint, as one user turn.
 
 In: a model directory and its vocabulary. Out: a ChatTemplate, or None for a base model without one.
-No template engine runs. The family of a template is recognised by a marker in its text (FAMILIES);
+No template engine runs. The family of a template is recognised by a marker in its text (TURNS);
 what families leave to the checkpoint (default system turn, date, spaces) is read out of the text.
-A template of an unknown family is an error, never a guess.
+A template of an unknown family is an error, never a guess. To add a family: add its marker and its
+turn to TURNS, and the token that ends its answers to ANSWER_ENDS in tokenizer.py.
 
 A turn is first a list of parts: "{}" in a part stands for the user's text, BOS for bos_token_id of
 config.json, a part that begins with "<" or "[" for one special token if the vocabulary has it;
 everything else is ordinary text.
-Left out: several turns, system turns of one's own, tools, reasoning.
+
+Left out: several turns, system turns other than the template's default, tools, reasoning.
 """
 
 import json
@@ -26,7 +28,7 @@ LLAMA_2 = "[INST]"  # Mistral too
 DEEPSEEK = "### Instruction:"  # DeepSeek-Coder
 
 # marker -> one user turn and the head of the answer. The first marker found in a template decides.
-FAMILIES = {
+TURNS = {
     CHATML: "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n",
     LLAMA_3: BOS
     + "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
@@ -41,9 +43,8 @@ FAMILIES = {
 class ChatTemplate:
     """How a checkpoint writes one user turn up to the beginning of the answer."""
 
-    turn: list[
-        int | str
-    ]  # ids of special tokens, and the text between them with "{}" for the user's
+    # Ids of special tokens, and the text between them, in which "{}" stands for the user's text.
+    turn: list[int | str]
     strips_text: bool  # whether the user's text loses the white space around it
 
 
@@ -58,7 +59,7 @@ def read_chat_template(directory: Path, special_id, bos_id) -> ChatTemplate | No
     if marker is None and template:
         raise ValueError(
             f"{path}: its chat template is of no family known here "
-            f"(markers: {', '.join(FAMILIES)}); remove it to prompt with plain text"
+            f"(markers: {', '.join(TURNS)}); remove it to prompt with plain text"
         )
     if marker is None:
         return None
@@ -92,7 +93,7 @@ def _template_text(path):
 
 def _family(template, special_id):
     """The marker of the template's family; without a template, ChatML's if its tokens are there."""
-    for marker in FAMILIES:
+    for marker in TURNS:
         if marker in template:
             return marker
     if template or special_id("<|im_start|>") is None or special_id("<|im_end|>") is None:
@@ -110,14 +111,14 @@ def _parts(marker, template, special_id):
         return _llama_3_1_parts(template)
     if marker == DEEPSEEK:
         return _deepseek_parts(template)
-    turn = FAMILIES[marker]
+    turn = TURNS[marker]
     if marker == LLAMA_2 and not re.search(r"[\"'] \[/INST\]", template):
         turn = turn.replace(" [/INST]", "[/INST]")  # Mistral from 0.3 on
     return _split(turn)
 
 
 def _chatml_parts(template, special_id):
-    parts = _split(FAMILIES[CHATML])
+    parts = _split(TURNS[CHATML])
     # Qwen2.5 has a default system turn.
     system = re.search(r"<\|im_start\|>system\\n(You are [^<{}']*)<\|im_end\|>", template)
     if system:
@@ -129,23 +130,32 @@ def _chatml_parts(template, special_id):
 
 
 def _llama_3_1_parts(template):
-    """With the system turn, whose date is the template's own default, not today's."""
+    """The turn with the system turn before it. Its date is the template's default, not today's."""
     date = re.search(r'date_string = "(\d[^"]*)"', template)
     today = date[1] if date else "26 Jul 2024"
     dates = f"\n\nCutting Knowledge Date: December 2023\nToday Date: {today}\n\n"
     system = ["<|start_header_id|>", "system", "<|end_header_id|>", dates, "<|eot_id|>"]
-    return [BOS, *system, *_split(FAMILIES[LLAMA_3].removeprefix(BOS))]
+    return [BOS, *system, *_split(TURNS[LLAMA_3].removeprefix(BOS))]
 
 
 def _deepseek_parts(template):
-    turn = FAMILIES[DEEPSEEK].removeprefix(BOS)
+    turn = TURNS[DEEPSEEK].removeprefix(BOS)
     system = re.search(r"['\"](You are an AI [^'\"]*)['\"]", template)
     if system:
         turn = system[1].replace("\\n", "\n") + turn
-    # The line break after "### Response:" stands in the string, or follows the expression, where
-    # Jinja keeps it unless the next tag is "{%-".
-    response = re.search(r"### Response:(\\n)?['\"]\s*\}\}(\n\{% )?", template)
-    if response and (response[1] or response[2]):
+    # The answer begins on a new line if the template has the line break in its string,
+    #
+    #     {{'### Response:\n'}}
+    #
+    # or after the expression, where Jinja keeps it unless the next tag begins with "{%-":
+    #
+    #     {{'### Response:'}}
+    #     {% endif %}
+    response = re.search(
+        r"### Response:(?P<break_in_string>\\n)?['\"]\s*\}\}(?P<break_after_expression>\n\{% )?",
+        template,
+    )
+    if response and (response["break_in_string"] or response["break_after_expression"]):
         turn += "\n"
     return [BOS, turn]
 

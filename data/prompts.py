@@ -16,7 +16,8 @@ def question(problem: dict) -> str:
 
 
 def translation_prompt(problem: dict) -> str:
-    """Translate a program; the answer is one fenced block of the target language (Eq. 4)."""
+    """The question to translate a program; it asks for one fenced block of the target language, the
+    format of Eq. 4."""
     source = LANGUAGES[problem["source_language"]]
     target = LANGUAGES[problem["target_language"]]
     prompt = (

@@ -1,4 +1,4 @@
-"""Reads and checks the two JSONL formats of the trainer.
+"""Reads and checks the two JSONL formats of the trainer, and writes JSON rows.
 
     problems.jsonl    {"id", "source_language", "target_language", "source",
                        "tests": [{"stdin", "stdout"}, ...]}, optional "declaration";
@@ -7,14 +7,25 @@
     ir_groups.jsonl   {"id", "language": "c", "source", "winners": [ir, ...],
                        "losers": [ir, ...], "meta": {...}}
 
-Every row is checked before any work starts. A bad row raises ValueError, whose message names the
-file, the line and the field, and says how to mend it. Left out: other formats of problem sets.
+Every row is checked before any work starts. A bad row raises ValueError; the message names the
+file, the line and the field, and says what to do about it. runnable() keeps the problems whose
+language can be judged here. append_rows() and write_atomically() write files that a killed process
+does not leave half written. Left out: other formats of problem sets.
 """
 
+import errno
 import json
+import math
+import os
 from pathlib import Path
 
-from judge.harnesses import MULTIPL_E, is_harness, is_multipl_e, with_common_fields
+from judge.harnesses import (
+    MULTIPL_E,
+    is_harness,
+    is_multipl_e,
+    unsupported_languages,
+    with_common_fields,
+)
 from judge.languages import LANGUAGES
 
 PROBLEM_FIELDS = {"id": str, "source_language": str, "target_language": str, "source": str}
@@ -28,7 +39,7 @@ def read_problems(path, harness=False) -> list[dict]:
     """The problems of a file, checked.
 
     harness: accept harness problems too (judge/harnesses.py), which only evaluate.py and reward.py
-    can run. Raises ValueError naming file, line, field and mend."""
+    can run. Raises ValueError, which names file, line and field and says what to do about it."""
     rows = read_jsonl(path, {})
     for number, row in rows:
         if is_harness(row):
@@ -94,13 +105,31 @@ def _check_problem(where, row):
         raise ValueError(f'{where}: "declaration" must be a string')
 
 
+def runnable(problems, missing, what="problems"):
+    """The problems whose target language can be judged here; prints what is left out.
+
+    missing: {language: what to install}. Raises ValueError if no problem remains.
+    """
+    missing = missing | unsupported_languages(problems)
+    for language, reason in missing.items():
+        count = sum(problem["target_language"] == language for problem in problems)
+        if count:
+            print(f"{count} of {len(problems)} {what} left out: {language} is missing ({reason})")
+    kept = [problem for problem in problems if problem["target_language"] not in missing]
+    if not kept:
+        raise ValueError(
+            f"none of the {len(problems)} {what} has a target language that is installed here"
+        )
+    return kept
+
+
 # --------------------------------------------------------------------------------------- IR groups
 
 
 def read_groups(path) -> list[dict]:
     """The IR groups of a file, checked: n >= 1 winners and m >= 1 losers each.
 
-    Raises ValueError naming file, line, field and mend."""
+    Raises ValueError, which names file, line and field and says what to do about it."""
     rows = read_jsonl(path, GROUP_FIELDS)
     for number, row in rows:
         where = f"{path}:{number}"
@@ -123,7 +152,7 @@ def read_jsonl(path, required: dict[str, type]) -> list[tuple[int, dict]]:
     """Rows of a JSONL file with their line numbers (from 1); blank lines are skipped.
 
     required: field -> the type that it must have.
-    Raises ValueError naming file, line, field and mend."""
+    Raises ValueError, which names file, line and field and says what to do about it."""
     try:
         lines = Path(path).read_bytes().split(b"\n")
     except OSError as error:
@@ -200,3 +229,32 @@ def _with_unique_ids(path, rows):
             raise ValueError(message)
         line_of_id[row["id"]] = number
     return [row for _, row in rows]
+
+
+# ---------------------------------------------------------------------------------- writing files
+
+
+def append_rows(path, rows):
+    """Appends JSON rows in one write, so that a killed run leaves whole rows.
+
+    NaN and infinity become null. Raises OSError, also when only a part could be written."""
+    lines = []
+    for row in rows:
+        finite = {key: None if _is_not_finite(value) else value for key, value in row.items()}
+        lines.append(json.dumps(finite) + "\n")
+    data = "".join(lines).encode()
+    with open(path, "ab", buffering=0) as file:
+        # A disk that is about to be full takes a part and reports success.
+        if file.write(data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _is_not_finite(value):
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def write_atomically(path, text):
+    """Writes a file that is there as a whole or not at all, whenever this process is killed."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

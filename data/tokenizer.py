@@ -20,7 +20,7 @@ ANSWER_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>")
 def load_tokenizer(directory) -> "Tokenizer":
     """The tokenizer of a Hugging Face model directory.
 
-    Raises FileNotFoundError or ValueError naming the file."""
+    Raises FileNotFoundError or ValueError, which name the file."""
     return Tokenizer(directory)
 
 

@@ -5,7 +5,9 @@ of config.json, is a row of FAMILIES; everything else is a field of ModelConfig.
 
 To add a family: give it a row in FAMILIES. If no field there says what is special about it, add one
 and read it in model.py, as `config.family.<field>`; a new key of config.json goes to ModelConfig.
-Then add a variant to tests/checkpoints.py: the tests compare its logits with those of transformers.
+A new kind of chat template goes to data/chat.py:TURNS, and the token that ends its answers to
+data/tokenizer.py:ANSWER_ENDS. Then add a variant to tests/checkpoints.py: the tests compare its
+logits with those of transformers.
 """
 
 import json
@@ -69,7 +71,7 @@ class ModelConfig:
 
     @classmethod
     def from_pretrained(cls, directory):
-        """Reads directory/config.json.
+        """Reads directory/config.json. directory: str or Path -> ModelConfig.
 
         Raises FileNotFoundError, or ValueError that names the file, the key and what is known."""
         path = Path(directory) / "config.json"
@@ -109,15 +111,18 @@ class ModelConfig:
 
     @property
     def family(self):
+        """-> Family, the row of FAMILIES."""
         return FAMILIES[self.model_type]
 
     def window(self, layer):
-        """How many keys a query of the layer sees, itself included; 0: all."""
+        """How many keys a query of the layer sees, itself included; 0: all. layer: int -> int."""
         return self.windows[layer] if self.windows else 0
 
     def to_json(self, dtype):
-        """config.json of weights in `dtype`: the keys as they were read, or for a model that was
-        built here, those that transformers needs."""
+        """config.json of weights in `dtype`, a torch.dtype -> dict.
+
+        It has the keys as they were read, or for a model that was built here, those that
+        transformers needs."""
         keys = self.raw
         if not keys:
             keys = {
@@ -179,13 +184,15 @@ def _check_activation(path, raw, family):
 
 
 def _windows(raw, family):
-    """The window of each layer, 0 where it sees everything; () where all layers do."""
+    """The window of each layer in keys, 0 where the layer sees all; () if all layers see all."""
+    has_windows = family.sliding_window == "always"
+    first_windowed = 0  # the first layer with a window
+    if family.sliding_window == "optional":
+        has_windows = raw.get("use_sliding_window")
+        first_windowed = raw.get("max_window_layers", 0)
     window = raw.get("sliding_window")
-    optional = family.sliding_window == "optional"
-    switched_off = optional and not raw.get("use_sliding_window")
-    if family.sliding_window == "never" or switched_off or not window:
+    if not (has_windows and window):
         return ()
     if raw.get("layer_types"):
         return tuple(window if kind == "sliding_attention" else 0 for kind in raw["layer_types"])
-    first_windowed = raw.get("max_window_layers", 0) if optional else 0
     return tuple(window if i >= first_windowed else 0 for i in range(raw["num_hidden_layers"]))

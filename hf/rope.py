@@ -24,8 +24,8 @@ ROPE_KEYS = {
 def rope_frequencies(head_dim, theta, rope):
     """How far each pair of a head's channels turns per position, and the factor of cos and sin.
 
-    rope: the scaling, {"rope_type": ..., its keys}; empty for none.
-    Returns radians, float32 [E / 2] on the CPU whatever the default device is, and a number."""
+    head_dim: E, int. theta: float. rope: the scaling, {"rope_type": ..., its keys}; empty for none.
+    -> (radians, float32 [E / 2] on the CPU whatever the default device is; float)."""
     pairs = torch.arange(head_dim // 2, device="cpu", dtype=torch.float32)  # [E / 2]
     frequencies = theta ** (-2 * pairs / head_dim)
     if not rope:
@@ -38,12 +38,16 @@ def rope_frequencies(head_dim, theta, rope):
 
 
 def linear(frequencies, rope):
-    """Position interpolation (Chen et al., arXiv 2306.15595): all channels are slowed alike."""
+    """Position interpolation (Chen et al., arXiv 2306.15595): all channels are slowed alike.
+
+    frequencies float32 [E / 2]; rope: dict, the scaling. -> float32 [E / 2]."""
     return frequencies / rope["factor"]
 
 
 def llama3(frequencies, rope):
-    """As Llama 3.1's release does it: long waves are slowed, short ones kept, a ramp between."""
+    """As in Llama 3.1's release: slow channels are slowed further, fast ones kept, a ramp between.
+
+    frequencies float32 [E / 2]; rope: dict, the scaling. -> float32 [E / 2]."""
     original_length = rope["original_max_position_embeddings"]
     turns = original_length * frequencies / (2 * math.pi)
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]
@@ -54,7 +58,9 @@ def llama3(frequencies, rope):
 def yarn(frequencies, rope, pairs, theta):
     """YaRN (arXiv 2309.00071): as llama3, but the ramp is linear in the number of the pair.
 
-    It lies between the pairs that turn beta_fast and beta_slow times in the original length."""
+    The ramp lies between the pairs that turn beta_fast and beta_slow times in the original length.
+    frequencies, pairs (the numbers of the pairs) float32 [E / 2]; rope: dict, the scaling;
+    theta: float. -> float32 [E / 2]."""
     head_dim = 2 * len(pairs)
 
     def pair_that_turns(turns):
@@ -74,8 +80,9 @@ def yarn(frequencies, rope, pairs, theta):
 
 
 def yarn_attention_factor(rope):
-    """What YaRN multiplies cos and sin with: longer inputs would flatten the softmax otherwise.
+    """What YaRN multiplies cos and sin with. Without it longer inputs would flatten the softmax.
 
+    rope: dict, the scaling. -> float:
     attention_factor of config.json, if given; with mscale and mscale_all_dim (DeepSeek) a ratio."""
 
     def scale(mscale):

@@ -26,10 +26,11 @@ INDEX = "model.safetensors.index.json"
 
 
 def read_weights(directory, parameters, config, dtype, device):
-    """The tensors of a model directory by name, in `dtype` on `device`.
+    """The tensors of a model directory by name, in `dtype` on `device`: {name: Tensor}.
 
-    parameters: what the model asks for, by name; it gives shapes and sharding, and may be on the
-    meta device. A tied head is not among them: it is the embedding.
+    directory: Path. parameters: {name: Tensor}, what the model asks for; they give shapes and
+    sharding, and may be on the meta device. A tied head is not among them: it is the embedding.
+    config: ModelConfig. dtype: torch.dtype. device: torch.device or its name.
     Raises FileNotFoundError or ValueError naming the file and the tensor, also for a weight that is
     not finite."""
     weights = {}
@@ -84,7 +85,7 @@ def _read_tensor(stored, parameter, dtype, place):
     if list(shape) != list(parameter.shape):
         raise ValueError(f"{place} is {shape}, config.json asks for {list(parameter.shape)}")
     rows = stored[sharding.local_rows(parameter)].to(dtype)
-    # One number tells: a sum with a NaN or an infinity in it is not finite.
+    # One number is enough: a sum with a NaN or an infinity in it is not finite.
     if not rows.sum(dtype=torch.float32).isfinite():
         raise ValueError(f"{place} holds NaN or infinity; the checkpoint is broken")
     return sharding.tensor_from_local_rows(rows, parameter)
@@ -98,12 +99,13 @@ class Shard:
     """One file of weights."""
 
     file: str
-    parameters: dict  # by name
+    parameters: dict  # {name: Tensor}
 
 
 def write_model_files(directory, config_json, parameters, shard_bytes):
-    """Writes config.json and the parameters, in shards of at most shard_bytes bytes.
+    """Writes config.json and the parameters, in shards of at most shard_bytes bytes. -> None.
 
+    directory: Path. config_json: dict. parameters: {name: Tensor}. shard_bytes: int.
     Files are written under other names and then renamed, so that each appears whole or not at all;
     what an earlier save left over goes last. All ranks must call if the parameters are sharded."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -125,7 +127,9 @@ def write_model_files(directory, config_json, parameters, shard_bytes):
 
 
 def plan_shards(parameters, shard_bytes):
-    """Cuts the parameters, in their order, into shards; one that is larger goes alone."""
+    """Cuts the parameters, in their order, into shards; a larger parameter gets its own shard.
+
+    parameters: {name: Tensor}. shard_bytes: int. -> list of Shard."""
     parts = []
     room = 0
     for name, parameter in parameters.items():

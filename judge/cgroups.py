@@ -25,10 +25,9 @@ from pathlib import Path
 from judge.limits import Limits, SandboxError
 from judge.slots import slot
 
-# An environment variable, by which probe() holds the workers to what it said.
-# 0: do without cgroups. 1: to have none is a fault.
+# An environment variable. Set by probe(). 0: never use cgroups. 1: fail if there is none.
 CGROUPS_VARIABLE = "OORL_CGROUPS"
-# What bubblewrap itself takes of a box's group, at most.
+# What bubblewrap itself needs at most, in addition to the limits of the program.
 BWRAP_BYTES = 16 << 20
 BWRAP_PROCESSES = 2
 REMOVE_WITHIN_S = 5  # a killed process may be in the kernel for a while
@@ -69,7 +68,7 @@ def usable_parents(wanted):
         if wanted == "1":
             raise SandboxError(f"no cgroup ({error}), but {CGROUPS_VARIABLE}=1") from error
         return None, " ".join(str(error).split())
-    atexit.register(_sweep, parents)  # after workers that were killed
+    atexit.register(_sweep, parents)  # workers that were killed leave groups
     return parents, ""
 
 
@@ -88,13 +87,13 @@ class Cgroup:
         self.pids = parents.pids / name
         self.cpu = parents.cpu / name
         self.folders = [folder / name for folder in parents.folders()]
-        # sh is one thread, and may enter by "tasks". By cgroup.procs, v1 would stop all forks
-        # meanwhile.
+        # In v1, writing to cgroup.procs would stop all forks of the machine meanwhile. sh is a
+        # single thread, so "tasks", which moves one thread, does as well.
         file = "tasks" if self.v1 else "cgroup.procs"
         script = ""
         for folder in self.folders:
             script += f"echo 0 > {shlex.quote(str(folder / file))} && "
-        # If an echo fails, nothing runs; bwrap never reports, by which the sandbox sees it.
+        # If an echo fails, nothing runs, and the sandbox sees that bwrap never reported.
         self.enter = ["/bin/sh", "-c", script + 'exec "$@"', "sh"]
 
     def __enter__(self):
@@ -121,14 +120,14 @@ class Cgroup:
     def used(self):
         """(CPU seconds of all that was in the group, whether it ran out of its memory).
 
-        It did if the kernel killed one of its processes for that. SandboxError if the kernel killed
-        one because the machine, or a group above, was out of memory.
+        It ran out if the kernel killed one of its processes for that. SandboxError if the kernel
+        killed one because the machine, or a group above, was out of memory.
         """
         events = _counters(self.memory / ("memory.oom_control" if self.v1 else "memory.events"))
         if self.v1:
             cpu_s = int((self.cpu / "cpuacct.usage").read_text()) * 1e-9
             # v1 does not say whose memory ran out. If it was the group's, then the group was full,
-            # but for a huge page.
+            # except for at most a huge page.
             peak_bytes = int((self.memory / "memory.max_usage_in_bytes").read_text())
             was_full = peak_bytes > 0.9 * self.limits.memory_bytes
         else:

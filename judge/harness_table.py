@@ -1,8 +1,8 @@
 """The table of harness languages: how the tests of MultiPL-E run, and how they are guarded.
 
 harnesses.py says what a harness and its guard are. All patterns are regular expressions in
-multi-line mode. To add a language, add a row to HARNESSES: without `token_code` and without a
-rewrite that does its work, the language has the official rule only.
+multi-line mode. To add a language, add a row to HARNESSES. A row with neither `token_code` nor
+`token_rewrite` has the official rule only.
 """
 
 from dataclasses import dataclass, replace
@@ -27,11 +27,16 @@ class Harness:
     language: Language  # how the whole program, a solution and its tests, is compiled and run
     assertion_failed: str  # what a failed assertion prints: the verdict is WA then, not RE
     function_start: str  # how the definition of a function begins; NAME stands for its name
-    failed_silently: str = NEVER  # in stderr of a run that failed but exits with 0
-    # The guard. The token code copies the token from stdin to stdout. It stands at the end of the
-    # block that main_block opens, or without one at the end of the file.
+    failed_silently: str = NEVER  # what stderr holds if a run failed but exits with 0
+    # The guard: what copies the token from stdin to stdout, after the last assertion. It is either
+    # token_code, which is put at the end of the block that main_block opens, or at the end of the
+    # file if there is no main_block; or it is token_rewrite, and then a harness that this pattern
+    # does not match has no guard.
     token_code: str = ""
     main_block: str = ""
+    token_rewrite: Rewrite | None = None
+    # What else changes in the guarded program: assertions that a program could replace, and code
+    # before the program and after the harness.
     rewrites: tuple[Rewrite, ...] = ()
     prologue: str = ""
     epilogue: str = ""
@@ -45,7 +50,7 @@ SCRIPT_FUNCTION = (
 )
 JVM_MAIN = r"\bdef main\s*\(|\bstatic void main\s*\("
 
-# As much of org.javatuples, which is no Debian package, as the translations use.
+# The part of org.javatuples that the translations use; Debian has no package of it.
 PAIR_FILE = "Pair.java"
 PAIR_SOURCE = """package org.javatuples;
 public class Pair<A, B> {
@@ -128,14 +133,12 @@ HARNESSES = {
         language=LANGUAGES["bash"],
         assertion_failed=r"\A\s*\Z",
         function_start=r"^[ \t]*(?:function\s+)?NAME\b[ \t]*(?:\([ \t]*\))?\s*\{",
-        rewrites=(
-            # A program could replace `set -e` by a function of its own, but not [[ ]] and &&.
-            Rewrite(r"\]\]$", "]] &&"),
-            Rewrite(
-                r"^\}\s*^run_test\s*\Z",
-                "[[ 1 ]]\n}\n"
-                "run_test < /dev/null && IFS= read -r token && printf '%s\\\\n' \"$token\"\n",
-            ),
+        # A program could replace `set -e` by a function of its own, but not [[ ]] and &&.
+        rewrites=(Rewrite(r"\]\]$", "]] &&"),),
+        token_rewrite=Rewrite(
+            r"^\}\s*^run_test\s*\Z",
+            "[[ 1 ]]\n}\n"
+            "run_test < /dev/null && IFS= read -r token && printf '%s\\\\n' \"$token\"\n",
         ),
     ),
     "javascript": JAVASCRIPT,
@@ -175,11 +178,9 @@ HARNESSES = {
         language=replace(LANGUAGES["haskell"], compile="", run="/usr/bin/runghc {file}"),
         assertion_failed="assertion failed",
         function_start=r"^NAME\b",
-        rewrites=(
-            Rewrite(
-                r"^(main\s*=\s*do[ \t]*\n)([ \t]+)((?:.*\n(?!\S))*.*?)\s*\Z",
-                r"\1\2\3\n\2getLine >>= putStrLn\n",
-            ),
+        token_rewrite=Rewrite(
+            r"^(main\s*=\s*do[ \t]*\n)([ \t]+)((?:.*\n(?!\S))*.*?)\s*\Z",
+            r"\1\2\3\n\2getLine >>= putStrLn\n",
         ),
     ),
 }

@@ -7,11 +7,11 @@ An answer in chat form is one fenced block: the whole function, which gets the i
 of the prompt; or a program; or else the body of the function. In completion form it continues the
 prompt and is cut at the first stop token.
 
-The official rule is that of the field: the program, as MultiPL-E writes it, exits with 0. But the
-answer shares a process with its judge, so exit hooks, early exits, handlers and traps pass too. The
-guarded rule runs the program again with a guard: code after the last assertion that copies a random
-token from stdin to stdout. The run must exit with 0 and print the token, which stands in no file
-and in no argument. Assertions are rewritten where a program could replace them.
+The official rule is the usual one in the literature: the program, as MultiPL-E writes it, exits
+with 0. But the answer shares a process with its judge, so exit hooks, early exits, handlers and
+traps pass too. The guarded rule runs the program again with a guard: code after the last assertion
+that copies a random token from stdin to stdout. The run must exit with 0 and print the token, which
+stands in no file and in no argument. Assertions are rewritten where a program could replace them.
 
 Programs that still pass the guarded rule: one that reads stdin itself and prints it; one that reads
 its own source to find the expected values; one whose results are of a type that equals everything
@@ -27,7 +27,7 @@ import re
 from judge.harness_table import HARNESSES, JVM_MAIN, NEVER
 from judge.languages import JAVA_NOISE, LANGUAGES, file_and_main_class
 
-FORMS = ("chat", "completion")  # of an answer to a MultiPL-E problem
+FORMS = ("chat", "completion")  # the forms of an answer to a MultiPL-E problem
 MULTIPL_E = {"name": str, "language": str, "prompt": str, "tests": str, "stop_tokens": list}
 # The fields of a problem, ordinary or not, on which a verdict depends.
 VERDICT_FIELDS = ("target_language", "tests", "harness", "prompt", "stop_tokens")
@@ -133,13 +133,14 @@ def guarded_harness(problem):
     This depends on the problem alone, whatever the answer.
     """
     harness = HARNESSES[problem["target_language"]]
-    original = _harness_text(problem)
-    text = original
+    text = _harness_text(problem)
     for rewrite in harness.rewrites:
         text = re.sub(rewrite.pattern, rewrite.replacement, text, flags=re.M)
-    if not harness.token_code:  # the last rewrite is the guard
-        if re.search(harness.rewrites[-1].pattern, original, re.M) and text != original:
-            return text
+    guard = harness.token_rewrite
+    if guard:
+        text, matches = re.subn(guard.pattern, guard.replacement, text, flags=re.M)
+        return text if matches else None
+    if not harness.token_code:
         return None
     position = len(text)
     if harness.main_block:
@@ -201,7 +202,7 @@ def _php_file(code):
 
 def _closing_brace(text, start):
     """Where the first { after start is closed; None if it is not."""
-    # Of the same length, so that positions stay.
+    # Comments and strings become spaces, as many as they have characters: positions stay.
     code = JAVA_NOISE.sub(lambda noise: " " * len(noise[0]), text)
     depth = 0
     for brace in re.finditer("[{}]", code[start:]):

@@ -2,8 +2,10 @@
 
 To add a language, add a row to _ROWS: a program that reads stdin and writes stdout is judged by
 that alone. `python reward.py --probe` then tries it: it prints the tool's version and judges the
-row's canary. An answer to MultiPL-E also needs a row in judge/harness_table.py; to have the tool
-installed by `make toolchains`, add it to the Makefile.
+row's canary. A tool may also need an entry in judge/sandbox.py: in READABLE if it reads files
+outside /usr, in OUT_OF_MEMORY if it has words of its own for a lack of memory. An answer to
+MultiPL-E also needs a row in judge/harness_table.py; to have the tool installed by
+`make toolchains`, add it to the Makefile.
 
 To change the time limit of one language, edit `limits` (its programs) or `compile_limits` (its
 compiler) in its row; the default for programs is in judge/limits.py.
@@ -29,13 +31,17 @@ from judge.limits import Limits
 class Language:
     """One row of the table."""
 
-    name: str  # in problems.jsonl, in the prompt, and the tag of the block that the prompt asks for
+    # Its name in problems.jsonl and in the prompt, which asks for a block with this tag. It must be
+    # one of `tags`.
+    name: str
     display: str  # its name in prose
     tags: set[str]  # the tags that are accepted on a block
     file: str  # the name of the source file
     run: str  # the command that runs the program
     install: str  # the command that installs the tools
-    canary: str  # adds two numbers, one a line; with " - " for " + " it is a known-bad program
+    # A known-good program: it reads two numbers, one per line, and prints their sum. With " - " in
+    # place of every " + " in its text, it must still compile and be a known-bad program.
+    canary: str
     compile: str = ""  # the command that compiles it, if any
     beside: tuple[str, str] = ("", "")  # name and text of a second file in the box
     version: str = "--version"  # the option that makes the tool print its version
@@ -43,14 +49,16 @@ class Language:
     compile_limits: Limits = Limits(cpu_s=10, wall_s=30, memory_bytes=1536 << 20, processes=64)
 
 
-# RLIMIT_AS breaks the JVM and node: their flags bound the heap, and the limit on the resident bytes
-# of the box bounds the rest.
+# The limits of programs whose runtime reserves much more address space than it uses and starts
+# threads of its own: the virtual machines of Java, Scala, C# and JavaScript, but also the runtimes
+# of Go and Haskell. RLIMIT_AS breaks the JVM and node: their flags bound the heap, and the limit on
+# the resident bytes of the box bounds the rest.
 VIRTUAL_MACHINE = Limits(
     cpu_s=5, wall_s=15, memory_bytes=768 << 20, processes=128, address_space=False
 )
 COMPILER_VM = Limits(cpu_s=15, wall_s=40, memory_bytes=1 << 30, processes=128, address_space=False)
 # `make toolchains` compiles Go's standard library once: since 1.20 Go comes without it compiled,
-# which costs 11 CPU seconds a program.
+# which costs 11 CPU seconds per program.
 GO_CACHE_FOLDER = "/usr/local/share/oorl-go"
 GO_CACHE = f" GOCACHE={GO_CACHE_FOLDER}" if os.path.isdir(GO_CACHE_FOLDER) else ""
 
@@ -70,7 +78,7 @@ _ROWS = [
         tags={"cpp", "c++", "cc"},
         file="p.cpp",
         # In the folder of -I, `make toolchains` precompiles bits/stdc++.h: 0.4 s instead of 1.1.
-        # Without that folder g++ does not mind.
+        # g++ ignores the option if the folder is missing.
         compile="/usr/bin/g++ -std=c++17 -O1 -pipe -fmax-errors=5 -w "
         "-I/usr/local/include/oorl {file}",
         run="./a.out",
@@ -206,7 +214,7 @@ _ROWS = [
     ),
 ]
 LANGUAGES = {language.name: language for language in _ROWS}
-# A tool in a command: a path under /usr that begins a word.
+# Finds the tools in a command: paths under /usr that begin a word.
 TOOL = re.compile(r"(?:^| )(/usr/(?:bin|share)/[^\s:]+)", re.M)
 ENV_PREFIX = re.compile(r"/usr/bin/env( \S+=\S+)* ")
 # What Java and Scala ignore, and what their strings hold: neither must be taken for code. A comment
@@ -224,7 +232,7 @@ JAVA_NOISE = re.compile(
 
 
 def why_missing(language):
-    """What to install, if a tool of the language is not to be had under /usr; else None."""
+    """What to install, if a tool of the language is not under /usr; else None."""
     for tool in TOOL.findall(f"{language.compile}\n{language.run}"):
         if not (os.path.exists(tool) and os.path.realpath(tool).startswith("/usr/")):
             return f"{tool} is missing: {language.install}"
@@ -267,11 +275,11 @@ def java_names(source):
     javac wants a public class to be in a file of its name; java is given the class that has main.
     """
     words = re.findall(r"[{};]|[\w$.]+", JAVA_NOISE.sub(" ", source), re.ASCII)
-    depth = 0  # of braces
+    depth = 0  # the nesting depth of braces
     is_public = False  # whether `public` stands before what is declared next
     top_type = "Main"  # the top-level type that was declared last
-    public_type = ""  # the first that is public
-    main_type = ""  # the first that has a main
+    public_type = ""  # the first type that is public
+    main_type = ""  # the first type that has a main
     package = ""
     for previous, word in zip(["", *words], words):
         if word == "{":

@@ -2,8 +2,8 @@
 
 JudgePool takes a problem and an answer and returns a Future of the Verdict. The caller says which
 command starts a worker (reward.judge_pool does), so that nothing in this room imports reward.py. A
-worker reads one request a line, JSON [problem, completion, form], and answers each with one
-Judgement a line. check_canaries shows that a pool can be trusted before it is used.
+worker reads one request per line, JSON [problem, completion, form], and answers each with one
+Judgement per line. check_canaries shows that a pool can be trusted before it is used.
 
 Left out: workers on other machines, and a store of verdicts that outlives the pool.
 """
@@ -29,7 +29,7 @@ from judge.languages import LANGUAGES
 from judge.limits import SandboxError
 from judge.verdict import Judgement, judge_error
 
-REMEMBERED = 50_000  # verdicts
+REMEMBERED = 50_000  # the number of verdicts that a pool remembers
 # A pool locks its folder just after it has made it. A folder that is older than this and that
 # nobody locks was left by a pool that was killed.
 STALE_S = 60
@@ -60,7 +60,7 @@ class JudgePool:
         os.chmod(self._folder.name, 0o711)
         self._futures = {}  # by digest of the request
         self._processes = {}  # by id of the thread that feeds them
-        self._lock = threading.Lock()  # over _futures, _processes and _closed
+        self._lock = threading.Lock()  # guards _futures, _processes and _closed
         self._turnstile = threading.Lock()
         self._permits = threading.Semaphore(workers)  # one for each program that runs
         self._command = [*TIED_TO_PARENT, *namespace(), *worker_command]

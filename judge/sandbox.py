@@ -9,8 +9,8 @@ What starts what, outermost first:
     seccomp) -> prlimit (resource limits) -> the program
 
 The program sees /usr, its own /proc, 64 MiB of /tmp and its folder as /w: no network, no process
-and no other file of the host. This process becomes the subreaper of the box's init, so that wait4
-on that init returns only when nothing of the box is left.
+and no other file of the host. Orphaned processes of the box are reparented to us; waiting for the
+box's init therefore waits for all.
 
 Where it can be had, a cgroup (v1 or v2) holds the memory of the whole box, /tmp included, and its
 processes, and counts its CPU. Elsewhere /proc is read ten times a second: a box may then overshoot
@@ -19,10 +19,10 @@ orphan burns in its last 0.1 s. The line of probe() says which of the two it is.
 
 The parts: limits.py (the time limit is there), slots.py, cgroups.py, seccomp.py.
 
-Left out: kernel bugs, timing channels. All of /usr is readable. Judges in one cgroup but in
-different network namespaces take each other's slots. Without bubblewrap nothing runs, unless
-OORL_UNSAFE_NO_SANDBOX=1 (--unsafe-no-sandbox): then there are rlimits, an own session and the wall
-limit, but no isolation and no cgroup.
+Left out: defences against kernel bugs and timing channels. All of /usr is readable. Judges in one
+cgroup but in different network namespaces take each other's slots. Without bubblewrap nothing runs,
+unless OORL_UNSAFE_NO_SANDBOX=1 (--unsafe-no-sandbox): then there are rlimits, a session of its own
+and the wall limit, but no isolation and no cgroup.
 """
 
 import contextlib
@@ -44,24 +44,26 @@ from judge import cgroups, seccomp
 from judge.limits import Limits, Result, SandboxError
 from judge.slots import SLOT_UIDS, slot
 
-# In the environment, so that worker processes inherit the choice.
+# An environment variable, so that worker processes inherit the choice.
 UNSAFE_VARIABLE = "OORL_UNSAFE_NO_SANDBOX"
-# Of the program, and of bwrap too, whose environment the program can read in /proc/1/environ.
+# The environment of the program. bwrap gets the same one, as the program can read it in
+# /proc/1/environ.
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}
 BWRAP = shutil.which("bwrap") or "/usr/bin/bwrap"
-# What a box sees of the host: /usr, and what programs in /usr need from elsewhere.
+# What a box sees of the host: /usr, and what programs in /usr need from elsewhere. A tool of a new
+# language may need an entry here.
 READABLE = ["/usr", *filter(os.path.exists, ["/var/lib/ghc"])]
 READABLE += [
     f"/etc/{name}"
     for name in os.listdir("/etc")
     if re.match("alternatives|ld.so.cache|java|mono", name)
 ]
-CHUNK_BYTES = 1 << 16  # what is read from or written to a pipe at a time
+CHUNK_BYTES = 1 << 16  # the most that is read from or written to a pipe at a time
 LOOK_EVERY_S = 0.1
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_CHILD_SUBREAPER = 36
-# In the words of each runtime. A program that fakes them turns its RE into an MLE and gains
-# nothing.
+# How each runtime says on stderr that memory ran out; a new language may say it in other words. A
+# program that prints such words itself turns its RE into an MLE and gains nothing.
 OUT_OF_MEMORY = re.compile(
     rb"MemoryError|bad_alloc|OutOfMemoryError|Allowed memory size|heap out of memory|"
     rb"[Cc]annot allocate memory|Array buffer allocation failed|virtual memory exhausted"
@@ -125,7 +127,8 @@ def run(command, box, limits, stdin=b"", writable=False):
             report, reaped_cpu_s = _end(program)
         if group:
             usage.cpu_s, out_of_memory = group.used()
-            broken_limit = "MLE" if out_of_memory else broken_limit
+            if out_of_memory:
+                broken_limit = "MLE"
         wall_s = time.monotonic() - began
         program.process.stdin.close()
         for stream in program.streams:
@@ -135,23 +138,34 @@ def run(command, box, limits, stdin=b"", writable=False):
     returncode = program.process.returncode
     if returncode < 0:
         returncode = 128 - returncode
-    # bwrap reports its child when the box is there, and the exit code of a command that ended.
-    if not unsafe() and ("child-pid" if broken_limit else "exit-code") not in report:
+    # bwrap reports "child-pid" when the box is there, and "exit-code" when the command has ended; a
+    # command that broke a limit may have been killed before that.
+    expected_report = "child-pid" if broken_limit else "exit-code"
+    if not unsafe() and expected_report not in report:
         reason = stderr.decode(errors="replace").strip()
         raise SandboxError(reason or f"bwrap ended with {returncode}")
     # A process that was killed together with the box's init is missing from what was reaped.
     cpu_s = max(usage.cpu_s, reaped_cpu_s)
-    if any(stream.is_over_cap() for stream in program.streams):
-        status = "OLE"
-    elif broken_limit:
-        status = broken_limit
-    elif cpu_s > limits.cpu_s:
-        status = "TLE"
-    elif returncode:
-        status = "MLE" if OUT_OF_MEMORY.search(stderr) else "RE"
-    else:
-        status = "OK"
+    status = _status(program, limits, broken_limit, cpu_s)
     return Result(status, returncode, stdout, stderr, cpu_s, wall_s, usage.queued_s)
+
+
+def _status(program, limits, broken_limit, cpu_s):
+    """The status of a run that has ended; the first rule that holds decides.
+
+    broken_limit: TLE, MLE or OLE if it was stopped for that, else "". cpu_s: what all its processes
+    used.
+    """
+    _, stderr = program.streams
+    if any(stream.is_over_cap() for stream in program.streams):
+        return "OLE"
+    if broken_limit:
+        return broken_limit
+    if cpu_s > limits.cpu_s:
+        return "TLE"
+    if not program.process.returncode:
+        return "OK"
+    return "MLE" if OUT_OF_MEMORY.search(stderr.text) else "RE"
 
 
 @dataclass
@@ -183,7 +197,7 @@ class _Program:
     """A program that was started in its box."""
 
     process: subprocess.Popen  # the outermost command
-    report: io.TextIOBase  # on which bwrap reports, a JSON object a line
+    report: io.TextIOBase  # what bwrap reports, one JSON object per line
     streams: list[_Stream]  # stdout, stderr
 
 
@@ -192,8 +206,8 @@ class _Usage:
     """What a process and its descendants use."""
 
     cpu_s: float = 0.0  # ended children included
-    queued_s: float = 0.0  # in the run queue
-    memory_bytes: int = 0  # resident
+    queued_s: float = 0.0  # time spent runnable without a CPU
+    memory_bytes: int = 0  # resident memory
 
 
 def _start(command, box, limits, writable, uid, group):
@@ -289,7 +303,7 @@ def _cgroup(uid, limits):
 def _attend(program, limits, stdin, began, group):
     """Feed and read the program until it ends or breaks a limit.
 
-    Returns (TLE, MLE, OLE, or "" if it ended; what it used when last looked at).
+    Returns (TLE, MLE, OLE, or "" if it ended; what it used at the last poll).
     """
     process = program.process
     rest = memoryview(stdin)
@@ -322,8 +336,8 @@ def _attend(program, limits, stdin, began, group):
             usage = _look(process.pid)
             out_of_memory = usage.memory_bytes > limits.memory_bytes
             if group:
-                # It knows both better: it counts a page that processes share once, and it counts
-                # orphans.
+                # The group knows both better: it counts a page that processes share once, and it
+                # counts orphans.
                 usage.cpu_s, out_of_memory = group.used()
             if out_of_memory:
                 return "MLE", usage
@@ -333,7 +347,7 @@ def _attend(program, limits, stdin, began, group):
 
 
 def _feed(pipe, rest):
-    """Write as much of the rest of the input as the pipe takes; the rest of that."""
+    """Write as much of the rest of the input as the pipe takes. Returns what is still to write."""
     try:
         written = pipe.write(rest[:CHUNK_BYTES])
     except BrokenPipeError:  # a program may close its input unread
@@ -365,7 +379,10 @@ def _look(root):
 
 
 def _end(program):
-    """Kill what is left of a program and wait for it: (what bwrap reported, CPU seconds)."""
+    """Kill what is left of a program and wait for it.
+
+    Returns (what bwrap reported, CPU seconds).
+    """
     process = program.process
     os.killpg(process.pid, signal.SIGKILL)
     _, wait_status, usage = os.wait4(process.pid, 0)

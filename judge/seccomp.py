@@ -60,7 +60,7 @@ DENIED = """
 class Machine:
     audit_arch: int  # AUDIT_ARCH_* of linux/audit.h
     socket: int  # the number of socket(2)
-    column: int  # of this machine's numbers in DENIED
+    column: int  # which column of DENIED has this machine's numbers
 
 
 MACHINES = {
@@ -93,29 +93,46 @@ def compile_filter(name):
     if name not in MACHINES:
         return b""
     machine = MACHINES[name]
-    rows = [line.split() for line in DENIED.splitlines() if line]
-    denied = sorted(int(row[machine.column]) for row in rows)
+    lines = filter(None, DENIED.splitlines())
+    denied = sorted(int(line.split()[machine.column]) for line in lines)
 
-    # An instruction is (code, jump if true, jump if false, operand). A jump is the number of
-    # instructions to skip. The last instruction denies the call; `deny` is its index.
-    deny = len(denied) + 9
-    program = [
-        (LOAD, 0, 0, ARCHITECTURE),
-        (IF_EQUAL, 1, 0, machine.audit_arch),
-        (RETURN, 0, 0, KILL),
-        (LOAD, 0, 0, NUMBER),
-        (IF_AT_LEAST, deny - 5, 0, X32_BIT),
-    ]
+    # What the filter does, with N denied calls:
+    #
+    #            0  load the architecture
+    #            1  if it is this machine's, go to 3
+    #            2  kill
+    #            3  load the number of the call
+    #            4  if it is a call by the x32 ABI, go to `deny`
+    #     5 to 4+N  if it is this denied call, go to `deny`
+    #          5+N  if it is not socket(2), go to `allow`
+    #          6+N  load the family of the socket
+    #          7+N  if it is past netlink, go to `deny`
+    #   allow: 8+N  allow
+    #    deny: 9+N  deny
+    allow = len(denied) + 8
+    deny = allow + 1
+    program = []
+
+    def add(code, operand, if_true=None, if_false=None):
+        """Append an instruction. if_true, if_false: where it goes on, if not to the next one."""
+        following = len(program) + 1
+        # The instruction holds the number of instructions to skip.
+        skips = [(target or following) - following for target in (if_true, if_false)]
+        program.append(struct.pack("HBBI", code, *skips, operand))
+
+    add(LOAD, ARCHITECTURE)
+    add(IF_EQUAL, machine.audit_arch, if_true=3)
+    add(RETURN, KILL)
+    add(LOAD, NUMBER)
+    add(IF_AT_LEAST, X32_BIT, if_true=deny)
     for number in denied:
-        program.append((IF_EQUAL, deny - len(program) - 1, 0, number))
-    program += [
-        (IF_EQUAL, 0, 2, machine.socket),
-        (LOAD, 0, 0, FIRST_ARGUMENT),  # the family of the socket
-        (IF_ABOVE, 1, 0, socket.AF_NETLINK),
-        (RETURN, 0, 0, ALLOW),
-        (RETURN, 0, 0, DENY),
-    ]
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+        add(IF_EQUAL, number, if_true=deny)
+    add(IF_EQUAL, machine.socket, if_false=allow)
+    add(LOAD, FIRST_ARGUMENT)
+    add(IF_ABOVE, socket.AF_NETLINK, if_true=deny)
+    add(RETURN, ALLOW)
+    add(RETURN, DENY)
+    return b"".join(program)
 
 
 FILTER = compile_filter(os.uname().machine)

@@ -13,7 +13,7 @@ class Verdict:
     status: str  # one of STATUSES
     reward: float | None  # Eq. 4; None for a judge error
     detail: str = ""  # what failed, in words; empty for AC
-    cpu_s: float = 0.0  # of compiling and of all runs
+    cpu_s: float = 0.0  # CPU time of compiling and of all runs together
     wall_s: float = 0.0
     # Only for harness problems: whether the answer also passes the guarded rule; None without one.
     guarded: bool | None = None
@@ -27,7 +27,7 @@ class Judgement:
     in_doubt: bool = False
 
     def to_json(self):
-        """One line, by which a worker process answers its pool."""
+        """The line with which a worker process answers its pool."""
         return json.dumps([astuple(self.verdict), self.in_doubt])
 
     @classmethod

@@ -1,4 +1,5 @@
-"""Checks of the kernels' arguments: a TypeError or ValueError names the argument and the mend.
+"""Checks of the kernels' arguments: a TypeError or ValueError names the argument and what to do
+about it.
 
 A kernel reads memory by address: a wrong dtype, stride or index would give wrong numbers or an
 illegal access where torch would raise. One function per operation:
@@ -72,6 +73,7 @@ def _require_targets_in_vocabulary(targets, vocab_size):
 def check_group_loss(logp, logp_ref, response, group, winner, beta):
     """logp [N], logp_ref [R], response [N], group [R], winner [R]. -> G, the number of groups.
 
+    N is the number of tokens of all responses, R the number of responses.
     Raises TypeError or ValueError that names the argument, or the group without a winner or a
     loser."""
     tensors = {
@@ -134,9 +136,9 @@ def _require_tensor(name, x):
         raise TypeError(f"{name} is a {type(x).__name__}; it must be a tensor")
 
 
-def _refuse_dtensor(name, x, mend):
+def _refuse_dtensor(name, x, what_to_do):
     if hasattr(x, "to_local"):
-        raise TypeError(f"{name} is a DTensor, whose storage a kernel cannot read; {mend}")
+        raise TypeError(f"{name} is a DTensor, whose storage a kernel cannot read; {what_to_do}")
 
 
 def _require_device_of(name, x, other_name, other):

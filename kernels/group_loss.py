@@ -3,12 +3,13 @@
     token log-probs [N], summed reference log-probs [R]  ->  preference [G], variance [G]
 
     G   groups            n, m   winners and losers of one group
-    R   responses of all groups            N   response tokens of all responses
+    N   tokens of all responses, as in groups.py
+    R   responses of all groups: their number (R_i in groups.py is the tokens of response i)
 
 gepo.py has the equations, one group at a time; gepo_group_loss_eager calls it group by group. The
 Triton kernels do all groups together and give the same bits on every call: tokens of a response are
-summed in blocks from the left, responses of a group are taken one after the other. Backward is the
-closed form in gepo.gepo_loss: one coefficient per response, which each of its tokens gets.
+summed in blocks from the left, and responses of a group are taken one after the other. Backward is
+the closed form in gepo.gepo_loss: one coefficient per response, which each of its tokens gets.
 docs/kernels.md derives it. Left out: second derivatives, a gradient in logp_ref.
 """
 
@@ -25,11 +26,14 @@ BLOCK = 1024  # tokens that a program holds at a time
 def gepo_group_loss(logp, logp_ref, response, group, winner, beta, lam):
     """Per-group (preference [G], variance [G]) of Eq. (9); the loss is preference + lam * variance.
 
+    lam is part of the contract but is not used here: the two terms are returned apart, and the
+    caller adds lam * variance.
+
     logp [N] float32: log-probs of all response tokens; differentiable in it alone.
     logp_ref [R] float32: log-probs of the responses under the reference, summed over tokens.
     response [N] int64: the response of each token, 0 .. R - 1.
     group [R] int64: the group of each response, 0 .. G - 1.
-    winner [R] bool.
+    winner [R] bool: whether the response is a winner of its group.
     Tokens and responses may come in any order; those of one owner are summed in the order in which
     they come. Triton on CUDA and under TRITON_INTERPRET=1, the eager twin elsewhere and for
     float64. Raises TypeError or ValueError that names the argument, or the group that has no
@@ -50,19 +54,19 @@ def gepo_group_loss(logp, logp_ref, response, group, winner, beta, lam):
 
 
 def gepo_group_loss_eager(logp, logp_ref, response, group, winner, beta, lam):
-    """gepo_group_loss in torch alone, on any device and also in float64."""
+    """gepo_group_loss in torch alone, on any device and also in float64.
+
+    lam is not used here either, for the same reason: the caller adds lam * variance."""
     number_of_groups = check_group_loss(logp, logp_ref, response, group, winner, beta)
     sum_logp = torch.zeros_like(logp_ref).index_add_(0, response, logp)  # [R]
     rhat = gepo.rhat(sum_logp, logp_ref)  # [R] Eq. 8, which is Eq. 7 without beta and log Z
-    preferences = []
-    variances = []
+    terms = []
     for g in range(number_of_groups):
         in_group = group == g
-        preference, variance = gepo.gepo_loss(  # Eq. 9
-            rhat[in_group & winner], rhat[in_group & ~winner], beta, lam
-        )
-        preferences.append(preference)
-        variances.append(variance)
+        winners = rhat[in_group & winner]
+        losers = rhat[in_group & ~winner]
+        terms.append(gepo.gepo_loss(winners, losers, beta, lam))  # Eq. 9
+    preferences, variances = zip(*terms)
     return torch.stack(preferences), torch.stack(variances)
 
 
@@ -88,9 +92,8 @@ class _GroupLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logp, logp_ref, response, group, winner, beta, number_of_groups):
-        R = len(group)
         device = logp.device
-        first_token = torch.searchsorted(response, torch.arange(R + 1, device=device))
+        first_token = torch.searchsorted(response, torch.arange(len(group) + 1, device=device))
         first_response = torch.searchsorted(
             group, torch.arange(number_of_groups + 1, device=device)
         )
@@ -112,7 +115,7 @@ class _GroupLoss(torch.autograd.Function):
             number_of_groups,
             BLOCK=BLOCK,
             num_warps=4,
-            enable_fp_fusion=False,  # the rounding of _running_mean and _log1p must be as written
+            enable_fp_fusion=False,  # the rounding of _welford and _log1p must be as written
         )
         ctx.save_for_backward(response, group, winner, rhat, stats)
         return preference, variance
@@ -151,14 +154,14 @@ def _forward_groups(
     first_response_ptr,  # [G + 1] int64: where the responses of each group begin
     winner_ptr,  # [R] int8
     rhat_ptr,  # out: [R] float32, for backward: shifted, see below
-    stats_ptr,  # out: [4, G] float32, for backward: n, m, mean of the winners, slope
+    stats_ptr,  # out: [4, G] float32, for backward: n, m, mean of the winners, slope (see _slope)
     preference_ptr,  # out: [G] float32, e.g. 8 groups
     variance_ptr,  # out: [G] float32
     beta,
     G,
-    BLOCK,
+    BLOCK: tl.constexpr,
 ):
-    """Forward for one group. One program per group. slope: see _slope."""
+    """Forward for one group. One program per group."""
     g = tl.program_id(0)
     n, mean_w, squares = 0.0, 0.0, 0.0  # winners: number, mean of rhat, sum of squared deviations
     m, mean_l = 0.0, 0.0  # losers: number, mean of rhat
@@ -167,17 +170,16 @@ def _forward_groups(
     for r in range(first, tl.load(first_response_ptr + g + 1)):
         sum_logp = _sum_of_tokens(logp_ptr, first_token_ptr, r, BLOCK)
         rhat = sum_logp - tl.load(logp_ref_ptr + r)  # Eq. 8
-        # Only differences of rhat count below, and small numbers round less: all are taken
-        # relative to the group's first. Not so if it is -inf, as -inf - -inf would be NaN.
+        # Only differences of rhat count below, and small numbers have smaller rounding errors:
+        # every rhat is taken relative to the first one of its group. If that one is -inf the shift
+        # stays 0, because -inf - -inf would be NaN.
         shift = tl.where((r == first) & (rhat > -1e30), rhat, shift)
         rhat -= shift
         tl.store(rhat_ptr + r, rhat)
 
         winner = tl.load(winner_ptr + r)
-        deviation = rhat - mean_w  # Welford multiplies it by the deviation from the updated mean
-        n, mean_w = _running_mean(rhat, winner != 0, n, mean_w)
-        m, mean_l = _running_mean(rhat, winner == 0, m, mean_l)
-        squares += tl.where(winner != 0, deviation * (rhat - mean_w), 0.0)
+        n, mean_w, squares = _welford(rhat, winner != 0, n, mean_w, squares)
+        m, mean_l, _ = _welford(rhat, winner == 0, m, mean_l, 0.0)
 
     z = beta * (mean_w - mean_l)
     tl.store(preference_ptr + g, -_logsigmoid(z))  # Eq. 9, first term
@@ -190,7 +192,7 @@ def _forward_groups(
 
 @triton.jit
 def _sum_of_tokens(logp_ptr, first_token_ptr, r, BLOCK):
-    """Sum of the token log-probs of response r: block on block from the left, then within it."""
+    """Sum of the token log-probs of response r: blocks are added up from the left, then summed."""
     start = tl.load(first_token_ptr + r)
     end = tl.load(first_token_ptr + r + 1)
     block_sum = tl.zeros((BLOCK,), tl.float32)
@@ -201,14 +203,17 @@ def _sum_of_tokens(logp_ptr, first_token_ptr, r, BLOCK):
 
 
 @triton.jit
-def _running_mean(x, is_member, count, mean):
-    """Welford's update: takes x into a count and a mean, if is_member. -> count, mean.
+def _welford(x, is_member, count, mean, squares):
+    """Welford's update: takes the number x into a running mean and variance, if is_member.
 
-    The textbook variance, mean of squares less square of mean, would subtract numbers in the
-    hundreds from each other; Welford sums squared deviations instead."""
+    squares is the sum of squared deviations from the mean. -> count, mean, squares, updated.
+    The textbook variance, mean of the squares minus square of the mean, would subtract numbers in
+    the hundreds from each other; Welford sums squared deviations instead."""
     count += tl.where(is_member, 1.0, 0.0)
-    mean += tl.where(is_member, (x - mean) / tl.maximum(count, 1.0), 0.0)
-    return count, mean
+    deviation = x - mean  # from the old mean; below, x - mean is the one from the new mean
+    mean += tl.where(is_member, deviation / tl.maximum(count, 1.0), 0.0)
+    squares += tl.where(is_member, deviation * (x - mean), 0.0)
+    return count, mean, squares
 
 
 @triton.jit
@@ -246,7 +251,7 @@ def _backward_tokens(
     d_logp_ptr,  # out: [N] float32, e.g. 16384 tokens
     N,
     G,
-    BLOCK,
+    BLOCK: tl.constexpr,
 ):
     """The gradient in BLOCK token log-probs: the coefficient of each token's response."""
     token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

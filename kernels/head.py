@@ -98,7 +98,7 @@ class _LinearLogprob(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad, _grad_entropies):
-        if torch.is_grad_enabled():  # with create_graph=True; they would silently be wrong
+        if torch.is_grad_enabled():  # with create_graph=True: they would be wrong without a word
             raise RuntimeError("linear_logprob has no second derivatives")
         hidden, weight, targets, lse = ctx.saved_tensors
         need_hidden, need_weight = ctx.needs_input_grad[:2]
@@ -128,8 +128,9 @@ class _LinearLogprob(torch.autograd.Function):
 def _unit_of_gradient(grad, dtype):
     """What backward divides the upstream gradient by and multiplies its products by.
 
-    float16 begins at 6e-8. Where the loss is a mean and grad thus 1 / tokens, p * grad is below
-    that; in units of the largest grad it is not. Other dtypes have the range: 1."""
+    In float16 p * grad underflows, so divide by max|grad|: the smallest float16 is 6e-8, and where
+    the loss is a mean over tokens, grad is about 1 / tokens and p * grad is below 6e-8. The other
+    dtypes have the range, so that their unit is 1."""
     if dtype == torch.float16:
         return grad.abs().amax().clamp(min=1e-30)
     return 1.0

@@ -94,7 +94,7 @@ def _tile_config(dtype, major):
         tile = {"BLOCK_T": 128, "BLOCK_V": 256, "BLOCK_D": 64, "num_warps": 16, "num_stages": 4}
     else:
         tile = {"BLOCK_T": 128, "BLOCK_V": 128, "BLOCK_D": 64, "num_warps": 8, "num_stages": 3}
-    # enable_fp_fusion is said here because its default changes in Triton 3.10
+    # enable_fp_fusion is set here because its default changes in Triton 3.10
     return {**tile, "enable_fp_fusion": True}
 
 
@@ -115,11 +115,11 @@ def _forward_tile(
     V,
     D,
     scale,  # 1 / temperature
-    ENTROPY,
-    BLOCK_T,
-    BLOCK_V,
-    BLOCK_D,
-    EVEN_D,
+    ENTROPY: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    EVEN_D: tl.constexpr,
 ):
     """Forward for one tile. tile_mean is written only with ENTROPY."""
     rows, cols, column_tile, z = _logits_tile(
@@ -158,10 +158,10 @@ def _dlogits_tile(
     D,
     scale,  # 1 / temperature
     first_column,  # where the slice begins in the vocabulary
-    BLOCK_T,
-    BLOCK_V,
-    BLOCK_D,
-    EVEN_D,
+    BLOCK_T: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    EVEN_D: tl.constexpr,
 ):
     """The gradient in the logits (before the temperature) of one tile."""
     rows, cols, _, z = _logits_tile(
@@ -224,20 +224,23 @@ def _tile_of_program(T, V, BLOCK_T, BLOCK_V):
     """Which tile of the [T, V] logits this program works on. -> its row tile, its column tile.
 
     Programs start about in the order of their numbers, and those that run at the same time share
-    the L2 cache. So row tiles are taken in bands of 8, and numbers go down the 8 tiles of a column
-    before they go one column on:
+    the L2 cache. So row tiles are taken in bands of BAND = 8. Within a band the numbers go down
+    the BAND tiles of a column before they go one column on:
 
-        band 0:   0  8 16 ...        The 8 row tiles of a band move along V together. A piece of
+        band 0:   0  8 16 ...        The row tiles of a band move along V together. A piece of
                   1  9 17 ...        weight that the first of them has read from memory is in L2
                   :  :  :            when the other 7 read it, so weight is read from memory once
                   7 15 23 ...        per band and not once per row tile.
     """
+    BAND: tl.constexpr = 8  # row tiles of a band
     row_tiles = tl.cdiv(T, BLOCK_T)
     column_tiles = tl.cdiv(V, BLOCK_V)
-    programs_in_band = 8 * column_tiles
-    first_row_tile = tl.program_id(0) // programs_in_band * 8
-    band_height = min(row_tiles - first_row_tile, 8)  # the last band may be lower
-    number_in_band = tl.program_id(0) % programs_in_band
+    programs_in_band = BAND * column_tiles
+    program = tl.program_id(0)
+    band = program // programs_in_band
+    first_row_tile = band * BAND
+    band_height = min(row_tiles - first_row_tile, BAND)  # the last band may be lower
+    number_in_band = program % programs_in_band
     row_tile = first_row_tile + number_in_band % band_height
     column_tile = number_in_band // band_height
     return row_tile, column_tile

@@ -43,7 +43,7 @@ def dlogits(hidden, weight, first_column, targets, lse, grad, temperature):
             1 / temperature,
             BLOCK=BLOCK,
             num_warps=4,
-            enable_fp_fusion=True,  # said here because its default changes in Triton 3.10
+            enable_fp_fusion=True,  # set here because its default changes in Triton 3.10
         )
     return out
 
@@ -76,8 +76,8 @@ def _forward_rows(
     v,
     first_column,  # where the slab begins in the vocabulary
     scale,  # 1 / temperature
-    ENTROPY,
-    BLOCK,
+    ENTROPY: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """Takes one row of the slab into the state. One program per row."""
     row = tl.program_id(0)
@@ -120,7 +120,7 @@ def _dlogits_rows(
     first_column,  # where the slab begins in the vocabulary
     out_stride,
     scale,  # 1 / temperature
-    BLOCK,
+    BLOCK: tl.constexpr,
 ):
     """The gradient in the logits of one slab. One program per row and block of columns."""
     row = tl.program_id(0)

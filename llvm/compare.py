@@ -7,7 +7,8 @@ result is the same under two fillings of the stack, of the heap and of what surr
 Ends: within a number of steps. Steps are basic blocks, counted by sanitizer coverage and not by a
 clock, so that the answer depends on the texts, the seed and clang, never on the machine's load.
 
-Left out: what drive.py cannot drive, which is rejected by name. Equivalence is tested, not proved.
+Left out: sources that drive.py cannot drive; they are rejected with a reason. Equivalence is
+tested, not proved.
 """
 
 import re
@@ -28,7 +29,7 @@ MIN_INPUTS = 8  # with fewer a source is rejected
 
 
 class Outcome(NamedTuple):
-    """On how many of the inputs that decided a text behaved otherwise than the source."""
+    """Counts of deciding inputs on which an IR differed from the source."""
 
     differed: int  # returned or left something else
     crashed: int
@@ -37,21 +38,16 @@ class Outcome(NamedTuple):
 
     @property
     def distinguishing(self):
-        """Inputs that show it not to be equivalent, which a result left to chance does not."""
+        """Inputs that prove a difference: int. Unstable results do not count."""
         return self.differed + self.crashed + self.endless
 
 
-def compare_with_source(
-    source,
-    variants,
-    rng,
-    inputs=INPUTS,
-    pool=POOL,
-    excluded=(),
-):
+def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, excluded=()):
     """Run source and variants on up to `inputs` of `pool` inputs, none of them among `excluded`.
 
-    Returns (inputs that decided, outcomes of the variants); None: it does not assemble.
+    source: str, C. variants: list of str, IR. rng: random.Random. inputs, pool: int. excluded:
+    inputs as offered_inputs returns them.
+    -> (int, how many inputs decided; list of the variants' Outcomes, None if one does not assemble)
     Raises Rejected if the source cannot be driven, or is hardly ever defined and ending."""
     oracle = emit_ir(source, [ORACLE])[0]
     called = entry(oracle)
@@ -80,12 +76,15 @@ def compare_with_source(
 
 
 def offered_inputs(source, rng):
-    """The inputs that compare_with_source offers by default, given an rng in the same state."""
+    """The inputs that compare_with_source offers by default, given an rng in the same state.
+
+    source: str, C. rng: random.Random. -> list of inputs, as input_pool returns them."""
     called = entry(emit_ir(source, [ORACLE])[0])
     return input_pool(called, source, rng, POOL)
 
 
 def which_assemble(texts):
+    """texts: list of str, IR. -> list of bool, whether each assembles."""
     with tempfile.TemporaryDirectory(prefix="oorl-ir-") as box:
         objects = assemble(texts, box, "echo *.o").stdout.decode().split()
     return ["all.o" in objects or f"v{k}.o" in objects for k in range(len(texts))]
@@ -94,7 +93,8 @@ def which_assemble(texts):
 def assemble(texts, box, then):
     """Assemble texts[k] to vK.o in the folder `box`, then run the shell command `then` there.
 
-    If all texts are valid they become one all.o instead, which is faster."""
+    If all texts are valid they become one all.o instead, which is faster.
+    texts: list of str, IR. box: str or Path. then: str. -> sandbox.Result of the shell."""
     modules = {f"v{k}": with_prefix(text, f"v{k}") for k, text in enumerate(texts)}
     modules["all"] = joined(modules.values())
     for name, text in modules.items():
@@ -110,6 +110,7 @@ def assemble(texts, box, then):
 def with_prefix(ir, prefix):
     """`ir` with the prefix before every name that it defines, so that many texts fit in one module.
 
+    ir, prefix: str -> str.
     Functions get frame pointers: without them the smallest frame is made by pushing a register,
     which hides what smear() of driver.c left there."""
     names = re.findall(r"^(?:define [^@]*)?@([\w.$]+)(?:\(| = (?!external))", ir, re.M)
@@ -119,8 +120,10 @@ def with_prefix(ir, prefix):
 
 
 def joined(texts):
-    """One module of all texts. What several of them declare alike may stand in it only once."""
-    declarations, code = {}, []  # a dict, for it keeps the order
+    """One module of all texts. What several of them declare alike may stand in it only once.
+
+    texts: str, IR, any number. -> str."""
+    declarations, code = {}, []  # a dict, because it keeps the order
     for line in "\n".join(texts).split("\n"):
         if re.match(r"declare .*@|@\S+ = external |%\S+ = type ", line):
             declarations[line] = None

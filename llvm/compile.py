@@ -41,7 +41,7 @@ class Clang:
 
 @functools.cache
 def clang():
-    """The clang in use: 19 if it is there. Raises RuntimeError that says what to install."""
+    """The Clang in use: 19 if it is there. Raises RuntimeError that says what to install."""
     newest_first = [f"clang-{major}" for major in range(30, 13, -1)]
     for name in ["clang-19", "clang", *newest_first]:
         path = f"/usr/bin/{name}"  # the sandbox shows no other folder
@@ -55,13 +55,14 @@ def clang():
 
 
 def winners(source, levels):
-    """level -> normalised IR of a C source. Raises Rejected."""
+    """{level: normalised IR} of a C source. source: str. levels: list of str. Raises Rejected."""
     return dict(zip(levels, map(normalise, emit_ir(source, levels))))
 
 
 def emit_ir(source, levels):
-    """What clang prints at each level. One boxed process compiles them all, about 30 ms a level.
+    """What clang prints at each level. One boxed process compiles them all, about 30 ms per level.
 
+    source: str, C. levels: list of str, of LEVELS or ORACLE. -> list of str, IR.
     Raises Rejected if the source does not compile, defines no function, or is too long."""
     if re.search("[\ud800-\udfff]", source):  # read_sources leaves these for bytes not UTF-8
         raise Rejected("not UTF-8")
@@ -86,7 +87,9 @@ def emit_ir(source, levels):
 
 
 def flags(level):
-    """The oracle traps on undefined behaviour; its -g tells drive.entry the types."""
+    """Clang's flags for a level. level: str -> str.
+
+    The oracle traps on undefined behaviour; its -g tells drive.entry the types."""
     if level == ORACLE:
         return "-O0 -g -fsanitize=undefined -fsanitize-trap=undefined"
     return f"-{level} -Xclang -disable-O0-optnone"
@@ -110,7 +113,7 @@ LOCAL_NAME = re.compile(r"%([\w.$-]+)|^([\w.$-]+)(?=:$)", re.M)
 
 
 def normalise(ir):
-    """The same code in as little text as assembles.
+    """The same code in as little text as assembles. ir: str -> str.
 
     Comments, target, metadata, attributes, lifetime markers, natural alignments and promises to the
     optimiser go. What gives an instruction its meaning stays (nsw, nneg, signext of the ABI)."""
@@ -125,6 +128,7 @@ def normalise(ir):
 
 
 def normalised_line(line):
+    """line: str -> str, with everything removed that says nothing about behaviour."""
     code, quote, string = line.partition(' c"')  # the text of a string constant is not ours to edit
     code = PROMISES.sub("", METADATA.sub("", code))
     code = ALIGNED.sub(without_natural_alignment, code)
@@ -133,13 +137,16 @@ def normalised_line(line):
 
 
 def without_natural_alignment(access):
+    """The text of an access without its alignment if that is natural. access: re.Match -> str."""
     instruction, type, alignment = access.groups()
     natural = NATURAL_ALIGNMENT.get(type) == alignment
     return instruction if natural else access[0]
 
 
 def canonical(ir):
-    """`ir` with its locals and labels numbered as they appear: equal texts are the same code."""
+    """`ir` with its locals and labels numbered as they appear: equal texts are the same code.
+
+    ir: str -> str."""
     numbers = {}
 
     def numbered(name):

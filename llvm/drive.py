@@ -87,10 +87,10 @@ DEFINITION = re.compile(
 
 
 def entry(oracle):
-    """The one function to drive, from IR with debug information. Raises Rejected, by name.
+    """The function to drive, or main. oracle: str, IR with debug information. -> Entry.
 
     Types come from the debug information and not from the C text: that sees through typedefs,
-    enums and arrays."""
+    enums and arrays. Raises Rejected with a reason that names what cannot be driven."""
     definitions = {match["name"]: match for match in DEFINITION.finditer(oracle)}
     name = entry_name(oracle, definitions)
     is_program = name == "main"
@@ -108,7 +108,9 @@ def entry(oracle):
 
 
 def entry_name(oracle, definitions):
-    """main, or the one function that is neither static nor called by another."""
+    """main, or the one function that is neither static nor called by another: its name, a str.
+
+    oracle: str, IR. definitions: {name of a function: match of DEFINITION}. Raises Rejected."""
     if "main" in definitions:
         return "main"
     called = set()
@@ -126,7 +128,9 @@ def entry_name(oracle, definitions):
 
 
 def reject_outside_state(oracle, is_program):
-    """Raises Rejected where behaviour may depend on more than the input."""
+    """Raises Rejected where behaviour may depend on more than the input.
+
+    oracle: str, IR. is_program: bool. -> None."""
     allowed = PURE_FUNCTIONS
     if is_program:
         allowed = PURE_FUNCTIONS | STDIO_FUNCTIONS
@@ -135,7 +139,7 @@ def reject_outside_state(oracle, is_program):
         "inline": re.findall(r"\bcall .*\b(asm) ", oracle),
         "calls": [name for name in declared if name not in allowed],
     }
-    if not is_program:  # which starts anew for each input
+    if not is_program:  # a program may have them: it starts anew for each input
         obstacles["global variable"] = re.findall(r"^@(\S+) = .*\bglobal ", oracle, re.M)
     for kind, names in obstacles.items():
         if names:
@@ -143,7 +147,9 @@ def reject_outside_state(oracle, is_program):
 
 
 def signature(oracle, function_node):
-    """(return type, parameter types) in C, from the debug information of a function."""
+    """The types in C of a function: (str of its return type, list of str of its parameters).
+
+    oracle: str, IR. function_node: str, the node of the function's debug information, as "!17"."""
     nodes = dict(re.findall(r"^(!\d+) = (?:distinct )?(.*)$", oracle, re.M))
     type_node = re.search(r"type: (!\d+)", nodes[function_node])[1]
     list_node = re.search(r"types: (!\d+)", nodes[type_node])[1]
@@ -153,7 +159,9 @@ def signature(oracle, function_node):
 
 
 def spelled(reference, nodes):
-    """The C type behind a node of debug information, without typedefs, enums and qualifiers."""
+    """The C type behind a node of debug information, without typedefs, enums and qualifiers: str.
+
+    reference: str, the node, or "null". nodes: {"!17": the text of the node}."""
     node = nodes.get(reference, "")  # "null" has no node: it is void
     name = re.search(r'name: "([^"]*)"', node)
     base = re.search(r"baseType: (!\d+)", node)
@@ -174,7 +182,10 @@ def spelled(reference, nodes):
 
 
 def typed_parameters(names, types):
-    """Of a function with `...` there are more types than names: one is void, which is rejected."""
+    """names, types: lists of str, of a function's parameters. -> list of Parameter.
+
+    Raises Rejected. A function with `...` has more types than names: one is void, and so it is
+    rejected."""
     has_pointers = "*" in "".join(types)
     parameters = []
     for position, type in enumerate(types):
@@ -194,7 +205,10 @@ def typed_parameters(names, types):
 
 
 def input_line(called, values):
-    """One of the inputs of input_pool, as driver.c reads it."""
+    """An input as driver.c reads it: str.
+
+    called: Entry. values: one of the inputs of input_pool, a tuple of numbers, or a str of a
+    program."""
     if called.is_program:
         return f"{len(values)}\n{values}"
     words = [value.hex() if isinstance(value, float) else str(value) for value in values]
@@ -204,9 +218,10 @@ def input_line(called, values):
 def entry_h(called, functions, pool, inputs):
     """What driver.c includes: sizes, the functions under test, how buffers are filled and judged.
 
-    functions: v0.NAME is the source, v1.NAME and so on are the texts compared with it. They are
-    weak symbols: of a text that does not assemble the address is 0.
-    pool: inputs offered. inputs: at most so many decide."""
+    called: Entry. functions, pool, inputs: int. -> C text, a str; driver.c shows an example.
+    functions: how many are under test. v0.NAME is the source, v1.NAME and so on are the texts
+    compared with it. They are weak symbols: the address is 0 for a text that does not assemble.
+    pool: inputs offered. inputs: those that decide, at most."""
     arguments = []  # of the call
     fill = []  # statements that copy an input into buffers
     digest = ["MIX(result)"]  # statements that hash what can be seen of the call
@@ -251,16 +266,20 @@ static const char is_float[] = {{{", ".join(is_float) or 0}}};
 
 
 def spelled_in_c(parameter):
+    """The type of a Parameter as C text: str."""
     return parameter.type + (" *" if parameter.is_buffer else "")
 
 
 def call_statement(returns, arguments):
-    """(type of the variable `result`, C statements that call function k and set it)"""
+    """(type of the variable `result`, C statements that call function k and set it), two str.
+
+    returns: str, the function's return type. arguments: list of str, C expressions."""
     call = f"table[k]({', '.join(arguments)})"
     if returns == "void":
         return "char", call
     if not returns.endswith("*"):
         return returns, f"result = {call}"
-    # An address is chance; where in a buffer it points is not. -1: null; -2: elsewhere.
+    # The address itself is left to chance; where in a buffer it points is not. -1: null; -2: a
+    # pointer to something else.
     inside = "p >= (char *)area && p < (char *)(area + BUFFERS)"
-    return "long", f"char *p = (char *){call}; result = {inside} ? p - (char *)area : !p - 2"
+    return "long", f"char *p = (char *){call}; result = {inside} ? p - (char *)area : !p ? -1 : -2"

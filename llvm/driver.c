@@ -2,16 +2,46 @@
 
    Prints the number of inputs that decided, then a line for each text: on how many of them it
    differed, crashed, ran on endlessly, was unstable; or "absent" for a text that does not assemble.
-   drive.py writes entry.h: what is called, and how. compare.py builds and runs this, and reads it.
+   drive.py writes entry.h: what is called, and how. compare.py builds and runs this program, and
+   reads what it prints.
 
    Two kinds of source, chosen by PROGRAM. A whole program runs in a child process for each input,
    on files for stdin and stdout. A function is called in place, on buffers in `area`.
 
-   In PROGRAM and in the other half alike:
+   Both halves, with PROGRAM and without, define the same four functions. main() runs the first,
+   call() the other three, one after the other:
      read_input(file, i)   read input i into pool[i]
      prepare(i, byte)      lay out input i, with all memory around it filled with `byte`
      invoke(k, byte)       call table[k] on it
-     digest(byte)          a hash of all that can be seen of what it did                          */
+     digest(byte)          a hash of all that can be seen of what it did
+
+   prepare, invoke and digest may be left early: siglongjmp(escape, CRASHED or ENDLESS) goes back to
+   the sigsetjmp in call(). A signal handler does so (a trap, a bad address), the counter of basic
+   blocks does (too many steps), and digest does (a write out of bounds, a child that was killed).
+
+   entry.h for `int last(char *s, int n)` and one text that is compared with it:
+
+     #define POOL 768       inputs offered
+     #define INPUTS 96      inputs that decide, at most
+     #define ELEMENTS 32    numbers in a buffer
+     #define PROGRAM 0
+     #define WIDTH 33       numbers of an input: here 32 of the buffer s, then n
+     #define BUFFERS 1
+     #define RESULT int     type of the variable `result`
+     #define FILL for (int j = 0; j < ELEMENTS; j++) ((char *)area[0].buffer)[j] = x[0 + j].i
+     #define CALL result = table[k](area[0].buffer, x[32].i)
+     #define DIGEST MIX(result); MIX_BUFFER(0, char)
+     int v0(char *, int) __asm__("v0.last") __attribute__((weak));
+     int v1(char *, int) __asm__("v1.last") __attribute__((weak));
+     static int (*const table[])(char *, int) = {v0, v1};
+     static const char is_float[] = {0, 0, ..., 0};      of each number of an input
+
+   The last three macros are C statements. Beside the constants above each may use only these
+   variables and macros of the place where it stands:
+     FILL     in prepare: x (the input), area
+     CALL     in enter: k (which text), x, area, table; it sets result, unless f returns void
+     DIGEST   in digest: result, and the macros MIX and MIX_BUFFER, which use hash, area and byte
+   FILL is empty if there is no buffer. A whole program uses none of the three.                   */
 #include <fcntl.h>
 #include <malloc.h>
 #include <setjmp.h>
@@ -26,10 +56,12 @@
 #include "entry.h"
 
 enum {
-    VALUE,     /* it returned: compare values */
+    VALUE,     /* it returned, and left a value to compare with the source's */
+    DIFFERED,  /* its value is not the source's */
     CRASHED,
-    ENDLESS,
-    UNSTABLE,
+    ENDLESS,   /* it ran on past its steps */
+    UNSTABLE,  /* its value depends on memory that was never written */
+    OUTCOMES,  /* how many there are */
     AROUND = 256,      /* bytes before and after a buffer that the code must not write */
     OUTPUT = 1 << 16,  /* bytes that a program may print */
 };
@@ -43,7 +75,8 @@ static long long mix(long long hash, const void *from, size_t bytes)
     return hash;
 }
 
-/* Every basic block of the code under test calls this: steps that no load of the machine moves. */
+/* Every basic block of the code under test calls this. Steps are counted, not time, so that the
+   load of the machine changes nothing. */
 void __sanitizer_cov_trace_pc(void)
 {
     if (--steps >= 0)
@@ -190,14 +223,17 @@ static long long digest(int byte)
 #endif
 
 /* Runs table[k] on input i twice, in memory filled with different bytes: a value that depends on
-   what was never written is UNSTABLE. Returns VALUE with *value set, or why there is none. */
+   what was never written is UNSTABLE. Returns VALUE with *value set, or why there is none.
+
+   sigsetjmp returns 0 when it is called. A siglongjmp below it, from whatever depth, makes it
+   return a second time, with the outcome. */
 static int call(int k, int i, int budget, long long *value)
 {
     long long values[2];
     for (volatile int pass = 0; pass < 2; pass++) { /* volatile: it must survive the longjmp */
-        int how = sigsetjmp(escape, 1);
-        if (how)
-            return how;
+        int outcome = sigsetjmp(escape, 1);
+        if (outcome)
+            return outcome;
         steps = budget;
         mallopt(M_PERTURB, 0xAA * pass);
         prepare(i, 0xAA * pass);
@@ -226,19 +262,21 @@ int main(void)
     dprintf(1, "%d\n", inputs);
 
     for (int k = 1; k < sizeof table / sizeof *table; k++) {
-        int count[4] = {0}, status = 0; /* count: differed, crashed, endless, unstable */
+        int count[OUTCOMES] = {0}, status = 0; /* count: inputs by outcome */
         if (!table[k]) {
             dprintf(1, "absent\n");
             continue;
         }
-        if (!fork()) { /* a mutant may write where it should not, even over this loop's counter */
+        if (!fork()) { /* a mutant may write where it should not, even over this loop's k */
             setrlimit(RLIMIT_CPU, &(struct rlimit){2, 2});
             for (int i = 0; i < inputs && count[ENDLESS] < 8; i++) {
                 long long value = 0;
-                int how = call(k, deciding[i], 1000000, &value);
-                count[how] += how != VALUE || value != expected[i];
+                int outcome = call(k, deciding[i], 1000000, &value);
+                if (outcome == VALUE && value != expected[i])
+                    outcome = DIFFERED;
+                count[outcome]++;
             }
-            dprintf(1, "%d %d %d %d\n", count[VALUE], count[CRASHED], count[ENDLESS],
+            dprintf(1, "%d %d %d %d\n", count[DIFFERED], count[CRASHED], count[ENDLESS],
                     count[UNSTABLE]);
             _exit(0);
         }

@@ -1,4 +1,4 @@
-"""With what a C source is called: inputs that reach its corners, and tell its mutants from it.
+"""Draws test inputs: corner cases and values that expose mutants.
 
     input_pool(Entry, source, rng, 768) -> [input, ...]
 
@@ -17,13 +17,14 @@ from llvm.drive import BITS, ELEMENTS
 
 
 def input_pool(called, source, rng, count):
-    """Up to `count` different inputs, in the order drawn: its head is a mixture of all kinds.
+    """Up to `count` different inputs, in the order drawn: the first are a mixture of all kinds.
 
+    called: Entry. source: str, C. rng: random.Random. count: int. -> list of inputs.
     Of a function: tuples of its numbers (int or float), those of its buffers in their place.
     Integers are wrapped to the bits of their parameter; strings end with 0.
     Of a program: its stdin, a str."""
     draw = InputSampler(source, rng)
-    pool = {}  # a dict, for it keeps the order
+    pool = {}  # a dict, because it keeps the order
     for number in range(8 * count):
         if called.is_program:
             values = draw.stdin()
@@ -36,9 +37,10 @@ def input_pool(called, source, rng, count):
 
 
 class InputSampler:
-    """Draws inputs for one source.
+    """Draws inputs for one source. source: str, C. rng: random.Random.
 
-    A `kind` is a method that draws an integer for a type of so many bits; it may lie outside."""
+    A `kind` is a method that draws an integer for a type of `bits` bits; it may overflow (it is
+    wrapped later). The methods that take `bits`, an int, are kinds: -> int."""
 
     def __init__(self, source, rng):
         self.choice = rng.choice
@@ -69,7 +71,9 @@ class InputSampler:
         ]
 
     def argument(self, parameter, kind):
-        """The numbers of one parameter: [parameter.numbers]"""
+        """The numbers of one parameter: list of parameter.numbers ints or floats.
+
+        parameter: Parameter. kind: one of self.kinds."""
         if parameter.is_length:
             return [self.randint(0, ELEMENTS // 2)]
         if parameter.type == "char" and parameter.is_buffer:
@@ -80,6 +84,7 @@ class InputSampler:
         return self.integers(parameter, kind)
 
     def floats(self, parameter, kind):
+        """As argument, of floats: list of float. The last number of a buffer is 0."""
         scale = self.choice([1.0, 0.5, 0.1, 0.01])
         kinds = [kind, self.small, self.small, self.middling]
         values = [self.choice(kinds)(16) * scale for _ in range(parameter.numbers)]
@@ -88,6 +93,7 @@ class InputSampler:
         return values
 
     def integers(self, parameter, kind):
+        """As argument, of integers: list of int, wrapped to the type. A buffer's last one is 0."""
         bits = BITS[parameter.type]
         if parameter.is_buffer:
             # Alike in size, and mostly small: many programs add or index with them.
@@ -100,6 +106,7 @@ class InputSampler:
         return [(value + half) % (2 * half) - half for value in values]
 
     def stdin(self):
+        """What a program reads: str, lines of numbers or of text."""
         numeric = 0.8 if self.reads_numbers else 0.2
         if self.rng.random() < numeric:
             return self.lines_of_numbers()
@@ -109,7 +116,7 @@ class InputSampler:
         return "".join(lines)
 
     def lines_of_numbers(self):
-        """Up to 12 numbers; in half of the cases their count comes first."""
+        """Up to 12 numbers: str. In half of the cases their count comes first."""
         kind = self.choice([self.near_literal, self.small, self.small, self.middling, self.digit])
         numbers = [kind(32) for _ in range(self.randint(0, 12))]
         separator = self.choice([" ", "\n"])
@@ -118,6 +125,7 @@ class InputSampler:
         return separator.join(map(str, numbers)) + "\n"
 
     def text(self, longest):
+        """Up to `longest` (int) characters of one alphabet: str."""
         alphabet = self.choice(self.alphabets)
         length = self.randint(0, longest)
         return "".join(self.choice(alphabet) for _ in range(length))

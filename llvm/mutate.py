@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from llvm.compile import canonical
 
+# line -> what may stand in its place; None: the line goes
 Operator = Callable[[str], Iterable[str | None]]
 
 
@@ -33,8 +34,10 @@ class Mutant:
 
 
 def mutants(winners, operators, count, rng):
-    """Up to `count` one-edit mutants of the winners (level -> IR), no two of them the same code.
+    """Up to `count` mutants of the winners, one edit each, no two of them the same code.
 
+    winners: {level: IR}. operators: list of Operator. count: int. rng: random.Random.
+    -> list of Mutant; none of them is a winner's own code.
     Operators and winners take turns, so that no operator with many edits crowds out the others."""
     queues = []
     for level, text in winners.items():
@@ -42,20 +45,25 @@ def mutants(winners, operators, count, rng):
             possible = possible_mutants(operator, level, text)
             queues.append(rng.sample(possible, len(possible)))
     rng.shuffle(queues)
-    by_code = dict.fromkeys(map(canonical, winners.values()))  # a winner's own code maps to None
-    while len(by_code) < len(winners) + count:
+    codes_of_winners = set(map(canonical, winners.values()))
+    mutant_of_code = {}
+    while len(mutant_of_code) < count:
         queues = [queue for queue in queues if queue]
         if not queues:
             break
         for queue in queues:
             mutant = queue.pop()
             mutant.ir = edited(winners[mutant.level], mutant)
-            by_code.setdefault(canonical(mutant.ir), mutant)
-    return [mutant for mutant in by_code.values() if mutant][:count]
+            code = canonical(mutant.ir)
+            if code not in codes_of_winners:
+                mutant_of_code.setdefault(code, mutant)
+    return list(mutant_of_code.values())[:count]
 
 
 def possible_mutants(operator, level, text):
-    """All mutants of one operator and one winner, their edits not made yet."""
+    """All mutants of one operator and one winner, their edits not made yet: list of Mutant.
+
+    operator: Operator. level: str, the winner's. text: str, its IR."""
     possible = []
     for number, line in enumerate(text.split("\n"), 1):
         for replacement in operator(line):
@@ -64,6 +72,7 @@ def possible_mutants(operator, level, text):
 
 
 def edited(text, mutant):
+    """The IR (str) that a Mutant makes of `text`, the IR of its winner."""
     lines = text.split("\n")
     lines[mutant.line - 1 : mutant.line] = [] if mutant.now is None else [mutant.now]
     ir = "\n".join(lines)
@@ -114,7 +123,7 @@ CONSTANT = re.compile(
 
 
 def predicate(line):
-    """icmp slt -> icmp sle"""
+    """An Operator: icmp slt -> icmp sle"""
     comparison = re.match(r"(  %\S+ = ([if]cmp) )(\w+)( .*)", line)
     if not comparison:
         return
@@ -126,18 +135,20 @@ def predicate(line):
 
 
 def swap_operands(line):
-    """sub %a, %b -> sub %b, %a; select too"""
+    """An Operator: sub %a, %b -> sub %b, %a; select too"""
     binary = BINARY.match(line)
     select = re.fullmatch(r"(  %\S+ = select [^,]+, )([^,]+), ([^,]+)", line)
     if binary and binary["opcode"] not in COMMUTATIVE:
-        before = binary["result"] + binary["opcode"] + binary["type"]
+        before = line[: binary.start("left")]
         yield f"{before}{binary['right']}, {binary['left']}"
     elif select:
         yield f"{select[1]}{select[3]}, {select[2]}"
 
 
 def constant(line):
-    """7 -> 8, 7 -> 6, true -> false; but no constant of an address, a size or a declaration"""
+    """An Operator: 7 -> 8, 7 -> 6, true -> false
+
+    Constants of addresses, sizes and declarations are left alone."""
     if FIXED_CONSTANTS.search(line):
         return
     for match in CONSTANT.finditer(line):
@@ -146,7 +157,7 @@ def constant(line):
 
 
 def neighbours(match):
-    """What a match of CONSTANT may become."""
+    """What a match of CONSTANT (re.Match) may become: list of str."""
     if match["integer"]:
         value = int(match["integer"])
         return [str(value + 1), str(value - 1)]
@@ -157,7 +168,7 @@ def neighbours(match):
 
 
 def opcode(line):
-    """add -> sub"""
+    """An Operator: add -> sub"""
     match = OPCODE.search(line)
     if match:
         old = match["opcode"]
@@ -167,15 +178,16 @@ def opcode(line):
 
 
 def drop_instruction(line):
-    """A store, a call without a result, or what has an operand that can stand for its result"""
+    """An Operator: drops a store, a call without a result, or what has an operand_of."""
     if re.match("  (?:store|call void) ", line) or operand_of(line):
         yield None
 
 
 def operand_of(line):
-    """What can stand for the result of an instruction: an operand of the same type.
+    """What can stand for the result of an instruction: an operand of the same type, or None.
 
-    It dominates every use of the result, as the instruction did."""
+    line: str -> str or None. The operand dominates every use of the result, as the instruction
+    did."""
     binary = BINARY.match(line)
     if binary:
         return binary["left"]
@@ -188,16 +200,18 @@ def operand_of(line):
 
 
 def swap_branch(line):
-    """br %c, %x, %y -> br %c, %y, %x; no block loses a predecessor, so every phi stays right"""
+    """An Operator: br %c, %x, %y -> br %c, %y, %x
+
+    No block loses a predecessor, so every phi stays right."""
     branch = re.match(r"(  br i1 .*, )(label \S+), (label \S+)$", line)
     if branch:
         yield f"{branch[1]}{branch[3]}, {branch[2]}"
 
 
 def drop_line(line):
-    """Any line of a body, as in the paper's Figure 2
+    """An Operator: drops any line of a body, as in the paper's Figure 2
 
-    Not one of OPERATORS, for nothing stands in for the result of what is gone."""
+    It is not one of OPERATORS, because nothing stands in for the result of the dropped line."""
     if line.startswith("  "):
         yield None
 

@@ -13,6 +13,7 @@ SLTRANS_FIELDS = {"Source_Code": str, "IR_Original": str}
 def read_sources(*paths: Path):
     """Rows {"id", "source"} of C files, of the C files below folders, and of JSONL files.
 
+    -> list of dict.
     Tables of SLTrans (JSONL, or parquet if pyarrow is installed) are joined on the source text;
     their rows also have "winners", the IR of the source in each table, by the name of the table.
     Raises ValueError."""
@@ -48,7 +49,10 @@ def read_sources(*paths: Path):
 
 
 def read_c_files(path):
-    """Rows as of a table; each counts as line 1 of `path`."""
+    """The C file `path`, or those below it, as rows of a table. path: Path.
+
+    -> list of (1, {"id": str, "source": str}): each counts as line 1 of `path`. Raises
+    ValueError."""
     folder = path.parent
     files = [path]
     if path.is_dir():

@@ -30,7 +30,7 @@ def test_evaluate_gives_each_problem_its_own_verdicts(tiny):
     asked = []
 
     class Pool:
-        def submit(self, problem, text):
+        def submit(self, problem, text, form):
             asked.append((problem["id"], text))
             first, future = int(text.split()[0]), Future()
             future.set_result(

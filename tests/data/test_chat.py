@@ -48,7 +48,7 @@ def test_byte_level_bpe_and_the_empty_think_block(tmp_path):
 
 # ---------------------------------------------------------------------------- templates of families
 
-# As published with the checkpoints, less what tools, several turns and reasoning add.
+# As published with the checkpoints, minus what tools, several turns and reasoning add.
 TEMPLATES = {
     "qwen2.5": (
         "{%- if messages[0]['role'] == 'system' %}"

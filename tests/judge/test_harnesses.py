@@ -6,6 +6,7 @@ Every language, both forms, both rules, and what only the guarded rule sees.
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -491,6 +492,17 @@ def test_a_harness_without_a_known_shape_has_no_guard():
         and guarded_harness(own("go", "func main() {}")) is None
         and guarded_harness(own("haskell", "main = print 1\nf = 2\n")) is None
     )
+
+
+def test_a_row_of_the_table_without_a_guard_has_the_official_rule_only(monkeypatch):
+    bare = replace(HARNESSES["bash"], token_rewrite=None)
+    for harness in (bare, replace(bare, rewrites=())):
+        monkeypatch.setitem(HARNESSES, "bash", harness)
+        assert guarded_harness(harnesses.with_common_fields(row("bash"))) is None
+        for text, status in ((whole("bash"), "AC"), (wrong(whole("bash")), "WA")):
+            verdict = judge(row("bash"), block("bash", text))
+            assert (verdict.status, verdict.guarded) == (status, None)
+    assert judge(row("bash"), "no code").guarded is None
 
 
 def test_the_official_program_is_multipl_es():

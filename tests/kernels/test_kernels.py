@@ -551,7 +551,7 @@ HEAD = [
 ]
 GROUPS = [
     ("rhat = sum_logp - tl.load(logp_ref_ptr + r)", "rhat = sum_logp"),
-    ("deviation * (rhat - mean_w)", "deviation * deviation"),
+    ("deviation * (x - mean)", "deviation * deviation"),
     ("mask=token < end, other=0.0", "mask=token >= 0, other=0.0"),
     ("squares / n)", "squares / tl.maximum(n - 1, 1.0))"),
     ("2 * d_variance *", "d_variance *"),
