@@ -17,6 +17,7 @@ Shapes: R tokens of a response (EOS included), N tokens of several responses end
 of a group. Log-probs are float32 and per token unless a name says sum.
 """
 
+import gc
 import os
 import sys
 import time
@@ -79,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     inputs = read_inputs(config)
     with set_up(config, inputs, device) as run:
         score_held_out(run, "before")
+        gc.collect()  # FSDP's units are cycles: a reference without use would stay on the GPU
         steps_done = train(run)
         if steps_done < run.total_steps:
             print(

@@ -202,6 +202,7 @@ def test_inner_epochs_take_both_halves_again(tiny, some_groups, monkeypatch):
 
 
 def test_learning_rate():
+    assert learning_rate(Config(lr=3e-4), 15, 80) == 0.00027990381056766574  # bit for bit
     c = Config(lr=2.0, warmup_ratio=0.1)
     rates = [learning_rate(c, k, 100) for k in range(100)]
     assert rates[:10] == pytest.approx(

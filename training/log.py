@@ -111,9 +111,8 @@ def score_held_out(run, title):
     path = run.folder / f"eval-{title}.jsonl"
     if not problems or ranks.broadcast_from_rank_0(path.exists):
         return
-    model = run.initial_policy() if title == "before" else run.policy
     own_rows = evaluate(
-        unsharded_copy(model),
+        unsharded_copy(run.initial_policy() if title == "before" else run.policy),
         run.inputs.tokenizer,
         [problems[i] for i in ranks.share_of(len(problems))],
         run.judge,

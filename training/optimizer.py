@@ -35,8 +35,8 @@ def learning_rate(config, step, total_steps):
     warmup_steps = max(1, round(config.warmup_ratio * total_steps))
     if step < warmup_steps:
         return config.lr * (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return config.lr * (0.5 + 0.5 * math.cos(math.pi * progress))
+    angle = math.pi * (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return config.lr * (0.5 + 0.5 * math.cos(angle))
 
 
 def optimizer_step(policy, optimizer, lr, losses):
