@@ -57,6 +57,8 @@ def argument_type(name, dtype, constants):
 
 
 def compiled(kernel, arch, dtype, constants, options, tmp_path):
+    # A launch takes as constants only what is annotated so; here they are handed over.
+    assert {p.name for p in kernel.params if p.is_constexpr} == set(constants)
     signature, attributes = {}, {}
     for i, name in enumerate(kernel.arg_names):
         signature[name] = argument_type(name, dtype, constants)
