@@ -35,7 +35,7 @@ import gepo
 from config import Config, parse_config
 from distributed import ranks
 from groups import Group, backward_tokens, frozen_logprobs
-from judge.sandbox import SandboxError
+from judge.limits import SandboxError
 from kernels import gepo_group_loss
 from model import Transformer, unsharded_copy
 from rollout import generate
@@ -46,7 +46,6 @@ from training.optimizer import learning_rate, optimizer_step
 from training.run import (
     Run,
     judge_is_broken,
-    raise_if_none,
     raise_judge_errors,
     record_step,
     save_if_due,
@@ -142,7 +141,7 @@ def train_step(run: Run, step: int) -> tuple[dict, list[dict]]:
         share=ranks.share_of(config.rollout_batch),
     )
     samples = make_samples(ranks.rank(), problems, groups, tokenizer)
-    pending = PendingVerdicts(run.judge, samples, submitted_at=watch.now())
+    pending = PendingVerdicts(run.judge, problems, samples, submitted_at=watch.now())
     ranks.barrier()  # fast samplers wait here for slow ones: FSDP's collectives have a time limit
     watch.lap("rollout_s")
 
@@ -160,8 +159,7 @@ def train_step(run: Run, step: int) -> tuple[dict, list[dict]]:
     watch.lap("judge_wait_s")
     watch.seconds["judge_s"] = pending.judge_s()
 
-    judged = judged_samples(all_samples)
-    raise_if_none(judged, step, all_samples)
+    judged = judged_samples(all_samples, step)
     set_advantages(config, judged)
     own_samples = [sample for sample in judged if sample.rank == ranks.rank()]
 
@@ -322,7 +320,7 @@ def gepo_terms(device, config: Config, ir_groups: list[IRGroup], logps, n_groups
     (gradient,) = torch.autograd.grad(loss, logp)  # [N]
     coefficients = nest(gradient.split(lengths), sizes)
 
-    # The rest is for the log.
+    # The rest is for the log: the kernel keeps its own rhat to itself.
     sum_logp = torch.stack([member.sum() for member in logps]).to(device)
     rhat = gepo.rhat(sum_logp, sum_logp_ref) * scale  # [M] Eq. 8
     terms = []

@@ -19,7 +19,8 @@ def samples_of(groups, logps_old, advantages):
             sample = Sample(
                 rank=0,
                 prompt_index=i,
-                problem={},
+                problem_id="",
+                target_language="",
                 prompt=group.prompt,
                 tokens=tokens,
                 text="",

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -15,8 +16,9 @@ from judge.verdict import Verdict
 from rollout import generate
 from step_records import ir_groups_of, run_of
 from training import optimizer as optimizer_module
-from training.inputs import batch_indices
+from training.inputs import Problem, batch_indices
 from training.optimizer import learning_rate
+from training.samples import PendingVerdicts, make_samples
 
 EOS = {0, 4, 8, 15, 16}
 TOKENIZER = SimpleNamespace(eos_ids=EOS, decode=lambda ids: " ".join(map(str, ids)))
@@ -199,6 +201,16 @@ def test_inner_epochs_take_both_halves_again(tiny, some_groups, monkeypatch):
         else:
             assert row["ratio_max"] > 1.0001  # the second epoch is off-policy
     assert max(moved[0.0]) > 0
+
+
+def test_samples_travel_without_their_problems_tests():
+    """Every rank gathers all samples of a step; a problem's tests may be megabytes."""
+    row = {**PROBLEMS[0], "tests": [{"stdin": "x" * 1_000_000, "stdout": "y"}]}
+    group = Group(torch.tensor([3, 9]), [torch.tensor([7, 4])], [torch.zeros(2)])
+    samples = make_samples(0, [Problem(row, [3, 9])], [group], TOKENIZER)
+    assert len(pickle.dumps(samples)) < 10_000
+    pending = PendingVerdicts(Pool(), [Problem(row, [3, 9])], samples, submitted_at=0.0)
+    assert [v.status for v in pending.wait()] == [verdict(samples[0].text).status]
 
 
 def test_learning_rate():

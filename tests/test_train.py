@@ -64,6 +64,8 @@ def test_a_run_and_what_it_leaves(whole):
     assert [row["step"] for row in rows(out, "samples.jsonl")] == [
         k for k in range(STEPS) for _ in range(8)
     ]
+    seconds = int(re.search(r"trained 4 step\(s\) in (\d+) s", text)[1])
+    assert sum(row["step_s"] for row in metrics) - 1 <= seconds < 300
     assert not list(out.rglob("*.tmp")) and [p.name for p in checkpoint.saved_checkpoints(out)] == [
         "step-000002",
         "step-000004",

@@ -32,7 +32,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from data import append_rows, write_atomically  # noqa: F401 (append_rows is for callers)
+from data import write_atomically
 from distributed import ranks, sharding
 from model import save_model
 
@@ -207,15 +207,7 @@ def _set_aside(checkpoint, damage):
 # --------------------------------------------------------------------------------- checkpoints
 
 
-def save(
-    run,
-    step,
-    model,
-    optimizer,
-    tokenizer_from,
-    config,
-    keep=2,
-):
+def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
     """Writes run/step-NNNNNN and removes all but the last `keep` checkpoints. Returns its path.
 
     step: rollout batches done. Raises OSError, with nothing half written left."""

@@ -10,11 +10,12 @@ from collections import Counter, defaultdict
 
 import torch
 
+from data import write_atomically
 from distributed import ranks
 from evaluate import evaluate, scores, table
-from judge.sandbox import SandboxError
+from judge.limits import SandboxError
 from model import unsharded_copy
-from training.checkpoint import saved_checkpoints, write_atomically
+from training.checkpoint import saved_checkpoints
 from training.samples import column, judged_samples
 
 PHASES = ("rollout", "gepo", "logprob", "judge_wait", "policy", "optimizer", "save")
@@ -44,18 +45,10 @@ class Stopwatch:
         self.seconds["step_s"] = self.now() - self.began_at
 
 
-def step_row(
-    config,
-    step,
-    samples,
-    metrics,
-    entropies,
-    updates,
-    seconds,
-):
+def step_row(config, step, samples, metrics, entropies, updates, seconds):
     """A row of metrics.jsonl. samples: all of the step, of all ranks; metrics: of the two halves;
     entropies: [N] of every sampled token's distribution; updates: one for each inner epoch."""
-    judged = judged_samples(samples)
+    judged = judged_samples(samples, step)
     verdicts = column(samples, "verdict")
     rewards = torch.tensor(column(judged, "reward"))
     logp_old = torch.cat(column(judged, "logp_old"))  # [N]
@@ -87,7 +80,7 @@ def step_row(
 def _mean_reward_by_target(judged):
     rewards = defaultdict(list)
     for sample in judged:
-        rewards[sample.problem["target_language"]].append(sample.reward)
+        rewards[sample.target_language].append(sample.reward)
     return {target: sum(values) / len(values) for target, values in sorted(rewards.items())}
 
 

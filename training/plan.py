@@ -4,14 +4,7 @@ from distributed import ranks, sharding
 from rollout import CACHE_TOKENS
 
 
-def memory_per_rank(
-    model,
-    n_parameters,
-    world_size,
-    config,
-    compute_bytes=2,
-    sharded=True,
-):
+def memory_per_rank(model, n_parameters, world_size, config, compute_bytes=2, sharded=True):
     """Bytes that a rank needs at most, part by part. compute_bytes: of one number when computing.
 
     state: weights, gradients and AdamW's moments. pi_ref: the frozen reference. training, sampling:

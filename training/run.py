@@ -16,9 +16,10 @@ import torch
 from tqdm import tqdm
 
 from config import MAY_CHANGE, Config
+from data import append_rows
 from distributed import ranks, sharding
+from judge.limits import SandboxError
 from judge.pool import JudgePool, check_canaries
-from judge.sandbox import SandboxError
 from model import Transformer, load_model
 from reward import judge_pool
 from training import checkpoint
@@ -177,9 +178,9 @@ def stop_requests():
 def record_step(run, row, sample_rows):
     """Writes a step's rows and counts what decides how the run goes on. Raises OSError."""
     if ranks.rank() == 0:
-        checkpoint.append_rows(run.folder / "samples.jsonl", sample_rows)
+        append_rows(run.folder / "samples.jsonl", sample_rows)
         row = {**row, "save_s": run.save_s}
-        checkpoint.append_rows(run.folder / "metrics.jsonl", [row])
+        append_rows(run.folder / "metrics.jsonl", [row])
     run.save_s = 0.0
     run.verdicts.update(row["verdicts"])
     run.steps_without_update = run.steps_without_update + 1 if was_skipped(run, row) else 0
@@ -214,19 +215,13 @@ def save_if_due(run, steps_done, at_once):
         run.save_s = time.time() - began_at
 
 
-def raise_if_none(judged, step, samples):
-    """Raises SandboxError if there is no judged sample among the samples of a step."""
-    if not judged:
-        detail = samples[0].verdict.detail
-        raise SandboxError(f"all verdicts of step {step} are judge errors: {detail}")
-
-
 def judge_is_broken(run):
     """Whether more than 1 % of the verdicts (and more than one) are judge errors."""
     return run.verdicts["JE"] > max(1, MAX_JUDGE_ERRORS * run.verdicts.total())
 
 
 def raise_judge_errors(run, sample_rows):
+    """Raises the SandboxError of a broken judge. sample_rows: of the last step."""
     details = [row["detail"] for row in sample_rows if row["verdict"] == "JE"]
     raise SandboxError(
         f"{run.verdicts['JE']} of {run.verdicts.total()} verdicts are judge errors, the last: "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from judge.limits import SandboxError
 from judge.verdict import Verdict
 
 
@@ -18,7 +19,8 @@ class Sample:
 
     rank: int  # that sampled it
     prompt_index: int  # which of the step's problems
-    problem: dict  # row of problems.jsonl
+    problem_id: str  # not the whole problem: samples travel between ranks, tests would weigh a lot
+    target_language: str
     prompt: torch.Tensor  # [P] int64
     tokens: torch.Tensor  # [R] int64
     text: str
@@ -42,7 +44,8 @@ def make_samples(rank, problems, groups, tokenizer):
             sample = Sample(
                 rank=rank,
                 prompt_index=prompt_index,
-                problem=problem.row,
+                problem_id=problem.row["id"],
+                target_language=problem.row["target_language"],
                 prompt=group.prompt,
                 tokens=tokens,
                 text=tokenizer.decode(tokens.tolist()),
@@ -53,9 +56,15 @@ def make_samples(rank, problems, groups, tokenizer):
     return samples
 
 
-def judged_samples(samples):
-    """The samples that have a reward. A judge error is no sample at all: it counts nowhere."""
-    return [sample for sample in samples if sample.reward is not None]
+def judged_samples(samples, step):
+    """The samples of a step that have a reward. Raises SandboxError if none has.
+
+    A judge error is no sample at all: it counts nowhere."""
+    judged = [sample for sample in samples if sample.reward is not None]
+    if not judged:
+        detail = samples[0].verdict.detail
+        raise SandboxError(f"all verdicts of step {step} are judge errors: {detail}")
+    return judged
 
 
 def group_by_prompt(samples):
@@ -85,13 +94,13 @@ def nest(flat, sizes):
 class PendingVerdicts:
     """Verdicts to come: the judge's processes work while the trainer goes on."""
 
-    def __init__(self, judge, samples, submitted_at):
-        """judge: a JudgePool. submitted_at: time.perf_counter() of the submission."""
+    def __init__(self, judge, problems, samples, submitted_at):
+        """judge: a JudgePool. problems: of the step. submitted_at: time.perf_counter() of now."""
         self.submitted_at = submitted_at
         self.last_ended_at = submitted_at
         self.futures = []
         for sample in samples:
-            future = judge.submit(sample.problem, sample.text)
+            future = judge.submit(problems[sample.prompt_index].row, sample.text)
             future.add_done_callback(self._note_end)
             self.futures.append(future)
 
@@ -111,7 +120,7 @@ def sample_row(step, sample):
     """A row of samples.jsonl."""
     return {
         "step": step,
-        "id": sample.problem["id"],
+        "id": sample.problem_id,
         "completion": sample.text,
         "verdict": sample.verdict.status,
         "reward": sample.verdict.reward,

@@ -27,6 +27,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 import train
 from config import Config
 from conftest import ROOT
+from data import append_rows
 from distributed import ranks, sharding
 from groups import Group, token_logprobs
 from model import ModelConfig, Transformer, load_model, save_model
@@ -229,7 +230,7 @@ def close(a, b):
 
 
 @pytest.fixture(scope="module")
-def uneven(few):  # noqa: F811
+def uneven(few):
     """Three IR groups and eight samples of two prompts a step: no number of ranks divides both."""
     return lambda out, *more: flags(few, out, "--gepo-batch", "3", *more)
 
@@ -499,9 +500,9 @@ def test_a_row_that_does_not_fit_ends_the_run_and_is_cut(tmp_path):
         tmp_path / "metrics.jsonl",
         [{"step": step, "reward": 0.1, "text": "é" * 40} for step in range(3)],
     )
-    checkpoint.append_rows(path, made[:2])
+    append_rows(path, made[:2])
     with room(path.stat().st_size + 20), pytest.raises(OSError, match="metrics.jsonl"):
-        checkpoint.append_rows(path, made[2:])  # a part goes in, which the kernel calls a success
+        append_rows(path, made[2:])  # a part goes in, which the kernel calls a success
     assert path.stat().st_size % 20 and checkpoint.drop_rows_from(path, 2) == made[:2] == [
         json.loads(line) for line in path.open()
     ]
