@@ -1,6 +1,8 @@
 """What test_ranks.py starts with torchrun: python rank_program.py WHAT FOLDER. Not a test."""
 
+import gc
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import train
 from config import Config
 from distributed import ranks, sharding
 from groups import Group, frozen_logprobs
-from model import load_model, save_model, unsharded_copy
+from model import Transformer, load_model, save_model, unsharded_copy
 from step_records import ir_groups_of, samples_of
 from training import checkpoint
 from training.run import load_policy
@@ -124,6 +126,20 @@ def broken(folder):
 
     train.generate = generate
     train.main(flags)
+
+
+def models_alive(folder):
+    """train.py up to its first step: how many models each rank holds then."""
+
+    def count_models(run):
+        alive = sum(isinstance(thing, Transformer) for thing in gc.get_objects())
+        (folder / f"models-{ranks.rank()}").write_text(str(alive))
+        ranks.barrier()
+        os._exit(0)
+
+    gc.disable()  # a collection by chance would hide what this looks for
+    train.train = count_models
+    train.main(json.loads((folder / "flags.json").read_text()))
 
 
 if __name__ == "__main__":

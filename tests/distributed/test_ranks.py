@@ -405,6 +405,14 @@ def test_one_killed_all_gone_and_continued_bit_for_bit(uneven, two, tmp_path, wh
         )
 
 
+def test_a_reference_of_no_more_use_is_gone_before_the_first_step(uneven, tmp_path):
+    """FSDP's units are cycles: on a GPU pi_ref would stay until Python happens to collect."""
+    flags = uneven(tmp_path / "run", "--kl-coef", "0", "--steps", "100")
+    (tmp_path / "flags.json").write_text(json.dumps(flags))
+    ended(torchrun(2, RANKS, "models_alive", tmp_path))
+    assert [(tmp_path / f"models-{rank}").read_text() for rank in (0, 1)] == ["1", "1"]
+
+
 def test_one_raises_all_end_with_its_words(uneven, tmp_path):
     out = tmp_path / "run"
     (tmp_path / "flags.json").write_text(json.dumps(uneven(out, "--steps", "100")))
