@@ -37,7 +37,11 @@ def verdict(text):
 
 
 class Pool:
+    def __init__(self):
+        self.submitted = []  # (id of the problem, text)
+
     def submit(self, problem, text):
+        self.submitted.append((problem["id"], text))
         future = Future()
         future.set_result(verdict(text))
         return future
@@ -147,7 +151,8 @@ def test_a_step_is_the_equations(tiny, some_groups, clip_norm, monkeypatch):
     before = torch.cat([p.detach().flatten().clone() for p in tiny.parameters()])
     sgd = torch.optim.SGD(tiny.parameters(), lr=1.0)
     records = ir_groups_of(ir_groups, winner, ref)
-    run = run_of(c, tiny, reference, sgd, Pool(), TOKENIZER, PROBLEMS, PROMPTS, records, 10)
+    pool = Pool()
+    run = run_of(c, tiny, reference, sgd, pool, TOKENIZER, PROBLEMS, PROMPTS, records, 10)
     row, samples = train.train_step(run, 0)
     moved = before - torch.cat(
         [p.detach().flatten() for p in tiny.parameters()]
@@ -156,6 +161,8 @@ def test_a_step_is_the_equations(tiny, some_groups, clip_norm, monkeypatch):
     torch.testing.assert_close(moved, want, atol=3e-4 * float(want.abs().max()), rtol=2e-3)
     assert row["verdicts"]["JE"] > 0 and row["verdicts"]["AC"] > 0 and row["verdicts"]["WA"] > 0
     assert abs(row["reward"] - reward) < 1e-6 and abs(row["kl"] - kl) < 1e-4 and len(samples) == 12
+    assert len({problem_id for problem_id, _ in pool.submitted}) == 3
+    assert pool.submitted == [(sample["id"], sample["completion"]) for sample in samples]
     for sample in samples:  # each verdict is its own sample's
         assert sample["verdict"] == verdict(sample["completion"]).status
 

@@ -273,6 +273,7 @@ def test_where_the_time_goes_is_said(alone, two):
     )
     assert wait <= max(0, judge - beside) + 0.25 * judge  # the judge worked while the GEPO half did
     assert metrics[2]["save_s"] > 0 == metrics[1]["save_s"]  # after step 1 there was a checkpoint
+    assert metrics[3]["save_s"] == 0
 
 
 def test_two_and_four_ranks_give_the_curve_of_one(alone, two, uneven, tmp_path):
@@ -514,6 +515,8 @@ def test_a_row_that_does_not_fit_ends_the_run_and_is_cut(tmp_path):
     assert path.stat().st_size % 20 and checkpoint.drop_rows_from(path, 2) == made[:2] == [
         json.loads(line) for line in path.open()
     ]
+    assert checkpoint.drop_rows_from(path, 1) == made[:1]  # step 1 itself is made again
+    append_rows(path, made[1:2])
     with (
         room(100),
         pytest.raises(OSError, match="reference-0.pt could not be written .* make room"),
