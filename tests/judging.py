@@ -1,10 +1,13 @@
 """What the tests of the judge share: problems, answers, and what to skip without a tool."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from conftest import ROOT
 from judge import sandbox
 from judge.languages import why_missing
 from reward import judge
@@ -50,3 +53,10 @@ def verdict(language, code, tests=SUMS):
 
 def prints(text):
     return [{"stdin": "", "stdout": text}]
+
+
+def score(folder, *more):
+    """reward.py on the files P and C of a folder, its verdicts into V."""
+    command = [sys.executable, str(ROOT / "reward.py")]
+    files = ["--problems", "P", "--completions", "C", "--out", "V", "--workers", "2"]
+    return subprocess.run([*command, *files, *more], cwd=folder, capture_output=True, text=True)

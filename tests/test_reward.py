@@ -16,7 +16,7 @@ from conftest import ROOT
 from judge import languages, sandbox
 from judge.languages import LANGUAGES
 from judge.limits import SandboxError
-from judging import SUMS, block, missing_tools, prints, problem, skip_without_tool, verdict
+from judging import SUMS, block, missing_tools, prints, problem, score, skip_without_tool, verdict
 from reward import judge
 from support import processes_of_slots
 
@@ -496,22 +496,6 @@ def test_doubt_is_asked_once_more(first, calls, monkeypatch):
 
 def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def score(folder, *more):
-    command = [
-        sys.executable,
-        str(ROOT / "reward.py"),
-        "--problems",
-        "P",
-        "--completions",
-        "C",
-        "--out",
-        "V",
-        "--workers",
-        "2",
-    ]
-    return subprocess.run([*command, *more], cwd=folder, capture_output=True, text=True)
 
 
 @pytest.fixture

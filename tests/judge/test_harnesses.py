@@ -4,19 +4,16 @@ Every language, both forms, both rules, and what only the guarded rule sees.
 """
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
-from conftest import ROOT
 from data import question, read_problems
 from evaluate import official_minus_guarded, runnable, table
 from judge import harnesses, sandbox
 from judge.harnesses import HARNESSES, chat_question, guarded_harness, program
 from judge.verdict import Verdict
-from judging import missing_tools, skip_without_tool
+from judging import missing_tools, score, skip_without_tool
 from reward import judge, judge_pool
 
 MISSING = missing_tools({name: harness.language for name, harness in HARNESSES.items()})
@@ -656,21 +653,7 @@ def test_reward_command(form, tmp_path):
     (tmp_path / "C").write_text(
         "".join(json.dumps({"id": i, "completion": text}) + "\n" for i, text in completions)
     )
-    command = [
-        sys.executable,
-        str(ROOT / "reward.py"),
-        "--problems",
-        "P",
-        "--completions",
-        "C",
-        "--out",
-        "V",
-        "--workers",
-        "2",
-        "--form",
-        form,
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = score(tmp_path, "--form", form)
     assert done.returncode == 3, done.stderr  # for the Ruby row, whose judge we are not
     rows = [json.loads(line) for line in (tmp_path / "V").read_text().splitlines()]
     assert [(r["id"], r["verdict"], r.get("guarded", "none")) for r in rows] == [
