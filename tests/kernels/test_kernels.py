@@ -323,10 +323,11 @@ def test_bad_input_of_the_head(function, change, error):
         function(**on_device({**good, **change}))
 
 
-def test_a_dtensor_is_refused():
+def test_a_dtensor_is_refused(monkeypatch):
     from torch.distributed.tensor import DeviceMesh, distribute_tensor
 
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "0")
     store = torch.distributed.HashStore()
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
