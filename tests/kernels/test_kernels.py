@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -199,6 +200,26 @@ def test_entropy_has_no_gradient_and_nothing_a_second_one():
         torch.autograd.grad(logp.sum(), hidden, create_graph=True)
 
 
+@pytest.mark.parametrize(
+    "dtype, major, backend",
+    [
+        (torch.bfloat16, 8, "fused"),
+        (torch.float16, 8, "fused"),
+        (torch.bfloat16, 9, "slab"),
+        (torch.float16, 9, "slab"),
+        (torch.bfloat16, 10, "slab"),
+        (torch.float32, 8, "slab"),
+        (torch.float32, 9, "slab"),
+        (torch.float64, 9, "eager"),
+    ],
+)
+def test_choose_backend_on_a_gpu(dtype, major, backend, monkeypatch):
+    """What docs/kernels.md says, on a GPU that need not be there."""
+    monkeypatch.setattr(kernels.head, "compute_capability_major", lambda hidden: major)
+    hidden = SimpleNamespace(dtype=dtype, is_cuda=True)
+    assert kernels.head.choose_backend(hidden) == backend
+
+
 @pytest.mark.skipif(DEVICE == "cuda", reason="on the CPU")
 def test_bfloat16_without_a_gpu_is_the_twins():
     hidden, weight, targets, _ = head_inputs(9, 32, 70, torch.bfloat16)
@@ -272,11 +293,14 @@ def test_nothing_to_predict():
 
 
 def on_device(arguments):
-    """Moves tensors to DEVICE, but for those that a test has put on meta."""
+    """Moves tensors to DEVICE with their strides, but for those that a test has put on meta.
+
+    x.to(DEVICE) would close the gaps of a view such as x[::2], and make it contiguous."""
     moved = dict(arguments)
     for name, x in arguments.items():
-        if isinstance(x, torch.Tensor) and x.device.type != "meta":
-            moved[name] = x.to(DEVICE)
+        if isinstance(x, torch.Tensor) and x.device.type not in ("meta", DEVICE):
+            there = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=DEVICE)
+            moved[name] = there.copy_(x)
     return moved
 
 
