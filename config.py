@@ -31,12 +31,21 @@ class Config:
     eval_problems: str = knob(
         "", "held-out problems, scored before and after; empty: no evaluation"
     )
+    eval_ir_groups: str = knob(
+        "", "held-out IR groups, compared before and after; empty: no comparison"
+    )
     out: str = knob("", "folder of the run")
     # the run
     steps: int = knob(0, "rollout batches to train on; 0: one epoch of the problems")
     seed: int = knob(0, "of data order and sampling")
     # Eq. 10 and its two halves
     off_policy: str = knob("gepo", "preference half", choices=("gepo", "dpo", "none"))
+    dpo_pair: str = knob(
+        "all",
+        "pairs of a group in the dpo arm: all; or one, whose two IRs are of one optimisation "
+        "level (matched) or of two (crossed)",
+        choices=("all", "matched", "crossed"),
+    )
     advantage: str = knob(
         "reinforce++",
         "on-policy half",
@@ -47,6 +56,12 @@ class Config:
     lam: float = knob(1.0, "lambda, weight of the variance of the winners, Eq. 9")
     beta: float = knob(0.1, "beta of Eq. 3 and 9")
     gepo_logp: str = knob("sum", "log-prob of an IR: over its tokens", choices=("sum", "mean"))
+    rhat_dtype: str = knob(
+        "float32",
+        "precision of rhat, Eq. 8; compute: the model's own, faster, but in bfloat16 mostly "
+        "rounding",
+        choices=("float32", "float64", "compute"),
+    )
     # batches, and the on-policy half
     samples_per_prompt: int = knob(4, "translations sampled of each problem")
     rollout_batch: int = knob(8, "samples per step, over all prompts")
@@ -78,6 +93,11 @@ class Config:
         "force: also with other settings",
         choices=("auto", "only", "force"),
     )
+    dtype: str = knob(
+        "auto",
+        "what the model computes in; auto: bfloat16 on a GPU, float32 on a CPU",
+        choices=("auto", "float32", "bfloat16"),
+    )
     engine: tuple = knob(
         (),
         "any of recompute (activations, in the backward), offload (weights, AdamW on the CPU), "
@@ -92,6 +112,7 @@ EMBEDDED = {
     "problems": "toy/problems.jsonl",
     "ir_groups": "toy/ir_groups.jsonl",
     "eval_problems": "toy/heldout.jsonl",
+    "eval_ir_groups": "toy/heldout_groups.jsonl",
     "out": "out/embedded",
     "steps": 80,
     "lr": 3e-4,
@@ -104,7 +125,7 @@ EMBEDDED = {
     "token_budget": 2048,
     "save_every": 10,
 }
-PATHS = ("model", "problems", "ir_groups", "eval_problems", "out")
+PATHS = ("model", "problems", "ir_groups", "eval_problems", "eval_ir_groups", "out")
 # A run may be continued with other values of these: they change no result.
 MAY_CHANGE = ("out", "judge_workers", "token_budget", "save_every", "resume", "engine")
 # The least value of a number, where it is not 0.

@@ -29,18 +29,24 @@ def log_preference(margin):
 def dpo_loss(winner, loser, beta):
     """DPO, Eq. (3), of one pair: Bradley-Terry, Eq. (2), with beta * rhat as the reward.
 
-    Here to be read and tested: `--off-policy dpo` trains the same loss as gepo_loss with n = m = 1,
-    where the variance is 0.
-    winner, loser: rhat, two scalars -> a scalar. Tensors of equal shape give a loss per element."""
+    winner, loser: rhat, two scalars -> a scalar. Tensors of equal shape give a loss per element.
+    It is gepo_loss with n = m = 1, where the variance is 0."""
     return -log_preference(beta * (winner - loser))  # Eq. 3
 
 
-def rhat(sum_logp, sum_logp_ref):
+def dpo_group_loss(winners, losers, beta):
+    """The mean of DPO, Eq. (3), over all pairs of a group: `--off-policy dpo`.
+
+    winners [n], losers [m]: rhat -> a scalar."""
+    return dpo_loss(winners[:, None], losers[None, :], beta).mean()
+
+
+def rhat(logp, logp_ref):
     """The implicit reward, Eq. (8): log pi_theta(y|x) - log pi_ref(y|x), in nats.
 
-    sum_logp, sum_logp_ref [R]: log-probs of R responses under the policy and under the reference,
-    each summed over the tokens of the response. -> [R]. It comes from the reward that the optimal
-    policy of Eq. (1) implies:
+    logp, logp_ref: log-probs of responses under the policy and under the reference, or of tokens,
+    whose differences are then to be summed, which loses less to rounding. -> the same shape. It
+    comes from the reward that the optimal policy of Eq. (1) implies:
 
         r(x, y) = beta * log(pi_theta(y|x) / pi_ref(y|x)) + beta * log Z(x)        Eq. (7)
                 = beta * (rhat(x, y) + log Z(x))
@@ -49,7 +55,7 @@ def rhat(sum_logp, sum_logp_ref):
     responses to one x, by a difference of means and by a variance, and neither changes when the
     same constant is added to every reward: Z cancels. beta is a common factor. Eq. (9) keeps it in
     the margin; in the variance, beta^2 is absorbed into lambda."""
-    return sum_logp - sum_logp_ref  # Eq. 8, which is Eq. 7 without beta and log Z(x)
+    return logp - logp_ref  # Eq. 8, which is Eq. 7 without beta and log Z(x)
 
 
 def gepo_loss(winners, losers, beta, lam):

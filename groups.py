@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
+from tqdm import tqdm
 
 from distributed import ranks
 from model import causal_mask, sdpa
@@ -78,12 +79,16 @@ def token_logprobs(model, groups, temperature=1.0, entropies=None):
 
 
 @torch.no_grad()
-def frozen_logprobs(model, groups, token_budget, temperature=1.0, entropies=None):
+def frozen_logprobs(
+    model, groups, token_budget, temperature=1.0, entropies=None, apart=False, title=""
+):
     """token_logprobs without a graph, in micro-batches; nested like groups, on the CPU.
 
-    All ranks must call."""
+    apart: each group in forwards of its own, so that no bit depends on the groups beside it.
+    title: of a progress bar. All ranks must call."""
     result = [[] for _ in groups]
-    for pieces in _microbatches_on_every_rank(groups, token_budget):
+    batches = _microbatches_on_every_rank(groups, token_budget, apart)
+    for pieces in tqdm(batches, desc=title, unit="forward", disable=not title):
         if not pieces:
             _dummy_loss(model, temperature)
             continue
@@ -130,8 +135,10 @@ class Piece(NamedTuple):
         return Group(group.prompt, group.responses[self.first : self.stop])
 
 
-def microbatches(groups, token_budget):
+def microbatches(groups, token_budget, apart=False):
     """Cuts groups into forwards of at most token_budget tokens: a list of lists of Piece.
+
+    apart: no forward has pieces of two groups.
 
     A group that does not fit is cut between responses, its prompt repeated. That is exact, because
     both losses are sums over responses once their coefficients are known. A single response over
@@ -139,6 +146,8 @@ def microbatches(groups, token_budget):
     batches = []
     room = 0
     for group_index in range(len(groups)):
+        if apart:
+            room = 0
         for piece in _cut_between_responses(groups, group_index, token_budget):
             size = len(piece.cut_from(groups))
             if size > room:
@@ -162,13 +171,13 @@ def _cut_between_responses(groups, group_index, token_budget):
         yield Piece(group_index, first, len(group.responses))
 
 
-def _microbatches_on_every_rank(groups, token_budget):
+def _microbatches_on_every_rank(groups, token_budget, apart=False):
     """This rank's micro-batches, and after them empty ones, so that all ranks have as many.
 
     FSDP gathers weights and reduces gradients in collectives of all ranks, in every forward and
     every backward. So a rank that has nothing left goes on with dummies (_dummy_loss) until the
     last rank is done."""
-    batches = microbatches(groups, token_budget)
+    batches = microbatches(groups, token_budget, apart)
     most = max(ranks.all_gather_list([len(batches)]))
     return batches + [[]] * (most - len(batches))
 

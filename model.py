@@ -323,6 +323,45 @@ def save_model(model: Transformer, directory, shard_bytes: int = 5_000_000_000) 
 
 
 @torch.no_grad()
+def copy_in(model: Transformer, dtype, moved_by=0.0) -> Transformer:
+    """The model as it computes in another dtype, for passes without a graph.
+
+    The copy has no weights. A module borrows those of `model`, as they are now, when its forward
+    begins, and returns them when it ends: from all ranks, then rounded to dtype. All ranks must
+    call, and run it alike. moved_by: moves every weight by so much up or down, by a fixed coin."""
+    if model.dtype == dtype and not moved_by:
+        return model
+    with torch.device("meta"):
+        copy = Transformer(model.config)
+    copy.frequencies = model.frequencies
+    copy.compute_dtype = dtype
+    for number, (name, module) in enumerate(copy.named_modules()):
+        if module._parameters:
+            _borrow_weights(module, model.get_submodule(name), copy, moved_by, number)
+    return copy
+
+
+def _borrow_weights(module, lender, copy, moved_by, seed):
+    """Gives a module of copy_in the weights of `lender` for the time of each of its forwards."""
+
+    def borrow(module, _):
+        generator = torch.Generator(copy.device).manual_seed(seed)
+        for name, parameter in lender.named_parameters(recurse=False):
+            exact = torch.promote_types(parameter.dtype, torch.float32)
+            weight = sharding.unshard(parameter.to(copy.device), exact)
+            if moved_by:
+                coin = torch.rand(weight.shape, device=copy.device, generator=generator) - 0.5
+                weight = weight + moved_by * coin.sign()
+            module._parameters[name] = weight.to(copy.dtype)
+
+    def give_back(module, *_):
+        module._parameters.update(dict.fromkeys(module._parameters))
+
+    module.register_forward_pre_hook(borrow)
+    module.register_forward_hook(give_back)
+
+
+@torch.no_grad()
 def unsharded_copy(model: Transformer) -> Transformer:
     """The policy to sample from: a copy that is whole on every rank, in the compute dtype, so that
     decoding needs no collective. All ranks must call. A model that is not sharded is itself."""

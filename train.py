@@ -43,6 +43,7 @@ from training.checkpoint import saved_checkpoints
 from training.inputs import IRGroup, ir_groups_of_step, problems_of_step, read_inputs
 from training.log import Stopwatch, print_report, progress, score_held_out, step_row
 from training.optimizer import learning_rate, optimizer_step
+from training.rhat import length_scale, margin, rhat_logprobs, score_ir_groups, warn_of_noise
 from training.run import (
     Run,
     judge_is_broken,
@@ -68,7 +69,7 @@ from training.samples import (
 def main(arguments: list[str] | None = None) -> int:
     """Trains, or continues, the run that the flags describe. Returns the exit code."""
     config = parse_config(arguments)
-    device = ranks.start()
+    device = ranks.start(mixed_precision=config.dtype == "bfloat16")
     if ranks.rank() > 0:
         sys.stdout = open(os.devnull, "w")  # only rank 0 speaks
     if "offload" in config.engine and device.type == "cpu":
@@ -88,6 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             return 130  # as a shell reports a program that Ctrl-C ended
         score_held_out(run, "after")
+        score_ir_groups(run)
     print_report(run)
     ranks.shut_down()
     return 0
@@ -105,6 +107,7 @@ def train(run: Run) -> int:
         for step in bar:
             row, sample_rows = train_step(run, step)
             record_step(run, row, sample_rows)
+            warn_of_noise(run, row)
             bar.set_postfix_str(progress(row))
             stop = len(ranks.all_gather_list(requests)) > 0
             is_last = stop or step + 1 == run.total_steps
@@ -148,6 +151,8 @@ def train_step(run: Run, step: int) -> tuple[dict, list[dict]]:
     # This half needs no reward, so it fills the time in which the judge works.
     ir_groups = ir_groups_of_step(config, run.inputs.ir_groups, step)
     metrics = off_policy_half(policy, config, ir_groups)  # .grad = w_gepo * dL_GEPO
+    if metrics:
+        metrics["gepo_noise"] = run.gepo_noise
     watch.lap("gepo_s")
 
     entropies = set_logprobs(run, groups, samples)  # under pi_old and pi_ref
@@ -159,9 +164,9 @@ def train_step(run: Run, step: int) -> tuple[dict, list[dict]]:
     watch.lap("judge_wait_s")
     watch.seconds["judge_s"] = pending.judge_s()
 
-    judged = judged_samples(all_samples, step)
-    set_advantages(config, judged)
-    own_samples = [sample for sample in judged if sample.rank == ranks.rank()]
+    set_advantages(config, judged_samples(all_samples, step))
+    # With judge errors, which have no weight: the pack must be the one that gave logp_old.
+    own_samples = [sample for sample in all_samples if sample.rank == ranks.rank()]
 
     updates = []
     for epoch in range(config.inner_epochs):
@@ -219,14 +224,16 @@ def on_policy_half(policy: Transformer, config: Config, samples: list[Sample]) -
     """Back-propagates w_rl * L_OnP (Eq. 5) of this rank's samples. Returns metrics of the batch.
 
     The mean is over all response tokens of the global batch. All ranks must call."""
-    by_prompt = group_by_prompt(samples)  # without judge errors: other groups than were sampled
+    by_prompt = group_by_prompt(samples)
     groups = [Group(of_prompt[0].prompt, column(of_prompt, "tokens")) for of_prompt in by_prompt]
     # One denominator, counted before the batch is cut into micro-batches.
-    lengths = list(map(len, column(samples, "tokens")))
+    lengths = [len(sample.tokens) for sample in samples if sample.is_judged]
     n_tokens = sum(ranks.all_gather_list(lengths))
 
     def loss(group_index, response_index, logp):
         sample = by_prompt[group_index][response_index]
+        if not sample.is_judged:
+            return 0.0 * logp.sum()
         per_token = gepo.clipped_policy_loss(  # Eq. 5
             logp,
             sample.logp_old.to(logp.device),
@@ -237,10 +244,12 @@ def on_policy_half(policy: Transformer, config: Config, samples: list[Sample]) -
 
     logps = backward_tokens(policy, groups, config.token_budget, loss, config.temperature)
     # The gradient is done. The rest is for the log.
-    in_order = flatten(by_prompt)
-    logp = torch.cat(ranks.all_gather_list(flatten(logps)))  # [N]
-    logp_old = torch.cat(ranks.all_gather_list(column(in_order, "logp_old")))  # [N]
-    advantage = torch.cat(ranks.all_gather_list(column(in_order, "advantage")))  # [N]
+    for sample, logp in zip(flatten(by_prompt), flatten(logps)):
+        sample.logp = logp
+    judged = [sample for sample in samples if sample.is_judged]
+    logp = torch.cat(ranks.all_gather_list(column(judged, "logp")))  # [N]
+    logp_old = torch.cat(ranks.all_gather_list(column(judged, "logp_old")))  # [N]
+    advantage = torch.cat(ranks.all_gather_list(column(judged, "advantage")))  # [N]
     ratio = (logp - logp_old).exp()
     per_token = gepo.clipped_policy_loss(logp, logp_old, advantage, config.clip_eps)
     return {
@@ -262,12 +271,14 @@ def off_policy_half(
     Eq. 9 couples the members of a group, so one graph would have to hold them all. Two passes do
     without: pass 1 computes log-probs without a graph, and from them c = dL/dlogp (all tokens of a
     member share one c). Pass 2 back-propagates sum(c * logp), a few members at a time. This is
-    exact, and its memory does not depend on the size of a group. All ranks must call."""
+    exact, and its memory does not depend on the size of a group. Pass 1 is in --rhat-dtype: rhat is
+    a small difference, which bfloat16 would drown; pass 2 computes as the model does. All ranks
+    must call."""
     groups = column(ir_groups, "group")
     n_groups = sum(ranks.all_gather_list([len(groups)]))
     if n_groups == 0:  # --off-policy none
         return {}
-    logps = frozen_logprobs(policy, groups, config.token_budget)
+    logps = rhat_logprobs(config, policy, groups)
     terms, coefficients = [], []
     if ir_groups:
         terms, coefficients = gepo_terms(policy.device, config, ir_groups, logps, n_groups)
@@ -286,53 +297,60 @@ class GroupTerms:
     preference: torch.Tensor  # first term of Eq. 9
     variance: torch.Tensor  # second term, before lambda
     margin: torch.Tensor  # mean rhat of the winners minus mean rhat of the losers
+    logp_margin: float  # the same of their log-probs
     rhat: torch.Tensor  # [k] Eq. 8
 
 
-def gepo_terms(device, config: Config, ir_groups: list[IRGroup], logps, n_groups: int):
-    """Eq. 9 of each group, and its gradient in the log-prob of each token, weighted as in Eq. 10.
+def gepo_terms(device, config: Config, ir_groups: list[IRGroup], nested_logps, n_groups: int):
+    """Eq. 9 (or 3) of each group, and its gradient in each token's log-prob, weighted as in Eq. 10.
 
-    logps: for each group a list of [R]; n_groups: of the global batch. The members of all groups
-    are laid end to end, M of them with N tokens.
-    Returns (a GroupTerms for each group, coefficients: nested like logps)."""
-    sizes = list(map(len, logps))  # members of each group
-    logps = flatten(logps)  # M of [R]
+    nested_logps: for each group a list of [R]; n_groups: of the global batch. The members of all
+    groups are laid end to end, M of them with N tokens.
+    Returns (a GroupTerms for each group, coefficients: nested like the log-probs)."""
+    sizes = list(map(len, nested_logps))  # members of each group
+    logps = flatten(nested_logps)  # M of [R]
     lengths = list(map(len, logps))  # tokens of each member
     group_of_member = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(device)
     member_of_token = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(device)
     is_winner = torch.cat(column(ir_groups, "is_winner")).to(device)  # [M] bool
-    sum_logp_ref = torch.cat(column(ir_groups, "sum_logp_ref")).to(device)  # [M]
-    scale = torch.ones(len(lengths), device=device)  # [M]
-    if config.gepo_logp == "mean":
-        scale = 1 / torch.tensor(lengths, device=device).float()
+    scale = torch.tensor([length_scale(config, logp) for logp in logps], device=device)  # [M]
+    logps_ref = flatten(column(ir_groups, "logp_ref"))  # M of [R]
 
-    logp = torch.cat(logps).to(device).requires_grad_()  # [N] a leaf: no model stands behind it
-    preference, variance = gepo_group_loss(  # [groups] each: the two terms of Eq. 9
-        logp * scale[member_of_token],
-        sum_logp_ref * scale,
-        member_of_token,
-        group_of_member,
-        is_winner,
-        config.beta,
-        config.lam,
-    )
+    # [N] Eq. 8 token by token: its sums are rhat. A leaf: no model stands behind it.
+    log_ratio = gepo.rhat(torch.cat(logps), torch.cat(logps_ref)).to(device).requires_grad_()
+    scaled = log_ratio * scale[member_of_token]
+    rhat = torch.stack([of_member.sum() for of_member in scaled.split(lengths)])  # [M] Eq. 8
+    if config.off_policy == "dpo":
+        preference = [
+            gepo.dpo_group_loss(of_group[winner], of_group[~winner], config.beta)
+            for of_group, winner in zip(rhat.split(sizes), is_winner.split(sizes))
+        ]
+        preference = torch.stack(preference)  # [groups] Eq. 3
+        variance = torch.zeros_like(preference)
+    else:
+        preference, variance = gepo_group_loss(  # [groups] each: the two terms of Eq. 9
+            scaled,
+            torch.zeros_like(scale),  # pi_ref is subtracted already
+            member_of_token,
+            group_of_member,
+            is_winner,
+            config.beta,
+            config.lam,
+        )
     loss = config.w_gepo / n_groups * (preference + config.lam * variance).sum()  # Eq. 9 in Eq. 10
-    (gradient,) = torch.autograd.grad(loss, logp)  # [N]
+    (gradient,) = torch.autograd.grad(loss, log_ratio)  # [N] of log_ratio, so of logp
     coefficients = nest(gradient.split(lengths), sizes)
 
-    # The rest is for the log: the kernel keeps its own rhat to itself.
-    sum_logp = torch.stack([member.sum() for member in logps]).to(device)
-    rhat = gepo.rhat(sum_logp, sum_logp_ref) * scale  # [M] Eq. 8
     terms = []
-    for g in range(len(ir_groups)):
-        members = group_of_member == g  # [M] bool
-        margin = rhat[members & is_winner].mean() - rhat[members & ~is_winner].mean()
+    for g, (ir_group, rhat_of_group) in enumerate(zip(ir_groups, rhat.detach().cpu().split(sizes))):
+        winner = ir_group.is_winner
         terms.append(
             GroupTerms(
                 preference=preference[g].detach().cpu(),
                 variance=variance[g].detach().cpu(),
-                margin=margin.cpu(),
-                rhat=rhat[members].cpu(),
+                margin=rhat_of_group[winner].mean() - rhat_of_group[~winner].mean(),
+                logp_margin=margin(config, ir_group, nested_logps[g]),
+                rhat=rhat_of_group,
             )
         )
     return terms, coefficients
@@ -346,6 +364,7 @@ def gepo_metrics(config: Config, terms: list[GroupTerms]) -> dict[str, float]:
     preference = torch.stack(column(terms, "preference"))  # [groups]
     variance = torch.stack(column(terms, "variance"))  # [groups]
     margin = torch.stack(column(terms, "margin"))  # [groups]
+    logp_margin = torch.tensor(column(terms, "logp_margin"))  # [groups]
     rhat = torch.cat(column(terms, "rhat"))  # [members]
     return {
         "gepo_loss": float((preference + config.lam * variance).mean()),  # Eq. 9
@@ -353,6 +372,7 @@ def gepo_metrics(config: Config, terms: list[GroupTerms]) -> dict[str, float]:
         "gepo_variance": float(variance.mean()),
         "gepo_margin": float(margin.mean()),
         "gepo_accuracy": float((margin > 0).float().mean()),
+        "gepo_logp_accuracy": float((logp_margin > 0).float().mean()),
         "gepo_rhat_spread": float(rhat.std(unbiased=False)),
     }
 

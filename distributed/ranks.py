@@ -28,12 +28,12 @@ patient_group = None  # a gloo group whose waits do not time out
 # ---------------------------------------------------------------------------- start and end
 
 
-def start():
+def start(mixed_precision=False):
     """Joins the ranks that torchrun, or whoever sets its environment variables, has started.
 
-    Returns this rank's device. On a GPU there is a process group even without torchrun: float32
-    master weights under bfloat16 ones are FSDP's, for one rank too. Raises ValueError when some of
-    torchrun's variables are missing."""
+    Returns this rank's device. On a GPU, and for mixed precision, there is a process group even
+    without torchrun: float32 master weights under bfloat16 ones are FSDP's, for one rank too.
+    Raises ValueError when some of torchrun's variables are missing."""
     launched_by_torchrun = "RANK" in os.environ
     if launched_by_torchrun:
         missing = [name for name in TORCHRUN_VARIABLES if name not in os.environ]
@@ -48,7 +48,7 @@ def start():
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     several = launched_by_torchrun and int(os.environ["WORLD_SIZE"]) > 1
-    if not dist.is_initialized() and (device.type == "cuda" or several):
+    if not dist.is_initialized() and (device.type == "cuda" or mixed_precision or several):
         _init_process_groups(device, launched_by_torchrun)
     if world_size() > 1:
         # Python's own handlers would wait for a collective to end.

@@ -6,6 +6,8 @@
     heldout.jsonl     other programs: no shape in common with the training problems
     functions.jsonl   C functions, the source of ir_groups.jsonl (built by ir.py; losers are
                       verified by running them)
+    heldout_functions.jsonl, heldout_groups.jsonl
+                      the same of held-out shapes
     corpus/           210 C functions and programs written by hand, the source of
                       corpus_groups.jsonl (-O3 and -Oz)
     model/            SentencePiece tokenizer and a converged warm start of about a million
@@ -81,6 +83,7 @@ def main():
         warm_start(pairs(args.seed, ir_rows), directory, tokenizer, args)
     if args.only in (None, "groups"):
         make_groups("functions.jsonl", "ir_groups.jsonl", "O1,Oz", args.seed)
+        make_groups("heldout_functions.jsonl", "heldout_groups.jsonl", "O1,Oz", args.seed)
         make_groups("corpus", "corpus_groups.jsonl", "O3,Oz", args.seed)
 
 
@@ -88,11 +91,12 @@ def main():
 
 
 def make_data(seed):
-    """Writes problems.jsonl, heldout.jsonl and functions.jsonl."""
+    """Writes problems.jsonl, heldout.jsonl, functions.jsonl and heldout_functions.jsonl."""
     sources = set()  # of both files: no program is in them twice
     make_problems("problems", 640, False, PRACTICE, seed, sources)
     make_problems("heldout", 240, True, dict.fromkeys(TARGETS, 1), seed, sources)
-    make_functions(seed)
+    make_functions("functions", "toy-f", 240, False, seed)
+    make_functions("heldout_functions", "toy-h", 120, True, seed)
 
 
 def make_problems(name, count, held, shares, seed, sources):
@@ -155,18 +159,18 @@ def row_of_test(inputs, output):
     return {"stdin": " ".join(map(str, inputs)) + "\n", "stdout": f"{output}\n"}
 
 
-def make_functions(seed):
-    """Writes 240 different C functions that are not of the held-out shapes."""
-    rng = random.Random(f"functions {seed}")
+def make_functions(name, prefix, count, held, seed):
+    """Writes `count` different C functions. held: whether they are of the held-out shapes."""
+    rng = random.Random(f"{name} {seed}")
     functions = set()
-    while len(functions) < 240:
+    while len(functions) < count:
         program = generate(rng, floor=rng.random() < 0.5)
-        if not heldout(program) and make_tests(program, rng):
+        if heldout(program) == held and make_tests(program, rng):
             functions.add(render(program, "c"))
     rows = [
-        {"id": f"toy-f-{i:03d}", "source": source} for i, source in enumerate(sorted(functions))
+        {"id": f"{prefix}-{i:03d}", "source": source} for i, source in enumerate(sorted(functions))
     ]
-    write_rows("functions.jsonl", rows)
+    write_rows(f"{name}.jsonl", rows)
 
 
 def write_rows(name, rows):

@@ -5,11 +5,11 @@ for its language) is counted and said. P: tokens of a prompt, k: members of a gr
 of a member.
 """
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from data import (
     ir_prompt,
@@ -21,11 +21,10 @@ from data import (
     translation_prompt,
 )
 from distributed import ranks
-from groups import Group, frozen_logprobs
+from groups import Group
 from judge.languages import installed_toolchains
 from judge.sandbox import probe
 from training import checkpoint
-from training.samples import column
 
 
 @dataclass
@@ -42,7 +41,9 @@ class IRGroup:
 
     group: Group  # the prompt asks for the source's IR; its responses are the k IRs
     is_winner: torch.Tensor  # [k] bool
-    sum_logp_ref: torch.Tensor | None = None  # [k] float32: log pi_ref of each IR
+    logp_ref: list | None = None  # k of [R_i] float32: log pi_ref of each token
+    id: str = ""
+    levels: list = field(default_factory=list)  # k of "O3", "Oz", ...; empty: unknown
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Inputs:
     problems: list[Problem]
     held_out: list[dict]  # rows of --eval-problems
     ir_groups: list[IRGroup]  # empty with --off-policy none
+    held_out_ir_groups: list[IRGroup]  # of --eval-ir-groups
     weights_fingerprint: str  # of the initial model's files
     fingerprint: str  # of all that is read: a run is continued with the same
     sandbox: str  # the line of judge.sandbox.probe
@@ -80,9 +82,13 @@ def read_inputs(config):
     if config.eval_problems:
         rows = read_problems(config.eval_problems)
         held_out = runnable(rows, missing, "held-out problems")
-    ir_groups = []
+    ir_groups, held_out_ir_groups = [], []
     if config.off_policy != "none":
-        ir_groups = load_ir_groups(config, tokenizer)
+        ir_groups = load_ir_groups(config, config.ir_groups, tokenizer)
+        if config.off_policy == "dpo" and config.dpo_pair != "all":
+            ir_groups = cut_to_pairs(config, ir_groups)
+    if config.eval_ir_groups:
+        held_out_ir_groups = load_ir_groups(config, config.eval_ir_groups, tokenizer)
 
     def fingerprint_weights():
         weights = sorted(Path(config.model).glob("*.safetensors"))
@@ -92,6 +98,7 @@ def read_inputs(config):
         files = [config.problems, config.eval_problems]
         if ir_groups:
             files.append(config.ir_groups)
+        files.append(config.eval_ir_groups)
         ids = [problem.row["id"] for problem in problems]
         return checkpoint.fingerprint(filter(None, files), [weights_fingerprint, *ids])
 
@@ -101,6 +108,7 @@ def read_inputs(config):
         problems=problems,
         held_out=held_out,
         ir_groups=ir_groups,
+        held_out_ir_groups=held_out_ir_groups,
         weights_fingerprint=weights_fingerprint,
         fingerprint=ranks.broadcast_from_rank_0(fingerprint_inputs),
         sandbox=sandbox,
@@ -130,12 +138,12 @@ def load_problems(config, tokenizer, missing):
     return fitting
 
 
-def load_ir_groups(config, tokenizer):
+def load_ir_groups(config, path, tokenizer):
     """The IR groups whose members all fit --max-length. Raises ValueError if none does."""
-    rows = read_groups(config.ir_groups)
+    rows = read_groups(path)
     ir_groups = []
     for row in rows:
-        ir_group = _tokenize_ir_group(config, tokenizer, row)
+        ir_group = _tokenize_ir_group(tokenizer, row)
         longest = max(map(len, ir_group.group.responses))
         if len(ir_group.group.prompt) + longest <= config.max_length:
             ir_groups.append(ir_group)
@@ -145,51 +153,64 @@ def load_ir_groups(config, tokenizer):
             f"--max-length {config.max_length} tokens"
         )
     if not ir_groups:
-        raise ValueError(
-            f"{config.ir_groups}: no group is within --max-length {config.max_length} tokens"
-        )
+        raise ValueError(f"{path}: no group is within --max-length {config.max_length} tokens")
     return ir_groups
 
 
-def _tokenize_ir_group(config, tokenizer, row):
+def _tokenize_ir_group(tokenizer, row):
     winners, losers = row["winners"], row["losers"]
-    if config.off_policy == "dpo":
-        # Eq. 3 is Eq. 9 with n = m = 1.
-        winners, losers = winners[:1], losers[:1]
     responses = []
     for ir in winners + losers:
         tokens = tokenizer.encode(ir_response(ir)) + [tokenizer.end_id]
         responses.append(torch.tensor(tokens))
     prompt = torch.tensor(tokenizer.chat_prompt(ir_prompt(row["source"])))
     is_winner = torch.tensor([True] * len(winners) + [False] * len(losers))
-    return IRGroup(Group(prompt, responses), is_winner)
+    return IRGroup(Group(prompt, responses), is_winner, id=row["id"], levels=_levels(row))
 
 
-def set_reference_logprobs(config, inputs, load_reference):
-    """Sets sum_logp_ref of all IR groups: log pi_ref of every IR, summed over its tokens.
+def _levels(row):
+    """The optimisation level of each winner, and of the winner that each loser is an edit of."""
+    meta = row.get("meta", {})
+    levels_of_losers = [loser.get("level") for loser in meta.get("losers", [])]
+    return [*meta.get("levels", []), *levels_of_losers]
 
-    They are constant, so they are computed once and kept in the run's folder, under a fingerprint
-    of the reference's weights and of all tokens. load_reference() loads pi_ref, if it is needed."""
-    groups = column(inputs.ir_groups, "group")
 
-    def compute():
-        reference = load_reference()
-        numbered_sums = []
-        # Every rank takes as many turns as the others, some of them with nothing to do.
-        turns = range(ranks.rank(), len(groups) + ranks.rank(), ranks.world_size())
-        for i in tqdm(turns, desc="pi_ref of the IR groups", unit="group"):
-            for logps in frozen_logprobs(reference, groups[i : i + 1], config.token_budget):
-                numbered_sums.append((i, torch.stack([logp.sum() for logp in logps])))
-        sums = dict(ranks.all_gather_list(numbered_sums))
-        return [sums[i] for i in range(len(groups))]
+def cut_to_pairs(config, ir_groups):
+    """One winner and one loser of each group, for --dpo-pair matched or crossed.
 
-    tokens = []
-    for group in groups:
-        tokens.append([part.tolist() for part in (group.prompt, *group.responses)])
-    key = checkpoint.fingerprint([], [inputs.weights_fingerprint, *tokens])
-    sums = checkpoint.cached_on_disk(Path(config.out) / f"reference-{key}.pt", compute)
-    for ir_group, sum_logp_ref in zip(inputs.ir_groups, sums):
-        ir_group.sum_logp_ref = sum_logp_ref
+    The first such pair. The groups were filtered before, so that all arms read the same ones;
+    those without such a pair are left out, counted. Raises ValueError."""
+    pairs = []
+    for ir_group in ir_groups:
+        pair = _find_pair(ir_group, matched=config.dpo_pair == "matched", path=config.ir_groups)
+        if pair:
+            responses = [ir_group.group.responses[i] for i in pair]
+            group = Group(ir_group.group.prompt, responses)
+            pairs.append(IRGroup(group, torch.tensor([True, False]), id=ir_group.id))
+    if len(pairs) < len(ir_groups):
+        print(
+            f"IR groups: {len(ir_groups) - len(pairs)} of {len(ir_groups)} left out, no pair is "
+            f"{config.dpo_pair}"
+        )
+    if not pairs:
+        raise ValueError(f"{config.ir_groups}: no group has a pair that is {config.dpo_pair}")
+    return pairs
+
+
+def _find_pair(ir_group, matched, path):
+    """Indices of the first winner and loser of one level (matched), or of two; None if there are
+    no such two."""
+    if len(ir_group.levels) != len(ir_group.is_winner):
+        raise ValueError(
+            f"{path}: {ir_group.id}: --dpo-pair needs meta.levels with the level of each winner, "
+            "and meta.losers with the level of each loser; or take --dpo-pair all"
+        )
+    winners = ir_group.is_winner.nonzero()[:, 0].tolist()
+    losers = (~ir_group.is_winner).nonzero()[:, 0].tolist()
+    for winner, loser in itertools.product(winners, losers):
+        if (ir_group.levels[winner] == ir_group.levels[loser]) == matched:
+            return winner, loser
+    return None
 
 
 # ----------------------------------------------------------------------- which ones a step takes

@@ -16,6 +16,7 @@ from evaluate import evaluate, scores, table
 from judge.limits import SandboxError
 from model import unsharded_copy
 from training.checkpoint import saved_checkpoints
+from training.rhat import describe_ir_scores
 from training.samples import column, judged_samples
 
 PHASES = ("rollout", "gepo", "logprob", "judge_wait", "policy", "optimizer", "save")
@@ -148,6 +149,8 @@ def print_report(run):
         gain = scores(after)["all", "all"].pass_at_k - scores(before)["all", "all"].pass_at_k
         print(table({"before": before, "after": after}))
         print(f"held-out greedy pass@1: {100 * gain:+.1f} points")
+    if run.inputs.held_out_ir_groups:
+        print(describe_ir_scores(_read_rows(run.folder / "eval-ir.jsonl")))
 
 
 def _read_rows(path):

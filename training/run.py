@@ -23,10 +23,11 @@ from judge.pool import JudgePool, check_canaries
 from model import Transformer, load_model
 from reward import judge_pool
 from training import checkpoint
-from training.inputs import Inputs, set_reference_logprobs
+from training.inputs import Inputs
 from training.log import MAX_JUDGE_ERRORS
 from training.optimizer import make_optimizer
 from training.plan import print_plan
+from training.rhat import rhat_noise, set_reference_logprobs
 
 # So many steps in a row without an update, because of NaN or infinity, end the run.
 MAX_SKIPPED_STEPS = 5
@@ -48,6 +49,8 @@ class Run:
     training_began_at: float = 0.0
     verdicts: Counter = field(default_factory=Counter)  # of all samples of this start
     steps_without_update: int = 0  # in a row, up to now
+    gepo_noise: float = 0.0  # of rhat, in nats
+    noise_was_said: bool = False
     save_is_due: bool = False
     save_s: float = 0.0  # what saving took after the step before
 
@@ -94,8 +97,13 @@ def set_up(config, inputs, device):
         print_plan(run, inputs)
         if config.kl_coef:
             run.reference = run.load_reference()
+        set_reference_logprobs(config, inputs, policy.dtype, run.load_reference)
         if inputs.ir_groups:
-            set_reference_logprobs(config, inputs, run.load_reference)
+            run.gepo_noise = rhat_noise(config, policy, inputs.ir_groups)
+            print(
+                f"rhat      in {config.rhat_dtype}; rounding moves it by {run.gepo_noise:.1e} nats "
+                f"{'a token ' if config.gepo_logp == 'mean' else ''}(rms)"
+            )
         with judge_pool(config.judge_workers) as judge:
             run.judge = judge
             drop_unfinished_rows(run)
@@ -110,8 +118,10 @@ def one_epoch(config, n_problems):
 
 def load_policy(config, directory, device, frozen=False):
     """The policy (float32 master weights) or a frozen copy, as the ranks hold it: sharded if there
-    is a process group, and computing in bfloat16 on a GPU. All ranks must call."""
+    is a process group, and computing in --dtype. All ranks must call."""
     compute_dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    if config.dtype != "auto":
+        compute_dtype = getattr(torch, config.dtype)
     model = load_model(
         directory,
         device,

@@ -29,7 +29,13 @@ class Sample:
     logp_old: torch.Tensor | None = None  # [R] float32: the same policy, by the trainer's forward
     kl: torch.Tensor | None = None  # [R] float32: k1 estimate of the KL in Eq. 1
     verdict: Verdict | None = None  # its reward is that of Eq. 4, or None after a judge error
-    advantage: torch.Tensor | None = None  # [R] float32: A_t of Eq. 5
+    advantage: torch.Tensor | None = None  # [R] float32: A_t of Eq. 5; None after a judge error
+    logp: torch.Tensor | None = None  # [R] float32: of the policy as it is updated
+
+    @property
+    def is_judged(self):
+        """False after a judge error: it has no reward, and no weight in any loss or mean."""
+        return self.advantage is not None
 
     @property
     def reward(self):

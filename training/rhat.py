@@ -1,0 +1,161 @@
+"""The log-probs whose difference is rhat (Eq. 8), and how far rounding reaches into it.
+
+rhat is a small difference of two large sums: a step at lr 5e-7 moves it by some tenths of a nat,
+out of 500, and bfloat16 errs by more than a nat (docs/method.md, "Rounding"). So both log-probs
+are computed in --rhat-dtype, both by the same forwards (a group at a time, whatever the batch), and
+subtracted token by token before anything is summed. At theta = pi_ref rhat is exactly 0.
+
+k: members of a group, R_i: tokens of a member.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import gepo
+from data import write_atomically
+from distributed import ranks
+from evaluate import wilson
+from groups import frozen_logprobs
+from model import copy_in
+from training import checkpoint
+from training.samples import column, flatten
+
+NOISE_GROUPS = 2  # that rhat_noise measures
+
+
+def rhat_logprobs(config, model, groups, title=""):
+    """Log-probs of the tokens of IRs: for each group a list of k float32 tensors [R_i].
+
+    title: of a progress bar. All ranks must call."""
+    model = copy_in(model, _rhat_dtype(config, model))
+    return frozen_logprobs(model, groups, config.token_budget, apart=True, title=title)
+
+
+def _rhat_dtype(config, model):
+    return model.dtype if config.rhat_dtype == "compute" else getattr(torch, config.rhat_dtype)
+
+
+def length_scale(config, response):
+    """What --gepo-logp multiplies the log-prob of an IR by."""
+    return 1 / len(response) if config.gepo_logp == "mean" else 1.0
+
+
+def set_reference_logprobs(config, inputs, reference_dtype, load_reference):
+    """Sets logp_ref of all IR groups, held-out ones too: log pi_ref of every token.
+
+    They are constant, so they are computed once and kept in the run's folder, under a fingerprint
+    of all that they depend on. reference_dtype: what pi_ref computes in; load_reference() loads it,
+    if it is needed."""
+    ir_groups = inputs.ir_groups + inputs.held_out_ir_groups
+    groups = column(ir_groups, "group")
+
+    def compute():
+        own = [groups[i] for i in ranks.share_of(len(groups))]
+        title = "pi_ref of the IR groups"
+        return ranks.all_gather_list(rhat_logprobs(config, load_reference(), own, title))
+
+    settings = [config.rhat_dtype, str(reference_dtype), config.token_budget]
+    tokens = []
+    for group in groups:
+        tokens.append([part.tolist() for part in (group.prompt, *group.responses)])
+    key = checkpoint.fingerprint([], [inputs.weights_fingerprint, settings, *tokens])
+    logps = checkpoint.cached_on_disk(Path(config.out) / f"reference-{key}.pt", compute)
+    for ir_group, logp_ref in zip(ir_groups, logps):
+        ir_group.logp_ref = logp_ref
+
+
+# ------------------------------------------------------------------------------------ the noise
+
+
+def rhat_noise(config, policy, ir_groups):
+    """The root mean square error of rhat in nats (nats per token with --gepo-logp mean).
+
+    rhat between the policy and itself with every weight moved up or down by --lr: as --rhat-dtype
+    gives it, less what float64 gives. On the first IR groups. All ranks must call."""
+    groups = column(ir_groups[:NOISE_GROUPS], "group")
+
+    def rhats(dtype):
+        logps = []
+        for moved_by in (0.0, config.lr):
+            model = copy_in(policy, dtype, moved_by)
+            logps.append(frozen_logprobs(model, groups, config.token_budget, apart=True))
+        return torch.stack(
+            [
+                gepo.rhat(moved.double(), still.double()).sum() * length_scale(config, still)
+                for still, moved in zip(*map(flatten, logps))
+            ]
+        )
+
+    error = rhats(_rhat_dtype(config, policy)) - rhats(torch.float64)  # [members of all groups]
+    return float(error.square().mean().sqrt())
+
+
+def warn_of_noise(run, row):
+    """Says once, in a line, that the rhat of a step is mostly rounding."""
+    spread = row.get("gepo_rhat_spread", 0.0)
+    if run.noise_was_said or not 0 < spread < 2 * row["gepo_noise"]:
+        return
+    run.noise_was_said = True
+    mend = (
+        "raise --lr or --w-gepo" if run.config.rhat_dtype == "float64" else "--rhat-dtype float64"
+    )
+    if run.config.rhat_dtype == "compute":
+        mend = "--rhat-dtype float32"
+    tqdm.write(
+        f"step {row['step']}: rhat differs by {spread:.1e} from IR to IR, and rounding alone makes "
+        f"{row['gepo_noise']:.1e}: GEPO's step is noise; the mend: {mend}"
+    )
+
+
+# ------------------------------------------------------------------------------ held-out groups
+
+
+def margin(config, ir_group, logps):
+    """Mean over the winners minus mean over the losers: of log-probs, or of their differences.
+
+    logps: k tensors [R_i]. -> float, in nats (nats per token with --gepo-logp mean)."""
+    values = [float(logp.double().sum()) * length_scale(config, logp) for logp in logps]
+    values = torch.tensor(values)
+    return float(values[ir_group.is_winner].mean() - values[~ir_group.is_winner].mean())
+
+
+def score_ir_groups(run):
+    """Writes eval-ir.jsonl: how far --eval-ir-groups' winners are ahead, before and after."""
+    ir_groups, config = run.inputs.held_out_ir_groups, run.config
+    path = run.folder / "eval-ir.jsonl"
+    if not ir_groups or ranks.broadcast_from_rank_0(path.exists):
+        return
+    own = [ir_groups[i] for i in ranks.share_of(len(ir_groups))]
+    own_logps = rhat_logprobs(config, run.policy, column(own, "group"), "held-out IR groups")
+    own_rows = []
+    for ir_group, logps in zip(own, own_logps):
+        log_ratios = [gepo.rhat(logp, ref) for logp, ref in zip(logps, ir_group.logp_ref)]
+        own_rows.append(
+            {
+                "id": ir_group.id,
+                "logp_margin_before": margin(config, ir_group, ir_group.logp_ref),
+                "logp_margin_after": margin(config, ir_group, logps),
+                "rhat_margin": margin(config, ir_group, log_ratios),
+            }
+        )
+    rows = ranks.all_gather_list(own_rows)
+    if ranks.rank() == 0:
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+    ranks.barrier()
+
+
+def describe_ir_scores(rows):
+    """Rows of eval-ir.jsonl as lines of the report."""
+    shares = []
+    for key in ("logp_margin_before", "logp_margin_after", "rhat_margin"):
+        share = sum(row[key] > 0 for row in rows) / len(rows)
+        low, high = wilson(share, len(rows))
+        shares.append(f"{100 * share:.1f} % [{100 * low:.1f}, {100 * high:.1f}]")
+    before, after, by_rhat = shares
+    return (
+        f"held-out IR groups ({len(rows)}) whose winners are ahead, with 95 % intervals:\n"
+        f"by log-prob {before} before, {after} after; by rhat {by_rhat}"
+    )
