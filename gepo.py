@@ -116,11 +116,12 @@ def reinforce_pp_advantages(rewards, kl, kl_coef):
 def group_rewards(rewards, groups, method):
     """Compares each reward with the rewards of the same prompt.
 
-    rewards [N] float, groups [N] int64: the prompt of each response. -> [N] float. method:
+    rewards [N] float, groups [N] int64: the prompt of each response. -> [N] float64. method:
         "reinforce++-baseline"   R - mean of the group
         "grpo"                   (R - mean) / (std + 1e-6), std normalised by 1/N
         "rloo"                   R - mean of the others; 0 for a response without others
     Raises ValueError for any other method."""
+    rewards = rewards.double()  # in float32 equal rewards may differ from their mean
     group_size = _sum_over_group(torch.ones_like(rewards), groups)
     centred = rewards - _sum_over_group(rewards, groups) / group_size
     if method == "reinforce++-baseline":

@@ -9,6 +9,7 @@ Shapes: B sequences in the cache, S tokens fed to each of them, V vocabulary; H 
 heads, E head_dim.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,7 +70,7 @@ def generate(
     progress: called with the number of sequences that have just finished.
     share: a range of the len(prompts) * samples sequences, counted prompt by prompt. Only these are
     sampled; a prompt that has none of them gets a Group without responses.
-    Raises ValueError for an empty prompt."""
+    Raises ValueError for an empty prompt and for logits that are NaN."""
     for i, prompt in enumerate(prompts):
         if not prompt:
             raise ValueError(f"prompt {i} is empty; a prompt needs at least one token")
@@ -174,6 +175,11 @@ def _append(running, tokens, logps, settings):
     for sequence, token, logp in zip(running, tokens.tolist(), logps.tolist()):
         if sequence.finished:
             continue
+        if math.isnan(logp):
+            raise ValueError(
+                "the policy's logits are NaN, so nothing can be sampled; its weights are broken, "
+                "or activations overflow --dtype"
+            )
         sequence.tokens.append(token)
         sequence.logps.append(logp)
         truncated = len(sequence.tokens) == settings.max_new_tokens

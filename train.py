@@ -46,6 +46,7 @@ from training.optimizer import learning_rate, optimizer_step
 from training.rhat import length_scale, margin, rhat_logprobs, score_ir_groups, warn_of_noise
 from training.run import (
     Run,
+    garbage_kept,
     judge_is_broken,
     raise_judge_errors,
     record_step,
@@ -103,7 +104,7 @@ def train(run: Run) -> int:
     bar = tqdm(steps, initial=run.first_step, total=run.total_steps, unit="step")
     steps_done = run.total_steps
     run.training_began_at = time.time()
-    with stop_requests() as requests, bar:
+    with garbage_kept(), stop_requests() as requests, bar:
         for step in bar:
             row, sample_rows = train_step(run, step)
             record_step(run, row, sample_rows)

@@ -63,11 +63,14 @@ def main():
     parser.add_argument(
         "--engine", nargs="*", default=[], choices=("recompute", "offload", "compile")
     )
+    parser.add_argument(
+        "--rhat-dtype", default="float32", choices=("float32", "float64", "compute")
+    )
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     device = ranks.start()
     folder = ranks.broadcast_from_rank_0(tempfile.mkdtemp)
-    c = Config(engine=tuple(args.engine), token_budget=16_384 // SCALE)
+    c = Config(engine=tuple(args.engine), token_budget=16_384 // SCALE, rhat_dtype=args.rhat_dtype)
     torch.manual_seed(0)
     save_model(Transformer(CONFIG).to(torch.bfloat16), folder)
     ranks.barrier()
@@ -88,7 +91,7 @@ def main():
         memory_gib = peak_memory_gib(device)
         print(
             f"{n_parameters / 1e6:.1f}M parameters, {model.dtype}, {ranks.world_size()} rank(s), "
-            f"engine {args.engine or 'plain'}; "
+            f"engine {args.engine or 'plain'}, rhat in {args.rhat_dtype}; "
             f"a matrix product: {matmul_flops_per_s / 1e12:.3g} TFLOP/s; "
             f"memory at most {memory_gib:.2f} GiB a rank"
         )
@@ -97,6 +100,7 @@ def main():
             **environment(),
             "ranks": ranks.world_size(),
             "engine": args.engine,
+            "rhat_dtype": args.rhat_dtype,
             "memory_gib": memory_gib,
             "step": rows["step"],
         }
@@ -110,7 +114,9 @@ def make_parts(c, model, reference) -> list[Part]:
     winner = torch.tensor([True, True, False, False])
     ir_groups = []
     for _ in range(8):
-        ir_groups.append(IRGroup(random_group(512 // SCALE, generator), winner, torch.zeros(4)))
+        group = random_group(512 // SCALE, generator)
+        logp_ref = [torch.full((len(y),), -9.0) for y in group.responses]
+        ir_groups.append(IRGroup(group, winner, logp_ref))
     own_ir_groups = [ir_groups[i] for i in ranks.share_of(len(ir_groups))]
     groups = [random_group(1024 // SCALE, generator) for _ in range(2)]
     samples = made_up_samples(groups)
@@ -153,7 +159,8 @@ def made_up_samples(groups) -> list[Sample]:
             sample = Sample(
                 rank=ranks.rank(),
                 prompt_index=prompt_index,
-                problem={},
+                problem_id="",
+                target_language="",
                 prompt=group.prompt,
                 tokens=tokens,
                 text="",

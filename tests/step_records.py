@@ -7,8 +7,12 @@ from training.samples import Sample
 
 
 def ir_groups_of(groups, winners, logp_refs):
-    """winners and logp_refs: for each group a [k] tensor."""
-    return [IRGroup(*parts) for parts in zip(groups, winners, logp_refs)]
+    """winners and logp_refs: for each group a [k] tensor; logp_refs are of whole responses."""
+    ir_groups = []
+    for group, winner, sums in zip(groups, winners, logp_refs):
+        logp_ref = [total.expand(len(y)) / len(y) for y, total in zip(group.responses, sums)]
+        ir_groups.append(IRGroup(group, winner, logp_ref))
+    return ir_groups
 
 
 def samples_of(groups, logps_old, advantages):
@@ -51,6 +55,7 @@ def run_of(
         problems=[Problem(row, prompt) for row, prompt in zip(problems, prompts)],
         held_out=[],
         ir_groups=ir_groups,
+        held_out_ir_groups=[],
         weights_fingerprint="",
         fingerprint="",
         sandbox="",

@@ -15,6 +15,7 @@ from kernels import gepo_group_loss
 from model import sdpa
 from rollout import generate
 from step_records import ir_groups_of, samples_of
+from training.rhat import rhat_logprobs
 
 
 def one_by_one(model, group):
@@ -116,7 +117,7 @@ def one_graph_gepo(model, c, ir_groups):
     scale = [1 / len(y) if c.gepo_logp == "mean" else 1.0 for y in logps]
     response = torch.arange(len(logps)).repeat_interleave(torch.tensor([len(y) for y in logps]))
     group = torch.tensor([g for g, group in enumerate(groups) for _ in group.responses])
-    logp_ref = torch.cat([ir_group.sum_logp_ref for ir_group in ir_groups])
+    logp_ref = torch.stack([y.sum() for ir_group in ir_groups for y in ir_group.logp_ref])
     preference, variance = gepo_group_loss(
         torch.cat([y * s for y, s in zip(logps, scale)]),
         logp_ref * torch.tensor(scale),
@@ -159,13 +160,14 @@ def test_two_backwards_equal_the_summed_loss(tiny, some_groups):
 
 
 def test_at_the_reference_rhat_is_0(tiny, some_groups):
-    groups = [some_groups[0], some_groups[2]]
-    ir_groups = made_up_ir_groups(groups)
-    for ir_group, logps in zip(ir_groups, frozen_logprobs(tiny, groups, 1000)):
-        ir_group.sum_logp_ref = torch.stack([y.sum() for y in logps])
-    metrics = train.off_policy_half(tiny, config(), ir_groups)
-    assert abs(metrics["gepo_preference"] - 0.693147) < 1e-4 and metrics["gepo_variance"] < 1e-8
-    assert abs(metrics["gepo_margin"]) < 1e-4 and metrics["gepo_rhat_spread"] < 1e-4
+    """Exactly, although pi_ref and the policy see other groups beside them."""
+    c = config()
+    ir_groups = made_up_ir_groups([some_groups[0], some_groups[2]])
+    for ir_group in ir_groups:
+        [ir_group.logp_ref] = rhat_logprobs(c, tiny, [ir_group.group])
+    metrics = train.off_policy_half(tiny, c, ir_groups)
+    assert abs(metrics["gepo_preference"] - 0.693147) < 1e-6 and metrics["gepo_variance"] == 0
+    assert metrics["gepo_margin"] == metrics["gepo_rhat_spread"] == 0
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

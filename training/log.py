@@ -17,7 +17,7 @@ from judge.limits import SandboxError
 from model import unsharded_copy
 from training.checkpoint import saved_checkpoints
 from training.rhat import describe_ir_scores
-from training.samples import column, judged_samples
+from training.samples import column, group_by_prompt, judged_samples
 
 PHASES = ("rollout", "gepo", "logprob", "judge_wait", "policy", "optimizer", "save")
 MAX_JUDGE_ERRORS = 0.01  # share of verdicts; above it the judge is broken
@@ -53,7 +53,7 @@ def step_row(config, step, samples, metrics, entropies, updates, seconds):
     verdicts = column(samples, "verdict")
     rewards = torch.tensor(column(judged, "reward"))
     logp_old = torch.cat(column(judged, "logp_old"))  # [N]
-    logp_sampler = torch.cat(column(judged, "logp_sampler"))  # [N]
+    logp_gap = torch.cat(column(judged, "logp_sampler")) - logp_old  # [N]
     sampled_tokens = sum(map(len, column(samples, "tokens")))
     kl = {}
     if config.kl_coef:
@@ -61,10 +61,13 @@ def step_row(config, step, samples, metrics, entropies, updates, seconds):
     return {
         "step": step,
         "reward": float(rewards.mean()),
+        "reward_std": float(rewards.std(unbiased=False)),
+        "mixed_prompts": _share_of_mixed_prompts(judged),
         "rewards": _mean_reward_by_target(judged),
         **metrics,
         **kl,
-        "logp_gap": float((logp_sampler - logp_old).abs().max()),
+        "logp_gap": float(logp_gap.abs().max()),
+        "logp_gap_clipped": float((logp_gap.expm1().abs() > config.clip_eps).float().mean()),
         "entropy": float(torch.cat(entropies).mean()),
         "grad_norm": updates[-1].grad_norm,
         "lr": updates[-1].lr,
@@ -83,6 +86,13 @@ def _mean_reward_by_target(judged):
     for sample in judged:
         rewards[sample.target_language].append(sample.reward)
     return {target: sum(values) / len(values) for target, values in sorted(rewards.items())}
+
+
+def _share_of_mixed_prompts(judged):
+    """Prompts whose samples differ in reward; the others are compared with other prompts only."""
+    by_prompt = group_by_prompt(judged)
+    mixed = [len(set(column(of_prompt, "reward"))) > 1 for of_prompt in by_prompt]
+    return sum(mixed) / len(mixed)
 
 
 def progress(row):

@@ -43,12 +43,12 @@ def length_scale(config, response):
     return 1 / len(response) if config.gepo_logp == "mean" else 1.0
 
 
-def set_reference_logprobs(config, inputs, reference_dtype, load_reference):
+def set_reference_logprobs(config, inputs, compute_dtype, load_reference):
     """Sets logp_ref of all IR groups, held-out ones too: log pi_ref of every token.
 
     They are constant, so they are computed once and kept in the run's folder, under a fingerprint
-    of all that they depend on. reference_dtype: what pi_ref computes in; load_reference() loads it,
-    if it is needed."""
+    of all that they depend on. compute_dtype: of the models; load_reference() loads pi_ref, if it
+    is needed."""
     ir_groups = inputs.ir_groups + inputs.held_out_ir_groups
     groups = column(ir_groups, "group")
 
@@ -57,7 +57,7 @@ def set_reference_logprobs(config, inputs, reference_dtype, load_reference):
         title = "pi_ref of the IR groups"
         return ranks.all_gather_list(rhat_logprobs(config, load_reference(), own, title))
 
-    settings = [config.rhat_dtype, str(reference_dtype), config.token_budget]
+    settings = [config.rhat_dtype, str(compute_dtype), config.token_budget]
     tokens = []
     for group in groups:
         tokens.append([part.tolist() for part in (group.prompt, *group.responses)])

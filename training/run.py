@@ -3,6 +3,7 @@
 Run is a record, not a trainer: train.py shows the loop and the step.
 """
 
+import gc
 import os
 import signal
 import time
@@ -58,15 +59,13 @@ class Run:
     def folder(self):
         return Path(self.config.out)
 
-    def load_reference(self):
-        """pi_ref: the one that is there, or a new one."""
-        if self.reference is not None:
-            return self.reference
-        return load_policy(self.config, self.config.model, self.policy.device, frozen=True)
-
     def initial_policy(self):
-        """The policy as it was before the first step of all."""
-        return self.policy if self.first_step == 0 else self.load_reference()
+        """The policy as it was before the first step of all: pi_ref, in float32.
+
+        run.reference may be rounded to bfloat16, and then rhat would not begin at 0."""
+        if self.first_step == 0:
+            return self.policy
+        return load_policy(self.config, self.config.model, self.policy.device)
 
 
 # ---------------------------------------------------------------------------- setting up
@@ -96,8 +95,8 @@ def set_up(config, inputs, device):
             checkpoint.load_optimizer(latest, policy, run.optimizer)
         print_plan(run, inputs)
         if config.kl_coef:
-            run.reference = run.load_reference()
-        set_reference_logprobs(config, inputs, policy.dtype, run.load_reference)
+            run.reference = load_policy(config, config.model, device, frozen=True)
+        set_reference_logprobs(config, inputs, policy.dtype, run.initial_policy)
         if inputs.ir_groups:
             run.gepo_noise = rhat_noise(config, policy, inputs.ir_groups)
             print(
@@ -161,6 +160,21 @@ def check_judge(run):
 
 
 @contextmanager
+def garbage_kept():
+    """Turns Python's own garbage collection off.
+
+    It would stop one rank after the other, each at its own time, and all the others would wait.
+    record_step collects instead, on all ranks at once, what has come since the start."""
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+@contextmanager
 def stop_requests():
     """Yields a list that is empty until Ctrl-C or SIGTERM asks for an end after the step.
 
@@ -187,6 +201,7 @@ def stop_requests():
 
 def record_step(run, row, sample_rows):
     """Writes a step's rows and counts what decides how the run goes on. Raises OSError."""
+    gc.collect()
     if ranks.rank() == 0:
         append_rows(run.folder / "samples.jsonl", sample_rows)
         row = {**row, "save_s": run.save_s}
