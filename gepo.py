@@ -16,6 +16,11 @@ log-probs: Eq. 4 runs programs (reward.py), Eq. 10 adds the two halves (train.py
 import torch
 import torch.nn.functional as F
 
+# The least that normalise divides by. Where all rewards of a batch are equal, only the KL differs
+# from token to token, by some 1e-3: divided by its own std it would be as loud as a reward
+# (docs/method.md). One right answer among 99 wrong ones gives 0.1. OpenRLHF and verl have 1e-4.
+MIN_STD = 0.1
+
 # ------------------------------------------------------------------ preferences, off-policy
 
 
@@ -152,15 +157,15 @@ def token_returns(rewards, kl, kl_coef):
 
 
 def normalise(advantages):
-    """(A - mean) * rsqrt(max(var, 1e-8)); equal values give exactly 0.
+    """(A - mean) / max(std, MIN_STD); equal values give exactly 0.
 
-    advantages: list of [R_i]; the mean and the variance (by 1/N) are those of ALL response tokens
-    of the global batch, taken in float64. -> list of [R_i] float32."""
+    advantages: list of [R_i]; the mean and the std (by 1/N) are those of ALL response tokens of the
+    global batch, taken in float64. -> list of [R_i] float32."""
     all_tokens = torch.cat(advantages).double()
     mean = float(all_tokens.mean())
     mean_square = float(all_tokens.square().mean())
     variance = mean_square - mean * mean
-    scale = max(variance, 1e-8) ** -0.5
+    scale = max(variance, MIN_STD**2) ** -0.5
     return [((a.double() - mean) * scale).float() for a in advantages]
 
 

@@ -210,13 +210,13 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.zeros(size) if self.plus_one else torch.ones(size))
 
     def forward(self, x):
-        x32 = x.float()
-        mean_square = x32.square().mean(-1, keepdim=True)
-        x32 = x32 * torch.rsqrt(mean_square + self.eps)
+        wide = widened(x)
+        mean_square = wide.square().mean(-1, keepdim=True)
+        wide = wide * torch.rsqrt(mean_square + self.eps)
         if self.plus_one:
-            x32 = x32 * (1 + self.weight.float())
-            return x32.to(x.dtype)
-        return x32.to(x.dtype) * self.weight
+            wide = wide * (1 + widened(self.weight))
+            return wide.to(x.dtype)
+        return wide.to(x.dtype) * self.weight
 
 
 class Head(nn.Linear):
@@ -234,12 +234,17 @@ class Head(nn.Linear):
         return logits.unflatten(0, x.shape[:-1])
 
 
+def widened(x):
+    """x in float32; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def rotate(x, cos, sin):
     """RoPE: x [..., H, E] rotated by position; cos and sin [..., 1, E / 2] float32.
 
     The halves of a head are the pairs that turn, as in Hugging Face's layout (in the paper, arXiv
     2104.09864, neighbours are)."""
-    left, right = x.float().chunk(2, dim=-1)  # [..., H, E / 2]
+    left, right = widened(x).chunk(2, dim=-1)  # [..., H, E / 2]
     rotated = torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
     return rotated.to(x.dtype)
 

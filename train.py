@@ -43,7 +43,7 @@ from training.checkpoint import saved_checkpoints
 from training.inputs import IRGroup, ir_groups_of_step, problems_of_step, read_inputs
 from training.log import Stopwatch, print_report, progress, score_held_out, step_row
 from training.optimizer import learning_rate, optimizer_step
-from training.rhat import length_scale, margin, rhat_logprobs, score_ir_groups, warn_of_noise
+from training.rhat import margin, rhat_logprobs, scale, score_ir_groups, warn_of_noise
 from training.run import (
     Run,
     garbage_kept,
@@ -314,12 +314,12 @@ def gepo_terms(device, config: Config, ir_groups: list[IRGroup], nested_logps, n
     group_of_member = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(device)
     member_of_token = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(device)
     is_winner = torch.cat(column(ir_groups, "is_winner")).to(device)  # [M] bool
-    scale = torch.tensor([length_scale(config, logp) for logp in logps], device=device)  # [M]
+    scales = torch.tensor([scale(config, logp) for logp in logps], device=device)  # [M]
     logps_ref = flatten(column(ir_groups, "logp_ref"))  # M of [R]
 
     # [N] Eq. 8 token by token: its sums are rhat. A leaf: no model stands behind it.
     log_ratio = gepo.rhat(torch.cat(logps), torch.cat(logps_ref)).to(device).requires_grad_()
-    scaled = log_ratio * scale[member_of_token]
+    scaled = log_ratio * scales[member_of_token]
     rhat = torch.stack([of_member.sum() for of_member in scaled.split(lengths)])  # [M] Eq. 8
     if config.off_policy == "dpo":
         preference = [
@@ -331,7 +331,7 @@ def gepo_terms(device, config: Config, ir_groups: list[IRGroup], nested_logps, n
     else:
         preference, variance = gepo_group_loss(  # [groups] each: the two terms of Eq. 9
             scaled,
-            torch.zeros_like(scale),  # pi_ref is subtracted already
+            torch.zeros_like(scales),  # pi_ref is subtracted already
             member_of_token,
             group_of_member,
             is_winner,

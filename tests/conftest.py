@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+torch.set_num_threads(1)  # the tests run in as many processes as there are cores
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 

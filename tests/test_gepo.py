@@ -81,6 +81,33 @@ def test_reinforce_pp_golden(case):
         close(a, b)
 
 
+def test_equal_rewards_do_not_make_noise_of_the_kl():
+    """Below MIN_STD the scale stays: the KL keeps the weight that it has beside rewards."""
+    generator = torch.Generator().manual_seed(0)
+    kl = [3e-3 * torch.randn(n, generator=generator) for n in (5, 9, 4, 12)]
+    equal = torch.cat(gepo.reinforce_pp_advantages(torch.ones(4), kl, 0.01))
+    returns = torch.cat(gepo.token_returns(torch.ones(4), kl, 0.01))
+    want = (returns - returns.mean()) / gepo.MIN_STD
+    torch.testing.assert_close(equal, want, atol=1e-6, rtol=0)
+    assert 0 < equal.abs().max() < 0.01
+    mixed = torch.cat(gepo.reinforce_pp_advantages(torch.tensor([1.0, 0, 0, 1]), kl, 0.01))
+    assert float(mixed.square().mean()) == pytest.approx(1, abs=1e-5)
+
+
+def test_equal_fractions_give_grpo_exactly_zero():
+    """In float32 the mean of seven 0.3 is another number, and 1e-6 the only divisor."""
+    rewards = torch.full((7,), 0.3)
+    groups = torch.zeros(7, dtype=torch.int64)
+    for method in ("reinforce++-baseline", "grpo", "rloo"):
+        assert torch.equal(gepo.group_rewards(rewards, groups, method), torch.zeros(7).double())
+
+
+def test_dpo_over_a_group_is_the_mean_of_its_pairs():
+    winners, losers = torch.tensor([0.3, -1.0]), torch.tensor([0.1, 0.7, -2.0])
+    pairs = [gepo.dpo_loss(w, x, 0.4) for w in winners for x in losers]
+    torch.testing.assert_close(gepo.dpo_group_loss(winners, losers, 0.4), sum(pairs) / 6)
+
+
 def test_equal_rewards_give_exactly_zero():
     kl = [torch.zeros(3), torch.zeros(5)]
     for how in ("reinforce++", "reinforce++-baseline", "grpo", "rloo"):

@@ -130,6 +130,21 @@ def one_graph_gepo(model, c, ir_groups):
     return (preference + c.lam * variance).mean()
 
 
+def test_groups_apart_do_not_share_a_forward(tiny, some_groups):
+    batches = microbatches(some_groups, 1000, apart=True)
+    assert [[piece.group_index for piece in batch] for batch in batches] == [[0], [1], [2]]
+    alone = [frozen_logprobs(tiny, [group], 1000)[0] for group in some_groups]
+    for a, b in zip(flatten(frozen_logprobs(tiny, some_groups, 1000, apart=True)), flatten(alone)):
+        assert torch.equal(a, b)
+    for budget in (14, 20):  # which cut a group
+        pieces = flatten_pieces(microbatches(some_groups, budget, apart=True))
+        assert pieces == flatten_pieces(microbatches(some_groups, budget))
+
+
+def flatten_pieces(batches):
+    return [piece for batch in batches for piece in batch]
+
+
 @pytest.mark.parametrize("gepo_logp", ["sum", "mean"])
 def test_two_pass_gepo_gradient_is_the_one_graph_gradient(tiny, some_groups, gepo_logp):
     c = config(gepo_logp=gepo_logp)
@@ -168,6 +183,15 @@ def test_at_the_reference_rhat_is_0(tiny, some_groups):
     metrics = train.off_policy_half(tiny, c, ir_groups)
     assert abs(metrics["gepo_preference"] - 0.693147) < 1e-6 and metrics["gepo_variance"] == 0
     assert metrics["gepo_margin"] == metrics["gepo_rhat_spread"] == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_nan_is_not_sampled(tiny, temperature):
+    """It would be the last token of the vocabulary, again and again."""
+    with torch.no_grad():
+        tiny.model.norm.weight[3] = torch.nan
+    with pytest.raises(ValueError, match="logits are NaN"):
+        generate(tiny, [[3]], 2, 4, temperature, {0}, seed=1)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

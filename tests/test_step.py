@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import groups as groups_module
 import train
 from config import Config
 from groups import Group
@@ -165,6 +166,46 @@ def test_a_step_is_the_equations(tiny, some_groups, clip_norm, monkeypatch):
     assert pool.submitted == [(sample["id"], sample["completion"]) for sample in samples]
     for sample in samples:  # each verdict is its own sample's
         assert sample["verdict"] == verdict(sample["completion"]).status
+
+
+def test_the_first_ratio_is_exactly_1_in_bfloat16(tiny, monkeypatch):
+    """Judge errors stay in the pack, without weight: pi_old, pi_ref and pi_theta see one pack.
+
+    On some machines the bits of a token depend on the pack, on others they do not."""
+    packs = []
+    real = groups_module.token_logprobs
+
+    def token_logprobs(model, groups, *rest):
+        packs.append([[part.tolist() for part in (g.prompt, *g.responses)] for g in groups])
+        return real(model, groups, *rest)
+
+    monkeypatch.setattr(groups_module, "token_logprobs", token_logprobs)
+    c = Config(rollout_batch=12, max_new_tokens=6, token_budget=25)
+    policy = copy.deepcopy(tiny).bfloat16()
+    policy.frequencies = tiny.frequencies
+    sgd = torch.optim.SGD(policy.parameters(), lr=1.0)
+    run = run_of(c, policy, policy, sgd, Pool(), TOKENIZER, PROBLEMS, PROMPTS, [], 1)
+    row, _ = train.train_step(run, 0)
+    assert row["verdicts"]["JE"] > 0 and row["grad_norm"] > 0
+    assert row["ratio_max"] == row["ratio_min"] == 1.0 and row["clip_fraction"] == 0.0
+    size = len(packs) // 3
+    assert size > 1 and packs == 3 * packs[:size]
+
+
+def test_what_the_log_says_of_the_rewards(tiny):
+    c = Config(rollout_batch=12, kl_coef=0.0, max_new_tokens=6, token_budget=1000)
+    sgd = torch.optim.SGD(tiny.parameters(), lr=0.0)
+    run = run_of(c, tiny, None, sgd, Pool(), TOKENIZER, PROBLEMS, PROMPTS, [], 1)
+    row, samples = train.train_step(run, 0)
+    of_prompt = {}
+    for sample in samples:
+        if sample["reward"] is not None:
+            of_prompt.setdefault(sample["id"], []).append(sample["reward"])
+    rewards = torch.tensor(sum(of_prompt.values(), []))
+    mixed = [len(set(rewards)) == 2 for rewards in of_prompt.values()]
+    assert row["reward_std"] == pytest.approx(float(rewards.std(unbiased=False)))
+    assert row["mixed_prompts"] == sum(mixed) / len(mixed)
+    assert row["logp_gap_clipped"] == 0.0 < row["logp_gap"] < 1e-4
 
 
 def test_inner_epochs_take_both_halves_again(tiny, some_groups, monkeypatch):

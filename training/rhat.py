@@ -10,6 +10,7 @@ k: members of a group, R_i: tokens of a member.
 
 import json
 from pathlib import Path
+from statistics import mean
 
 import torch
 from tqdm import tqdm
@@ -38,8 +39,8 @@ def _rhat_dtype(config, model):
     return model.dtype if config.rhat_dtype == "compute" else getattr(torch, config.rhat_dtype)
 
 
-def length_scale(config, response):
-    """What --gepo-logp multiplies the log-prob of an IR by."""
+def scale(config, response):
+    """What --gepo-logp multiplies the log-prob of an IR by: 1, or 1 / R."""
     return 1 / len(response) if config.gepo_logp == "mean" else 1.0
 
 
@@ -77,19 +78,17 @@ def rhat_noise(config, policy, ir_groups):
     gives it, less what float64 gives. On the first IR groups. All ranks must call."""
     groups = column(ir_groups[:NOISE_GROUPS], "group")
 
-    def rhats(dtype):
-        logps = []
-        for moved_by in (0.0, config.lr):
-            model = copy_in(policy, dtype, moved_by)
-            logps.append(frozen_logprobs(model, groups, config.token_budget, apart=True))
-        return torch.stack(
-            [
-                gepo.rhat(moved.double(), still.double()).sum() * length_scale(config, still)
-                for still, moved in zip(*map(flatten, logps))
-            ]
-        )
+    def logps(dtype, moved_by):
+        model = copy_in(policy, dtype, moved_by)
+        return flatten(frozen_logprobs(model, groups, config.token_budget, apart=True))
 
-    error = rhats(_rhat_dtype(config, policy)) - rhats(torch.float64)  # [members of all groups]
+    def rhats(dtype):
+        values = []
+        for moved, still in zip(logps(dtype, config.lr), logps(dtype, 0.0)):
+            values.append(gepo.rhat(moved.double(), still.double()).sum() * scale(config, still))
+        return torch.stack(values)  # [members of all groups]
+
+    error = rhats(_rhat_dtype(config, policy)) - rhats(torch.float64)
     return float(error.square().mean().sqrt())
 
 
@@ -117,9 +116,11 @@ def margin(config, ir_group, logps):
     """Mean over the winners minus mean over the losers: of log-probs, or of their differences.
 
     logps: k tensors [R_i]. -> float, in nats (nats per token with --gepo-logp mean)."""
-    values = [float(logp.double().sum()) * length_scale(config, logp) for logp in logps]
-    values = torch.tensor(values)
-    return float(values[ir_group.is_winner].mean() - values[~ir_group.is_winner].mean())
+    of_winners, of_losers = [], []
+    for logp, is_winner in zip(logps, ir_group.is_winner):
+        value = float(logp.double().sum()) * scale(config, logp)
+        (of_winners if is_winner else of_losers).append(value)
+    return mean(of_winners) - mean(of_losers)
 
 
 def score_ir_groups(run):
@@ -132,7 +133,7 @@ def score_ir_groups(run):
     own_logps = rhat_logprobs(config, run.policy, column(own, "group"), "held-out IR groups")
     own_rows = []
     for ir_group, logps in zip(own, own_logps):
-        log_ratios = [gepo.rhat(logp, ref) for logp, ref in zip(logps, ir_group.logp_ref)]
+        log_ratios = list(map(gepo.rhat, logps, ir_group.logp_ref))
         own_rows.append(
             {
                 "id": ir_group.id,
