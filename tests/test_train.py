@@ -16,11 +16,19 @@ import torch
 
 import train
 from conftest import ROOT
+from data import ir_prompt, ir_response, load_tokenizer
 from judge import languages, sandbox
 from model import load_model
 from support import STEPS, flags, processes_of, rows, table_under, wait_for_row
 from training import checkpoint
 from training.inputs import batch_indices
+
+
+def evaluation(few):
+    lines = (ROOT / "toy" / "heldout_groups.jsonl").read_text().splitlines()
+    (few / "heldout_groups.jsonl").write_text("\n".join(lines[:5]) + "\n")
+    problems, groups = str(few / "heldout.jsonl"), str(few / "heldout_groups.jsonl")
+    return "--eval-problems", problems, "--eval-ir-groups", groups
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +39,7 @@ def whole(few, tmp_path_factory):
         [
             sys.executable,
             ROOT / "train.py",
-            *flags(few, out, "--eval-problems", str(few / "heldout.jsonl")),
+            *flags(few, out, *evaluation(few)),
         ],
         capture_output=True,
         text=True,
@@ -47,9 +55,9 @@ def test_a_run_and_what_it_leaves(whole):
     assert [row["step"] for row in metrics] == list(range(STEPS))
     first, last = metrics[0], metrics[-1]
     assert (
-        abs(first["gepo_preference"] - 0.6931) < 1e-3
-        and first["gepo_variance"] < 1e-6
-        and abs(first["gepo_margin"]) < 1e-3
+        abs(first["gepo_preference"] - 0.6931) < 1e-4
+        and first["gepo_variance"] == first["gepo_margin"] == first["gepo_rhat_spread"] == 0
+        and 0 < first["gepo_noise"] < 1e-4
     )
     table = table_under("Metrics", "docs/metrics.md")
     assert set(first) == {key for line in table for key in re.findall(r"`(\w+)`", line[0])}
@@ -58,7 +66,7 @@ def test_a_run_and_what_it_leaves(whole):
     )  # the terms move
     for row in metrics:
         assert (
-            row["logp_gap"] < 1e-3 and abs(row["ratio_max"] - 1) < 1e-3
+            row["logp_gap"] < 1e-3 and row["ratio_max"] == row["ratio_min"] == 1
         )  # sampler and trainer agree; on-policy
         assert sum(row["verdicts"].values()) == 8 and 0 <= row["reward"] <= 1
     assert [row["step"] for row in rows(out, "samples.jsonl")] == [
@@ -90,14 +98,43 @@ def test_a_run_and_what_it_leaves(whole):
         "pass@1",
         "any -> python",
         "held-out greedy pass@1",
+        "rhat      in float32; rounding moves it by",
+        "held-out IR groups (5) whose winners are ahead, with 95 % intervals:",
     ):
         assert said in text, said
+
+
+def test_held_out_ir_groups_are_compared(whole):
+    """By the log-probs of the model before and after, each by itself, and by their difference."""
+    out, _ = whole
+    lines = (ROOT / "toy" / "heldout_groups.jsonl").read_text().splitlines()
+    groups = list(map(json.loads, lines[:5]))
+    scored = rows(out, "eval-ir.jsonl")
+    assert [row["id"] for row in scored] == [group["id"] for group in groups]
+    after = checkpoint.saved_checkpoints(out)[-1]
+    for directory, key in ((ROOT / "toy" / "model", "before"), (after, "after")):
+        model, tokenizer = load_model(directory), load_tokenizer(directory)
+        for group, row in zip(groups, scored):
+            sums = {}
+            for side in ("winners", "losers"):
+                prompt = tokenizer.chat_prompt(ir_prompt(group["source"]))
+                sums[side] = []
+                for ir in group[side]:
+                    response = tokenizer.encode(ir_response(ir)) + [tokenizer.end_id]
+                    logp = model.logits(torch.tensor([prompt + response]))[0].log_softmax(-1)
+                    places = torch.arange(len(prompt) - 1, len(prompt + response) - 1)
+                    sums[side].append(float(logp[places, response].sum()))
+            want = sum(sums["winners"]) / 2 - sum(sums["losers"]) / 2
+            assert row[f"logp_margin_{key}"] == pytest.approx(want, abs=1e-3)
+    for row in scored:
+        difference = row["logp_margin_after"] - row["logp_margin_before"]
+        assert row["rhat_margin"] == pytest.approx(difference, abs=1e-3) and difference != 0
 
 
 def test_a_finished_run_only_prints_its_table_again(whole, few, capsys):
     out, _ = whole
     before = rows(out, times=True)
-    assert train.main(flags(few, out, "--eval-problems", str(few / "heldout.jsonl"))) == 0
+    assert train.main(flags(few, out, *evaluation(few))) == 0
     text = capsys.readouterr().out
     assert (
         rows(out, times=True) == before
@@ -105,7 +142,7 @@ def test_a_finished_run_only_prints_its_table_again(whole, few, capsys):
         and "finished already" in text
     )
     with checkpoint.run_lock(out), pytest.raises(ValueError, match="in use by another process"):
-        train.main(flags(few, out, "--eval-problems", str(few / "heldout.jsonl")))
+        train.main(flags(few, out, *evaluation(few)))
 
 
 def test_stopped_and_continued_equals_uninterrupted(whole, few, tmp_path):

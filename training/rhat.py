@@ -45,27 +45,34 @@ def scale(config, response):
 
 
 def set_reference_logprobs(config, inputs, compute_dtype, load_reference):
-    """Sets logp_ref of all IR groups, held-out ones too: log pi_ref of every token.
+    """Sets logp_ref of all IR groups, held-out ones too: log pi_ref of every token. Returns the
+    noise of rhat (rhat_noise of pi_ref).
 
-    They are constant, so they are computed once and kept in the run's folder, under a fingerprint
-    of all that they depend on. compute_dtype: of the models; load_reference() loads pi_ref, if it
-    is needed."""
+    All are constant, so they are computed once and kept in the run's folder, under a fingerprint of
+    what they depend on. compute_dtype: of the models; load_reference() loads pi_ref, if it is
+    needed."""
     ir_groups = inputs.ir_groups + inputs.held_out_ir_groups
     groups = column(ir_groups, "group")
+    if not groups:
+        return 0.0
 
     def compute():
+        reference = load_reference()
         own = [groups[i] for i in ranks.share_of(len(groups))]
-        title = "pi_ref of the IR groups"
-        return ranks.all_gather_list(rhat_logprobs(config, load_reference(), own, title))
+        own_logps = rhat_logprobs(config, reference, own, "pi_ref of the IR groups")
+        noise = rhat_noise(config, reference, inputs.ir_groups)
+        return {"logps": ranks.all_gather_list(own_logps), "noise": noise}
 
-    settings = [config.rhat_dtype, str(compute_dtype), config.token_budget]
+    settings = [config.rhat_dtype, str(compute_dtype), config.token_budget, config.lr]
+    settings += [config.gepo_logp, len(inputs.ir_groups)]
     tokens = []
     for group in groups:
         tokens.append([part.tolist() for part in (group.prompt, *group.responses)])
     key = checkpoint.fingerprint([], [inputs.weights_fingerprint, settings, *tokens])
-    logps = checkpoint.cached_on_disk(Path(config.out) / f"reference-{key}.pt", compute)
-    for ir_group, logp_ref in zip(ir_groups, logps):
+    kept = checkpoint.cached_on_disk(Path(config.out) / f"reference-{key}.pt", compute)
+    for ir_group, logp_ref in zip(ir_groups, kept["logps"]):
         ir_group.logp_ref = logp_ref
+    return kept["noise"]
 
 
 # ------------------------------------------------------------------------------------ the noise
@@ -74,8 +81,10 @@ def set_reference_logprobs(config, inputs, compute_dtype, load_reference):
 def rhat_noise(config, policy, ir_groups):
     """The root mean square error of rhat in nats (nats per token with --gepo-logp mean).
 
-    rhat between the policy and itself with every weight moved up or down by --lr: as --rhat-dtype
+    rhat between a policy and itself with every weight moved up or down by --lr: as --rhat-dtype
     gives it, less what float64 gives. On the first IR groups. All ranks must call."""
+    if not ir_groups:
+        return 0.0
     groups = column(ir_groups[:NOISE_GROUPS], "group")
 
     def logps(dtype, moved_by):

@@ -28,7 +28,7 @@ from training.inputs import Inputs
 from training.log import MAX_JUDGE_ERRORS
 from training.optimizer import make_optimizer
 from training.plan import print_plan
-from training.rhat import rhat_noise, set_reference_logprobs
+from training.rhat import set_reference_logprobs
 
 # So many steps in a row without an update, because of NaN or infinity, end the run.
 MAX_SKIPPED_STEPS = 5
@@ -96,9 +96,8 @@ def set_up(config, inputs, device):
         print_plan(run, inputs)
         if config.kl_coef:
             run.reference = load_policy(config, config.model, device, frozen=True)
-        set_reference_logprobs(config, inputs, policy.dtype, run.initial_policy)
+        run.gepo_noise = set_reference_logprobs(config, inputs, policy.dtype, run.initial_policy)
         if inputs.ir_groups:
-            run.gepo_noise = rhat_noise(config, policy, inputs.ir_groups)
             print(
                 f"rhat      in {config.rhat_dtype}; rounding moves it by {run.gepo_noise:.1e} nats "
                 f"{'a token ' if config.gepo_logp == 'mean' else ''}(rms)"

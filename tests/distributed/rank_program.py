@@ -11,13 +11,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 import train
+import training.run
 from config import Config
 from distributed import ranks, sharding
 from groups import Group, frozen_logprobs
+from judge.verdict import Verdict
 from model import Transformer, load_model, save_model, unsharded_copy
 from step_records import ir_groups_of, samples_of
 from training import checkpoint
 from training.run import load_policy
+from training.samples import PendingVerdicts
 
 
 def batch(groups):
@@ -126,6 +129,21 @@ def broken(folder):
 
     train.generate = generate
     train.main(flags)
+
+
+def judge_errors(folder):
+    """train.py, whose judge fails for a quarter of the samples of every step."""
+    real = PendingVerdicts.wait
+
+    def wait(pending):
+        verdicts = real(pending)
+        for i in range(1, len(verdicts), 4):
+            verdicts[i] = Verdict("JE", None, "disk full")
+        return verdicts
+
+    PendingVerdicts.wait = wait
+    training.run.MAX_JUDGE_ERRORS = 1.0
+    train.main(json.loads((folder / "flags.json").read_text()))
 
 
 def models_alive(folder):

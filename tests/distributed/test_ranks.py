@@ -309,6 +309,33 @@ def test_two_nodes_continue_what_one_process_began(alone, uneven, tmp_path):
     ] == ["step-000002", "step-000004"]
 
 
+# ------------------------------------------------------------------------------ bfloat16
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_bfloat16_begins_at_0_and_1_and_resumes_bit_for_bit(uneven, tmp_path, count):
+    """At step 0 rhat is 0 and the ratio 1, exactly; the ratio also later, and with judge errors."""
+    out = tmp_path / "run"
+    flags = uneven(out, "--dtype", "bfloat16", "--steps", "3", "--lr", "1e-4")
+    (tmp_path / "flags.json").write_text(json.dumps(flags))
+    for _ in range(2):
+        process = torchrun(count, RANKS, "judge_errors", tmp_path)
+        text = ended(process)
+        if (out / "first").exists():
+            break
+        assert "steps     0 to 3" in text
+        shutil.rmtree(out / "step-000003")
+        (out / "first").write_text(json.dumps(rows(out)))
+    assert "steps     2 to 3" in text
+    metrics = rows(out)
+    assert metrics == json.loads((out / "first").read_text())
+    for row in metrics:
+        assert row["verdicts"]["JE"] >= 2 and row["grad_norm"] > 0
+        assert row["ratio_max"] == row["ratio_min"] == 1.0
+    assert metrics[0]["gepo_rhat_spread"] == metrics[0]["gepo_margin"] == metrics[0]["kl"] == 0
+    assert metrics[2]["gepo_rhat_spread"] > 100 * metrics[2]["gepo_noise"] > 0
+
+
 # ------------------------------------------------------------------------------ ends of all kinds
 
 

@@ -122,7 +122,7 @@ def test_a_copy_in_another_dtype_follows_the_model(tiny, some_groups):
 
 
 def test_the_kept_reference_is_of_one_precision_and_one_packing(tiny, tmp_path):
-    """Other tokens, weights, precision or packing: computed again; otherwise read from the disk."""
+    """Other tokens, weights, precision, packing or noise: computed again."""
     computed = []
 
     def load_reference():
@@ -136,7 +136,8 @@ def test_the_kept_reference_is_of_one_precision_and_one_packing(tiny, tmp_path):
             held_out_ir_groups=ir_groups_of(61, [(2, 2, 2, 2)]),
             weights_fingerprint=fingerprint,
         )
-        set_reference_logprobs(c, inputs, compute_dtype, load_reference)
+        noise = set_reference_logprobs(c, inputs, compute_dtype, load_reference)
+        assert (noise > 0) == (c.rhat_dtype != "float64")
         for ir_group in inputs.ir_groups + inputs.held_out_ir_groups:
             assert list(map(len, ir_group.logp_ref)) == list(map(len, ir_group.group.responses))
         return len(computed)
@@ -147,7 +148,8 @@ def test_the_kept_reference_is_of_one_precision_and_one_packing(tiny, tmp_path):
     assert times(rhat_dtype="float64") == 4
     assert times(token_budget=30) == 5
     assert times(lengths=(3, 4, 5, 7)) == 6
-    assert times() == 6
+    assert times(lr=1e-3) == 7 and times(gepo_logp="mean") == 8
+    assert times() == 8
 
 
 def test_noise_is_said_once_and_with_its_mend(capsys):
