@@ -318,7 +318,8 @@ def gepo_terms(device, config: Config, ir_groups: list[IRGroup], nested_logps, n
     logps_ref = flatten(column(ir_groups, "logp_ref"))  # M of [R]
 
     # [N] Eq. 8 token by token: its sums are rhat. A leaf: no model stands behind it.
-    log_ratio = gepo.rhat(torch.cat(logps), torch.cat(logps_ref)).to(device).requires_grad_()
+    log_ratio = gepo.rhat(torch.cat(logps), torch.cat(logps_ref)).float()
+    log_ratio = log_ratio.to(device).requires_grad_()
     scaled = log_ratio * scales[member_of_token]
     rhat = torch.stack([of_member.sum() for of_member in scaled.split(lengths)])  # [M] Eq. 8
     if config.off_policy == "dpo":

@@ -25,10 +25,16 @@ from training import checkpoint
 from training.samples import column, flatten
 
 NOISE_GROUPS = 2  # that rhat_noise measures
+MEND_OF_NOISE = {
+    "compute": "--rhat-dtype float32",
+    "float32": "--rhat-dtype float64",
+    "float64": "raise --lr or --w-gepo",
+}
 
 
 def rhat_logprobs(config, model, groups, title=""):
-    """Log-probs of the tokens of IRs: for each group a list of k float32 tensors [R_i].
+    """Log-probs of the tokens of IRs: for each group a list of k tensors [R_i], float32 or, with
+    --rhat-dtype float64, float64.
 
     title: of a progress bar. All ranks must call."""
     model = copy_in(model, _rhat_dtype(config, model))
@@ -107,11 +113,7 @@ def warn_of_noise(run, row):
     if run.noise_was_said or not 0 < spread < 2 * row["gepo_noise"]:
         return
     run.noise_was_said = True
-    mend = (
-        "raise --lr or --w-gepo" if run.config.rhat_dtype == "float64" else "--rhat-dtype float64"
-    )
-    if run.config.rhat_dtype == "compute":
-        mend = "--rhat-dtype float32"
+    mend = MEND_OF_NOISE[run.config.rhat_dtype]
     tqdm.write(
         f"step {row['step']}: rhat differs by {spread:.1e} from IR to IR, and rounding alone makes "
         f"{row['gepo_noise']:.1e}: GEPO's step is noise; the mend: {mend}"
