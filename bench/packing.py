@@ -120,7 +120,9 @@ class Problem:
 
 def make_problem(case, dtype) -> Problem:
     torch.manual_seed(0)
-    model = Transformer(CONFIG).to(DEVICE, getattr(torch, dtype))
+    with torch.device(DEVICE):
+        model = Transformer(CONFIG)
+    model = model.to(DEVICE, getattr(torch, dtype))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     lengths = [response_lengths(case), response_lengths(case)]

@@ -25,6 +25,7 @@ from kernels.head_eager import matmul32
 from kernels.head_fused import compute_capability_major
 
 BACKENDS = {"eager": head_eager, "fused": head_fused, "slab": head_slab}
+SLAB_IS_FASTER_FROM = 2048  # hidden size; measured on Hopper, in bfloat16
 WORKSPACE = 256 * 2**20  # bytes that one slice of the vocabulary may take in backward
 
 
@@ -76,9 +77,10 @@ def choose_backend(hidden):
         return "eager"  # bfloat16 too: the interpreter multiplies its bit patterns
     if hidden.dtype == torch.float32:
         return "slab"  # Triton multiplies float32 without tensor cores; not measured
-    if compute_capability_major(hidden) == 8:
-        return "fused"  # not measured
-    return "slab"  # measured to be faster on Hopper, in bfloat16; not measured on Blackwell
+    capability = compute_capability_major(hidden)
+    if capability == 8 or (capability == 9 and hidden.shape[1] < SLAB_IS_FASTER_FROM):
+        return "fused"  # 8: not measured
+    return "slab"  # 10, Blackwell: not measured
 
 
 class _LinearLogprob(torch.autograd.Function):

@@ -174,9 +174,10 @@ def test_two_backwards_equal_the_summed_loss(tiny, some_groups):
     torch.testing.assert_close(got, grads(tiny), atol=1e-4, rtol=1e-4)
 
 
-def test_at_the_reference_rhat_is_0(tiny, some_groups):
+@pytest.mark.parametrize("rhat_dtype", ["float32", "float64", "compute"])
+def test_at_the_reference_rhat_is_0(tiny, some_groups, rhat_dtype):
     """Exactly, although pi_ref and the policy see other groups beside them."""
-    c = config()
+    c = config(rhat_dtype=rhat_dtype)
     ir_groups = made_up_ir_groups([some_groups[0], some_groups[2]])
     for ir_group in ir_groups:
         [ir_group.logp_ref] = rhat_logprobs(c, tiny, [ir_group.group])

@@ -201,22 +201,23 @@ def test_entropy_has_no_gradient_and_nothing_a_second_one():
 
 
 @pytest.mark.parametrize(
-    "dtype, major, backend",
+    "dtype, major, size, backend",
     [
-        (torch.bfloat16, 8, "fused"),
-        (torch.float16, 8, "fused"),
-        (torch.bfloat16, 9, "slab"),
-        (torch.float16, 9, "slab"),
-        (torch.bfloat16, 10, "slab"),
-        (torch.float32, 8, "slab"),
-        (torch.float32, 9, "slab"),
-        (torch.float64, 9, "eager"),
+        (torch.bfloat16, 8, 4096, "fused"),
+        (torch.float16, 8, 1024, "fused"),
+        (torch.bfloat16, 9, 1024, "fused"),
+        (torch.bfloat16, 9, 2048, "slab"),
+        (torch.float16, 9, 4096, "slab"),
+        (torch.bfloat16, 10, 1024, "slab"),
+        (torch.float32, 8, 1024, "slab"),
+        (torch.float32, 9, 1024, "slab"),
+        (torch.float64, 9, 1024, "eager"),
     ],
 )
-def test_choose_backend_on_a_gpu(dtype, major, backend, monkeypatch):
+def test_choose_backend_on_a_gpu(dtype, major, size, backend, monkeypatch):
     """What docs/kernels.md says, on a GPU that need not be there."""
     monkeypatch.setattr(kernels.head, "compute_capability_major", lambda hidden: major)
-    hidden = SimpleNamespace(dtype=dtype, is_cuda=True)
+    hidden = SimpleNamespace(dtype=dtype, is_cuda=True, shape=(8, size))
     assert kernels.head.choose_backend(hidden) == backend
 
 
