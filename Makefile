@@ -57,6 +57,7 @@ bench: .venv/ready
 	$(RUN) bench/load.py
 	$(RUN) bench/step.py
 	$(RUN) bench/memory.py
+	$(RUN) bench/noise.py
 
 toy: .venv/ready
 	@$(call need,$(JUDGE) $(IR))

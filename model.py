@@ -355,8 +355,8 @@ def _borrow_weights(module, lender, copy, moved_by, seed):
             exact = torch.promote_types(parameter.dtype, torch.float32)
             weight = sharding.unshard(parameter.to(copy.device), exact)
             if moved_by:
-                coin = torch.rand(weight.shape, device=copy.device, generator=generator) - 0.5
-                weight = weight + moved_by * coin.sign()
+                coin = torch.empty_like(weight).bernoulli_(0.5, generator=generator)
+                weight = coin.sub_(0.5).mul_(2 * moved_by).add_(weight)
             module._parameters[name] = weight.to(copy.dtype)
 
     def give_back(module, *_):
