@@ -88,7 +88,7 @@ def frozen_logprobs(
     title: of a progress bar. All ranks must call."""
     result = [[] for _ in groups]
     batches = _microbatches_on_every_rank(groups, token_budget, apart)
-    for pieces in tqdm(batches, desc=title, unit="forward", disable=not title):
+    for pieces in tqdm(batches, desc=title, unit="forward", disable=not title or ranks.rank() > 0):
         if not pieces:
             _dummy_loss(model, temperature)
             continue

@@ -280,6 +280,11 @@ def sdpa(q, k, v, **options):
     """F.scaled_dot_product_attention on q [B, S, H, E], k and v [B, S', K, E] -> [B, S, H, E].
 
     The heads are the last dimension but one, as the projections make them."""
+    if q.is_cuda and q.dtype == torch.float32:
+        # Without grouped heads a GPU needs no [H, S, S'] scores in memory in float32 either.
+        copies = q.shape[2] // k.shape[2]
+        k = k.repeat_interleave(copies, dim=2)
+        v = v.repeat_interleave(copies, dim=2)
     y = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),
@@ -340,21 +345,22 @@ def copy_in(model: Transformer, dtype, moved_by=0.0) -> Transformer:
         copy = Transformer(model.config)
     copy.frequencies = model.frequencies
     copy.compute_dtype = dtype
-    for number, (name, module) in enumerate(copy.named_modules()):
+    coin_seeds = {id(parameter): seed for seed, parameter in enumerate(model.parameters())}
+    for name, module in copy.named_modules():
         if module._parameters:
-            _borrow_weights(module, model.get_submodule(name), copy, moved_by, number)
+            _borrow_weights(module, model.get_submodule(name), copy, moved_by, coin_seeds)
     return copy
 
 
-def _borrow_weights(module, lender, copy, moved_by, seed):
+def _borrow_weights(module, lender, copy, moved_by, coin_seeds):
     """Gives a module of copy_in the weights of `lender` for the time of each of its forwards."""
 
     def borrow(module, _):
-        generator = torch.Generator(copy.device).manual_seed(seed)
         for name, parameter in lender.named_parameters(recurse=False):
             exact = torch.promote_types(parameter.dtype, torch.float32)
             weight = sharding.unshard(parameter.to(copy.device), exact)
             if moved_by:
+                generator = torch.Generator(copy.device).manual_seed(coin_seeds[id(parameter)])
                 coin = torch.empty_like(weight).bernoulli_(0.5, generator=generator)
                 weight = coin.sub_(0.5).mul_(2 * moved_by).add_(weight)
             module._parameters[name] = weight.to(copy.dtype)
@@ -363,7 +369,8 @@ def _borrow_weights(module, lender, copy, moved_by, seed):
         module._parameters.update(dict.fromkeys(module._parameters))
 
     module.register_forward_pre_hook(borrow)
-    module.register_forward_hook(give_back)
+    module.register_forward_hook(give_back, always_call=True)
+    give_back(module)
 
 
 @torch.no_grad()

@@ -177,8 +177,8 @@ def _append(running, tokens, logps, settings):
             continue
         if math.isnan(logp):
             raise ValueError(
-                "the policy's logits are NaN, so nothing can be sampled; its weights are broken, "
-                "or activations overflow --dtype"
+                "the model's logits are NaN, so nothing can be sampled: its weights are broken, "
+                "or its activations overflow"
             )
         sequence.tokens.append(token)
         sequence.logps.append(logp)

@@ -43,7 +43,13 @@ from training.checkpoint import saved_checkpoints
 from training.inputs import IRGroup, ir_groups_of_step, problems_of_step, read_inputs
 from training.log import Stopwatch, print_report, progress, score_held_out, step_row
 from training.optimizer import learning_rate, optimizer_step
-from training.rhat import margin, rhat_logprobs, scale, score_ir_groups, warn_of_noise
+from training.rhat import (
+    length_scale,
+    margin_of,
+    rhat_logprobs,
+    score_ir_groups,
+    warn_of_noise,
+)
 from training.run import (
     Run,
     garbage_kept,
@@ -299,7 +305,7 @@ class GroupTerms:
     variance: torch.Tensor  # second term, before lambda
     margin: torch.Tensor  # mean rhat of the winners minus mean rhat of the losers
     logp_margin: float  # the same of their log-probs
-    rhat: torch.Tensor  # [k] Eq. 8
+    deviation: torch.Tensor  # [k] of rhat (Eq. 8) from its mean in the group
 
 
 def gepo_terms(device, config: Config, ir_groups: list[IRGroup], nested_logps, n_groups: int):
@@ -314,13 +320,13 @@ def gepo_terms(device, config: Config, ir_groups: list[IRGroup], nested_logps, n
     group_of_member = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(device)
     member_of_token = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(device)
     is_winner = torch.cat(column(ir_groups, "is_winner")).to(device)  # [M] bool
-    scales = torch.tensor([scale(config, logp) for logp in logps], device=device)  # [M]
+    scale = torch.tensor([length_scale(config, logp) for logp in logps], device=device)  # [M]
     logps_ref = flatten(column(ir_groups, "logp_ref"))  # M of [R]
 
     # [N] Eq. 8 token by token: its sums are rhat. A leaf: no model stands behind it.
     log_ratio = gepo.rhat(torch.cat(logps), torch.cat(logps_ref)).float()
     log_ratio = log_ratio.to(device).requires_grad_()
-    scaled = log_ratio * scales[member_of_token]
+    scaled = log_ratio * scale[member_of_token]
     rhat = torch.stack([of_member.sum() for of_member in scaled.split(lengths)])  # [M] Eq. 8
     if config.off_policy == "dpo":
         preference = [
@@ -332,7 +338,7 @@ def gepo_terms(device, config: Config, ir_groups: list[IRGroup], nested_logps, n
     else:
         preference, variance = gepo_group_loss(  # [groups] each: the two terms of Eq. 9
             scaled,
-            torch.zeros_like(scales),  # pi_ref is subtracted already
+            torch.zeros_like(scale),  # pi_ref is subtracted already
             member_of_token,
             group_of_member,
             is_winner,
@@ -351,8 +357,8 @@ def gepo_terms(device, config: Config, ir_groups: list[IRGroup], nested_logps, n
                 preference=preference[g].detach().cpu(),
                 variance=variance[g].detach().cpu(),
                 margin=rhat_of_group[winner].mean() - rhat_of_group[~winner].mean(),
-                logp_margin=margin(config, ir_group, nested_logps[g]),
-                rhat=rhat_of_group,
+                logp_margin=margin_of(config, ir_group, nested_logps[g]),
+                deviation=rhat_of_group - rhat_of_group.mean(),
             )
         )
     return terms, coefficients
@@ -367,7 +373,7 @@ def gepo_metrics(config: Config, terms: list[GroupTerms]) -> dict[str, float]:
     variance = torch.stack(column(terms, "variance"))  # [groups]
     margin = torch.stack(column(terms, "margin"))  # [groups]
     logp_margin = torch.tensor(column(terms, "logp_margin"))  # [groups]
-    rhat = torch.cat(column(terms, "rhat"))  # [members]
+    deviation = torch.cat(column(terms, "deviation"))  # [members]
     return {
         "gepo_loss": float((preference + config.lam * variance).mean()),  # Eq. 9
         "gepo_preference": float(preference.mean()),
@@ -375,7 +381,7 @@ def gepo_metrics(config: Config, terms: list[GroupTerms]) -> dict[str, float]:
         "gepo_margin": float(margin.mean()),
         "gepo_accuracy": float((margin > 0).float().mean()),
         "gepo_logp_accuracy": float((logp_margin > 0).float().mean()),
-        "gepo_rhat_spread": float(rhat.std(unbiased=False)),
+        "gepo_rhat_spread": float(deviation.square().mean().sqrt()),
     }
 
 

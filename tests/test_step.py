@@ -1,6 +1,7 @@
 """One step of train.py against the same step by hand, in one graph, one response at a time."""
 
 import copy
+import gc
 import math
 import pickle
 from concurrent.futures import Future
@@ -18,7 +19,9 @@ from rollout import generate
 from step_records import ir_groups_of, run_of
 from training import optimizer as optimizer_module
 from training.inputs import Problem, batch_indices
+from training.log import share_over_clip
 from training.optimizer import learning_rate
+from training.run import garbage_kept
 from training.samples import PendingVerdicts, make_samples
 
 EOS = {0, 4, 8, 15, 16}
@@ -206,6 +209,8 @@ def test_what_the_log_says_of_the_rewards(tiny):
     assert row["reward_std"] == pytest.approx(float(rewards.std(unbiased=False)))
     assert row["mixed_prompts"] == sum(mixed) / len(mixed)
     assert row["logp_gap_clipped"] == 0.0 < row["logp_gap"] < 1e-4
+    gaps = torch.tensor([0.2, -0.2, 0.0, 0.17])  # ratios 1.22, 0.82, 1, 1.19
+    assert share_over_clip(gaps, 0.2) == 0.25
 
 
 def test_inner_epochs_take_both_halves_again(tiny, some_groups, monkeypatch):
@@ -249,6 +254,14 @@ def test_inner_epochs_take_both_halves_again(tiny, some_groups, monkeypatch):
         else:
             assert row["ratio_max"] > 1.0001  # the second epoch is off-policy
     assert max(moved[0.0]) > 0
+
+
+def test_garbage_is_collected_between_steps_only():
+    assert gc.isenabled()
+    with pytest.raises(KeyError), garbage_kept():
+        assert not gc.isenabled() and gc.get_freeze_count() > 0
+        raise KeyError
+    assert gc.isenabled() and gc.get_freeze_count() == 0
 
 
 def test_samples_travel_without_their_problems_tests():

@@ -98,7 +98,7 @@ def test_a_run_and_what_it_leaves(whole):
         "pass@1",
         "any -> python",
         "held-out greedy pass@1",
-        "rhat      in float32; rounding moves it by",
+        "rhat      in float32; rounding adds ",
         "held-out IR groups (5) whose winners are ahead, with 95 % intervals:",
     ):
         assert said in text, said

@@ -6,7 +6,7 @@ of a member.
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -41,9 +41,9 @@ class IRGroup:
 
     group: Group  # the prompt asks for the source's IR; its responses are the k IRs
     is_winner: torch.Tensor  # [k] bool
-    logp_ref: list | None = None  # k of [R_i] float32: log pi_ref of each token
+    logp_ref: list | None = None  # k of [R_i]: log pi_ref of each token, in --rhat-dtype
     id: str = ""
-    levels: list = field(default_factory=list)  # k of "O3", "Oz", ...; empty: unknown
+    meta: dict | None = None  # of the row
 
 
 @dataclass
@@ -149,7 +149,7 @@ def load_ir_groups(config, path, tokenizer):
             ir_groups.append(ir_group)
     if len(ir_groups) < len(rows):
         print(
-            f"IR groups: {len(rows) - len(ir_groups)} of {len(rows)} left out, longer than "
+            f"{path}: {len(rows) - len(ir_groups)} of {len(rows)} IR groups left out, longer than "
             f"--max-length {config.max_length} tokens"
         )
     if not ir_groups:
@@ -165,14 +165,7 @@ def _tokenize_ir_group(tokenizer, row):
         responses.append(torch.tensor(tokens))
     prompt = torch.tensor(tokenizer.chat_prompt(ir_prompt(row["source"])))
     is_winner = torch.tensor([True] * len(winners) + [False] * len(losers))
-    return IRGroup(Group(prompt, responses), is_winner, id=row["id"], levels=_levels(row))
-
-
-def _levels(row):
-    """The optimisation level of each winner, and of the winner that each loser is an edit of."""
-    meta = row.get("meta", {})
-    levels_of_losers = [loser.get("level") for loser in meta.get("losers", [])]
-    return [*meta.get("levels", []), *levels_of_losers]
+    return IRGroup(Group(prompt, responses), is_winner, id=row["id"], meta=row.get("meta"))
 
 
 def cut_to_pairs(config, ir_groups):
@@ -189,8 +182,8 @@ def cut_to_pairs(config, ir_groups):
             pairs.append(IRGroup(group, torch.tensor([True, False]), id=ir_group.id))
     if len(pairs) < len(ir_groups):
         print(
-            f"IR groups: {len(ir_groups) - len(pairs)} of {len(ir_groups)} left out, no pair is "
-            f"{config.dpo_pair}"
+            f"{config.ir_groups}: {len(ir_groups) - len(pairs)} of {len(ir_groups)} IR groups left "
+            f"out, no pair is {config.dpo_pair}"
         )
     if not pairs:
         raise ValueError(f"{config.ir_groups}: no group has a pair that is {config.dpo_pair}")
@@ -200,15 +193,18 @@ def cut_to_pairs(config, ir_groups):
 def _find_pair(ir_group, matched, path):
     """Indices of the first winner and loser of one level (matched), or of two; None if there are
     no such two."""
-    if len(ir_group.levels) != len(ir_group.is_winner):
+    winners = ir_group.is_winner.nonzero()[:, 0].tolist()
+    losers = (~ir_group.is_winner).nonzero()[:, 0].tolist()
+    try:
+        levels = [*ir_group.meta["levels"], *[loser["level"] for loser in ir_group.meta["losers"]]]
+        levels_of_all = dict(zip(winners + losers, levels, strict=True))
+    except (TypeError, KeyError, ValueError):
         raise ValueError(
             f"{path}: {ir_group.id}: --dpo-pair needs meta.levels with the level of each winner, "
             "and meta.losers with the level of each loser; or take --dpo-pair all"
-        )
-    winners = ir_group.is_winner.nonzero()[:, 0].tolist()
-    losers = (~ir_group.is_winner).nonzero()[:, 0].tolist()
+        ) from None
     for winner, loser in itertools.product(winners, losers):
-        if (ir_group.levels[winner] == ir_group.levels[loser]) == matched:
+        if (levels_of_all[winner] == levels_of_all[loser]) == matched:
             return winner, loser
     return None
 

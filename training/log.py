@@ -53,7 +53,7 @@ def step_row(config, step, samples, metrics, entropies, updates, seconds):
     verdicts = column(samples, "verdict")
     rewards = torch.tensor(column(judged, "reward"))
     logp_old = torch.cat(column(judged, "logp_old"))  # [N]
-    logp_gap = torch.cat(column(judged, "logp_sampler")) - logp_old  # [N]
+    logp_gap = logp_old - torch.cat(column(judged, "logp_sampler"))  # [N]
     sampled_tokens = sum(map(len, column(samples, "tokens")))
     kl = {}
     if config.kl_coef:
@@ -67,7 +67,7 @@ def step_row(config, step, samples, metrics, entropies, updates, seconds):
         **metrics,
         **kl,
         "logp_gap": float(logp_gap.abs().max()),
-        "logp_gap_clipped": float((logp_gap.expm1().abs() > config.clip_eps).float().mean()),
+        "logp_gap_clipped": share_over_clip(logp_gap, config.clip_eps),
         "entropy": float(torch.cat(entropies).mean()),
         "grad_norm": updates[-1].grad_norm,
         "lr": updates[-1].lr,
@@ -86,6 +86,11 @@ def _mean_reward_by_target(judged):
     for sample in judged:
         rewards[sample.target_language].append(sample.reward)
     return {target: sum(values) / len(values) for target, values in sorted(rewards.items())}
+
+
+def share_over_clip(log_ratio, clip_eps):
+    """The share of tokens whose ratio exp(log_ratio [N]) Eq. 5 would clip."""
+    return float((log_ratio.expm1().abs() > clip_eps).float().mean())
 
 
 def _share_of_mixed_prompts(judged):

@@ -17,6 +17,8 @@ def memory_per_rank(model, n_parameters, world_size, config, compute_bytes=2, sh
     if config.kl_coef:
         pi_ref = (compute_bytes if sharded else 4) * n_parameters // world_size
     training = _activations(model, config, compute_bytes) + 2**28
+    if config.rhat_dtype == "float64":  # torch has no fused attention for it
+        training += 22 * model.num_attention_heads * config.max_length**2
     sampling = _kv_cache(model, world_size, config, compute_bytes)
     if sharded:
         training += _gathered_weights(model, n_parameters, compute_bytes)

@@ -1,7 +1,7 @@
 """The log-probs whose difference is rhat (Eq. 8), and how far rounding reaches into it.
 
-rhat is a small difference of two large sums: a step at lr 5e-7 moves it by some tenths of a nat,
-out of 500, and bfloat16 errs by more than a nat (docs/method.md, "Rounding"). So both log-probs
+rhat is a small difference of two large sums: one step at lr 5e-7 moves it by 0.2 nats, out of
+hundreds, and bfloat16 errs by more than a nat (docs/method.md, "Rounding"). So both log-probs
 are computed in --rhat-dtype, both by the same forwards (a group at a time, whatever the batch), and
 subtracted token by token before anything is summed. At theta = pi_ref rhat is exactly 0.
 
@@ -25,11 +25,6 @@ from training import checkpoint
 from training.samples import column, flatten
 
 NOISE_GROUPS = 2  # that rhat_noise measures
-MEND_OF_NOISE = {
-    "compute": "--rhat-dtype float32",
-    "float32": "--rhat-dtype float64",
-    "float64": "raise --lr or --w-gepo",
-}
 
 
 def rhat_logprobs(config, model, groups, title=""):
@@ -45,18 +40,18 @@ def _rhat_dtype(config, model):
     return model.dtype if config.rhat_dtype == "compute" else getattr(torch, config.rhat_dtype)
 
 
-def scale(config, response):
+def length_scale(config, response):
     """What --gepo-logp multiplies the log-prob of an IR by: 1, or 1 / R."""
     return 1 / len(response) if config.gepo_logp == "mean" else 1.0
 
 
-def set_reference_logprobs(config, inputs, compute_dtype, load_reference):
+def set_reference_logprobs(config, inputs, policy, load_reference):
     """Sets logp_ref of all IR groups, held-out ones too: log pi_ref of every token. Returns the
     noise of rhat (rhat_noise of pi_ref).
 
     All are constant, so they are computed once and kept in the run's folder, under a fingerprint of
-    what they depend on. compute_dtype: of the models; load_reference() loads pi_ref, if it is
-    needed."""
+    what they depend on. policy: of the dtype and on the device of pi_ref, which load_reference()
+    loads if it is needed."""
     ir_groups = inputs.ir_groups + inputs.held_out_ir_groups
     groups = column(ir_groups, "group")
     if not groups:
@@ -69,8 +64,8 @@ def set_reference_logprobs(config, inputs, compute_dtype, load_reference):
         noise = rhat_noise(config, reference, inputs.ir_groups)
         return {"logps": ranks.all_gather_list(own_logps), "noise": noise}
 
-    settings = [config.rhat_dtype, str(compute_dtype), config.token_budget, config.lr]
-    settings += [config.gepo_logp, len(inputs.ir_groups)]
+    settings = [config.rhat_dtype, config.gepo_logp, config.token_budget, config.lr]
+    settings += [str(policy.dtype), policy.device.type, len(inputs.ir_groups)]
     tokens = []
     for group in groups:
         tokens.append([part.tolist() for part in (group.prompt, *group.responses)])
@@ -88,10 +83,11 @@ def rhat_noise(config, policy, ir_groups):
     """The root mean square error of rhat in nats (nats per token with --gepo-logp mean).
 
     rhat between a policy and itself with every weight moved up or down by --lr: as --rhat-dtype
-    gives it, less what float64 gives. On the first IR groups. All ranks must call."""
-    if not ir_groups:
+    gives it, less what float64 gives. On the IR groups of middle length. All ranks must call."""
+    if not ir_groups or _rhat_dtype(config, policy) == torch.float64:
         return 0.0
-    groups = column(ir_groups[:NOISE_GROUPS], "group")
+    by_length = sorted(column(ir_groups, "group"), key=len)
+    groups = by_length[max(0, len(by_length) // 2 - 1) :][:NOISE_GROUPS]
 
     def logps(dtype, moved_by):
         model = copy_in(policy, dtype, moved_by)
@@ -100,7 +96,9 @@ def rhat_noise(config, policy, ir_groups):
     def rhats(dtype):
         values = []
         for moved, still in zip(logps(dtype, config.lr), logps(dtype, 0.0)):
-            values.append(gepo.rhat(moved.double(), still.double()).sum() * scale(config, still))
+            values.append(
+                gepo.rhat(moved.double(), still.double()).sum() * length_scale(config, still)
+            )
         return torch.stack(values)  # [members of all groups]
 
     error = rhats(_rhat_dtype(config, policy)) - rhats(torch.float64)
@@ -113,23 +111,24 @@ def warn_of_noise(run, row):
     if run.noise_was_said or not 0 < spread < 2 * row["gepo_noise"]:
         return
     run.noise_was_said = True
-    mend = MEND_OF_NOISE[run.config.rhat_dtype]
+    has = _rhat_dtype(run.config, run.policy)
+    mend = "float64" if has == torch.float32 else "float32"
     tqdm.write(
-        f"step {row['step']}: rhat differs by {spread:.1e} from IR to IR, and rounding alone makes "
-        f"{row['gepo_noise']:.1e}: GEPO's step is noise; the mend: {mend}"
+        f"step {row['step']}: within a group rhat differs by {spread:.1e}, and rounding makes "
+        f"{row['gepo_noise']:.1e} of it: the off-policy half is noise; mend: --rhat-dtype {mend}"
     )
 
 
 # ------------------------------------------------------------------------------ held-out groups
 
 
-def margin(config, ir_group, logps):
+def margin_of(config, ir_group, logps):
     """Mean over the winners minus mean over the losers: of log-probs, or of their differences.
 
     logps: k tensors [R_i]. -> float, in nats (nats per token with --gepo-logp mean)."""
     of_winners, of_losers = [], []
     for logp, is_winner in zip(logps, ir_group.is_winner):
-        value = float(logp.double().sum()) * scale(config, logp)
+        value = float(logp.double().sum()) * length_scale(config, logp)
         (of_winners if is_winner else of_losers).append(value)
     return mean(of_winners) - mean(of_losers)
 
@@ -148,9 +147,9 @@ def score_ir_groups(run):
         own_rows.append(
             {
                 "id": ir_group.id,
-                "logp_margin_before": margin(config, ir_group, ir_group.logp_ref),
-                "logp_margin_after": margin(config, ir_group, logps),
-                "rhat_margin": margin(config, ir_group, log_ratios),
+                "logp_margin_before": margin_of(config, ir_group, ir_group.logp_ref),
+                "logp_margin_after": margin_of(config, ir_group, logps),
+                "rhat_margin": margin_of(config, ir_group, log_ratios),
             }
         )
     rows = ranks.all_gather_list(own_rows)

@@ -96,12 +96,10 @@ def set_up(config, inputs, device):
         print_plan(run, inputs)
         if config.kl_coef:
             run.reference = load_policy(config, config.model, device, frozen=True)
-        run.gepo_noise = set_reference_logprobs(config, inputs, policy.dtype, run.initial_policy)
-        if inputs.ir_groups:
-            print(
-                f"rhat      in {config.rhat_dtype}; rounding moves it by {run.gepo_noise:.1e} nats "
-                f"{'a token ' if config.gepo_logp == 'mean' else ''}(rms)"
-            )
+        run.gepo_noise = set_reference_logprobs(config, inputs, policy, run.initial_policy)
+        if run.gepo_noise:
+            unit = "nats a token" if config.gepo_logp == "mean" else "nats"
+            print(f"rhat      in {config.rhat_dtype}; rounding adds {run.gepo_noise:.1e} {unit}")
         with judge_pool(config.judge_workers) as judge:
             run.judge = judge
             drop_unfinished_rows(run)

@@ -316,7 +316,11 @@ def test_two_nodes_continue_what_one_process_began(alone, uneven, tmp_path):
 def test_bfloat16_begins_at_0_and_1_and_resumes_bit_for_bit(uneven, tmp_path, count):
     """At step 0 rhat is 0 and the ratio 1, exactly; the ratio also later, and with judge errors."""
     out = tmp_path / "run"
+    held_out = tmp_path / "held_out.jsonl"
+    lines = (ROOT / "toy" / "heldout_groups.jsonl").read_text().splitlines()
+    held_out.write_text("\n".join(lines[:3]) + "\n")
     flags = uneven(out, "--dtype", "bfloat16", "--steps", "3", "--lr", "1e-4")
+    flags += ["--eval-ir-groups", str(held_out)]
     (tmp_path / "flags.json").write_text(json.dumps(flags))
     for _ in range(2):
         process = torchrun(count, RANKS, "judge_errors", tmp_path)
@@ -324,9 +328,12 @@ def test_bfloat16_begins_at_0_and_1_and_resumes_bit_for_bit(uneven, tmp_path, co
         if (out / "first").exists():
             break
         assert "steps     0 to 3" in text
+        assert text.count("pi_ref of the IR groups:   0%") == 1  # rank 0 speaks
+        scores = rows(out, "eval-ir.jsonl")
+        assert [row["id"] for row in scores] == ["toy-h-000", "toy-h-001", "toy-h-002"]
         shutil.rmtree(out / "step-000003")
         (out / "first").write_text(json.dumps(rows(out)))
-    assert "steps     2 to 3" in text
+    assert "steps     2 to 3" in text and rows(out, "eval-ir.jsonl") == scores
     metrics = rows(out)
     assert metrics == json.loads((out / "first").read_text())
     for row in metrics:
