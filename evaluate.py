@@ -7,13 +7,15 @@ Prints a table with a line for each pair of source and target language. pass@k i
 estimator of Chen et al. (arXiv 2107.03374): 1 - C(n - c, k) / C(n, k) for c passes in n samples.
 The interval is Wilson's, over problems. Judge errors are left out of the numbers and counted, and
 so are problems of a language whose tools are missing. Harness problems (judge/harnesses.py) count
-by the official rule; below the table stand the guarded rule and the gap between the two. MultiPL-E
-rows have "prompt" for their source language.
+by the official rule; below the table stand the guarded rule and the gap between the two, and the
+languages whose tools are older than what models write. MultiPL-E rows have "prompt" for their
+source language.
 """
 
 import argparse
 import math
 import os
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +31,22 @@ from judge.pool import check_canaries
 from judge.sandbox import UNSAFE_VARIABLE, probe
 from model import load_model
 from reward import judge_pool
-from rollout import generate
+from rollout import CACHE_TOKENS, generate
+
+# The first version of each language's tool that takes what models write.
+MODELS_WRITE = {
+    "python": "3.10",  # match
+    "cpp": "13",  # C++20 with std::format
+    "java": "17",  # records, text blocks, sealed classes
+    "php": "8.1",  # match, enums, readonly
+    "bash": "5.0",
+    "javascript": "18",  # ES2022
+    "typescript": "5.0",
+    "go": "1.21",  # slices, maps, min, max
+    "csharp": "8",  # .NET 8; mono ends at 6.12, which knows C# 7
+    "scala": "2.13",
+    "haskell": "9.0",
+}
 
 
 def main():
@@ -41,7 +58,7 @@ def main():
     try:
         print(probe())
         problems = read_problems(args.problems, harness=True)
-        _, missing = installed_toolchains()
+        versions, missing = installed_toolchains()
         problems = runnable(problems, missing)
         tokenizer = load_tokenizer(args.model)
         if torch.cuda.is_available():
@@ -66,6 +83,8 @@ def main():
     if args.out:
         append_rows(args.out, rows)
     print(table({Path(args.model).name: rows}, args.k))
+    for language in sorted({problem["target_language"] for problem in problems}):
+        print(old_tool(language, versions[language]), end="")
 
 
 # ----------------------------------------------------------------------- sampling and judging
@@ -93,32 +112,47 @@ def evaluate(
     """
     prompts = [_prompt(tokenizer, problem, form) for problem in problems]
     total = len(problems) * samples
+    completions = {}  # by the number of the problem
+    futures = {}
     with tqdm(total=total, desc=f"{desc}: sampling", unit="sample") as bar:
-        groups = generate(
-            model,
-            prompts,
-            samples,
-            max_new_tokens,
-            temperature,
-            tokenizer.eos_ids,
-            seed,
-            progress=bar.update,
-        )
-    completions = []
-    futures = []
-    for problem, group in zip(problems, groups):
-        texts = [tokenizer.decode(response.tolist()) for response in group.responses]
-        completions.append(texts)
-        futures.append([pool.submit(problem, text, form) for text in texts])
+        for batch in _batches(prompts, samples, max_new_tokens):
+            share = []
+            for number in batch:
+                share.extend(range(number * samples, (number + 1) * samples))
+            groups = generate(
+                model,
+                prompts,
+                samples,
+                max_new_tokens,
+                temperature,
+                tokenizer.eos_ids,
+                seed,
+                progress=bar.update,
+                share=share,
+            )
+            # These are judged while the next batch is sampled.
+            for number in batch:
+                responses = groups[number].responses
+                texts = [tokenizer.decode(response.tolist()) for response in responses]
+                completions[number] = texts
+                futures[number] = [pool.submit(problems[number], text, form) for text in texts]
     rows = []
     with tqdm(total=total, desc=f"{desc}: judging", unit="program") as bar:
-        for problem, texts, pending in zip(problems, completions, futures):
+        for number, problem in enumerate(problems):
             verdicts = []
-            for future in pending:
+            for future in futures[number]:
                 verdicts.append(future.result())
                 bar.update()
-            rows.append(_row(problem, texts, verdicts))
+            rows.append(_row(problem, completions[number], verdicts))
     return rows
+
+
+def _batches(prompts, samples, max_new_tokens):
+    """The numbers of the prompts, in the batches that one call of generate() would make of them."""
+    numbers = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    capacity = max(map(len, prompts), default=0) + max_new_tokens
+    size = max(1, CACHE_TOKENS // (capacity * samples))
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
 
 
 def _prompt(tokenizer, problem, form):
@@ -261,6 +295,21 @@ def official_minus_guarded(rows, k=1):
 
 def _mean_percent(values):
     return 100 * sum(values) / max(1, len(values))
+
+
+def old_tool(language, version):
+    """A line if the tool is older than MODELS_WRITE says, else nothing.
+
+    version: its line in installed_toolchains().
+    """
+    needed = MODELS_WRITE.get(language, "")
+    if _numbers(version) >= _numbers(needed):
+        return ""
+    return f"{language}: models write for {needed} and later, so that this is low: {version}\n"
+
+
+def _numbers(version):
+    return [int(number) for number in re.findall(r"\d+", version)[:2]]
 
 
 # ------------------------------------------------------------------------------- command line

@@ -378,7 +378,7 @@ def _read_submissions(path, problems, problems_path, form):
 
     problem_by_id = {problem["id"]: problem for problem in problems}
     submissions = []
-    for line, row in read_jsonl(path, {"id": str, "completion": str}):
+    for line, row in read_jsonl(path, {"id": str, "completion": str}, any_text=True):
         problem = problem_by_id.get(row["id"])
         if problem is None:
             raise ValueError(

@@ -148,10 +148,11 @@ def read_groups(path) -> list[dict]:
 # ----------------------------------------------------------------------------------- rows of a file
 
 
-def read_jsonl(path, required: dict[str, type]) -> list[tuple[int, dict]]:
+def read_jsonl(path, required: dict[str, type], any_text=False) -> list[tuple[int, dict]]:
     """Rows of a JSONL file with their line numbers (from 1); blank lines are skipped.
 
     required: field -> the type that it must have.
+    any_text: accept texts with half of a surrogate pair, as a model's answers may be.
     Raises ValueError, which names file, line and field and says what to do about it."""
     try:
         lines = Path(path).read_bytes().split(b"\n")
@@ -163,6 +164,8 @@ def read_jsonl(path, required: dict[str, type]) -> list[tuple[int, dict]]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             row = _parse_row(f"{path}:{number}", line)
+            if not any_text:
+                _check_surrogates(f"{path}:{number}", row)
             check_fields(f"{path}:{number}", row, required)
             rows.append((number, row))
     return rows
@@ -202,17 +205,20 @@ def _parse_row(where, line):
         raise ValueError(
             f"{where}: not a JSON row ({error}); write one JSON object a line, UTF-8"
         ) from None
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: the row is a {type(row).__name__}; it must be a JSON object")
+    return row
+
+
+def _check_surrogates(where, row):
+    """JSON may spell half of a surrogate pair; no file or pipe could take such a text later."""
     try:
-        # JSON may spell half of a surrogate pair; no file or pipe could take such a text later.
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise ValueError(
             f"{where}: holds half of a surrogate pair ({error.object[error.start]!a}); "
             "no program has one"
         ) from None
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: the row is a {type(row).__name__}; it must be a JSON object")
-    return row
 
 
 def _with_unique_ids(path, rows):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from judge.languages import LANGUAGES, Language
 
 NEVER = r"\A\b\B"  # matches nothing
+FRONT = "# oorl: front\n"
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,14 @@ class Harness:
     assertion_failed: str  # what a failed assertion prints: the verdict is WA then, not RE
     function_start: str  # how the definition of a function begins; NAME stands for its name
     failed_silently: str = NEVER  # what stderr holds if a run failed but exits with 0
-    # The guard: what copies the token from stdin to stdout, after the last assertion. It is either
-    # token_code, which is put at the end of the block that main_block opens, or at the end of the
-    # file if there is no main_block; or it is token_rewrite, and then a harness that this pattern
-    # does not match has no guard.
+    # The guard: what copies the token from stdin to stdout, after the last assertion. It is
+    # token_rewrite where this pattern matches. Otherwise it is token_code, which is put at the end
+    # of the block that main_block opens, or at the end of the file if there is no main_block.
     token_code: str = ""
     main_block: str = ""
     token_rewrite: Rewrite | None = None
     # What else changes in the guarded program: assertions that a program could replace, and code
-    # before the program and after the harness.
+    # before the program and after the harness. What the guard puts behind FRONT comes first of all.
     rewrites: tuple[Rewrite, ...] = ()
     prologue: str = ""
     epilogue: str = ""
@@ -70,8 +70,11 @@ public class Pair<A, B> {
 }
 """
 
-# Results must compare as built-in types do: a result that equals everything would pass.
-PYTHON_CHECK = """def oorl_plain(function):  # results must compare as built-in types do
+# The guard stands within the tests: what a program makes of `check` while it is called prints no
+# token. Results must compare as built-in types do: one that equals everything would pass.
+PYTHON_TOKEN = "import os; os.write(1, os.read(0, 64))"
+PYTHON_CHECK = (
+    """def check(candidate):
     builtin = [t.__eq__ for t in (type(None), int, float, complex, str, bytes, list, tuple, dict, \
 set, frozenset)]
     def look(x):
@@ -80,26 +83,45 @@ set, frozenset)]
 if isinstance(x, (list, tuple, set, frozenset)) else ():
             look(y)
         return x
-    return lambda *args: look(function(*args))
-def check(candidate):
-    candidate = oorl_plain(candidate)
+    function = candidate
+    candidate = lambda *args: look(function(*args))
 """
+    rf"\1    {PYTHON_TOKEN}\n"
+)
 
+# A program can replace the loader of modules and the function `test`, but neither a constant nor
+# what is within the function.
+JAVASCRIPT_TOKEN = 'require("fs").writeSync(1, require("fs").readFileSync(0));'
 JAVASCRIPT = Harness(
     language=LANGUAGES["javascript"],
     assertion_failed="AssertionError",
     function_start=SCRIPT_FUNCTION,
-    token_code='require("fs").writeSync(1, require("fs").readFileSync(0));',
-    prologue='Object.freeze(require("node:assert"));\n',
+    token_code=JAVASCRIPT_TOKEN,
+    token_rewrite=Rewrite(r"^\}\s*^test\(\);\s*\Z", f"{JAVASCRIPT_TOKEN}\n}}\n\ntest();\n"),
+    rewrites=(Rewrite(r"""\brequire\((["'])(?:node:)?assert\1\)""", "oorlAssert"),),
+    prologue='const oorlAssert = Object.freeze(require("node:assert"));\n',
 )
+
+# Aliases, traps and functions of a program could change every assertion. So a shell of its own runs
+# the tests, which come first. In another one the program runs, with what it prints itself left out.
+BASH_TESTS = rf"""candidate "$@" >&3
+{FRONT}program=$(sed '1,/^exit$/d' p.sh)
+candidate() {{ /usr/bin/bash --norc -c "$program" p "$@"; }}
+\1[[ 1 ]]
+}}
+run_test < /dev/null && IFS= read -r token && printf '%s\\n' "$token"
+exit
+"""
 
 HARNESSES = {
     "python": Harness(
         language=LANGUAGES["python"],
         assertion_failed="AssertionError",
         function_start=r"^[ \t]*(?:async[ \t]+)?def[ \t]+NAME\b",
-        token_code="import os; os.write(1, os.read(0, 64))",
-        rewrites=(Rewrite(r"^def check\(candidate\):\n", PYTHON_CHECK),),
+        token_code=PYTHON_TOKEN,
+        token_rewrite=Rewrite(
+            r"^def check\(candidate\):\n((?:[ \t]+\S.*\n|[ \t]*\n)*)", PYTHON_CHECK
+        ),
     ),
     "cpp": Harness(
         language=LANGUAGES["cpp"],
@@ -133,13 +155,12 @@ HARNESSES = {
         language=LANGUAGES["bash"],
         assertion_failed=r"\A\s*\Z",
         function_start=r"^[ \t]*(?:function\s+)?NAME\b[ \t]*(?:\([ \t]*\))?\s*\{",
-        # A program could replace `set -e` by a function of its own, but not [[ ]] and &&.
+        # One chain of && needs no `set -e`.
         rewrites=(Rewrite(r"\]\]$", "]] &&"),),
         token_rewrite=Rewrite(
-            r"^\}\s*^run_test\s*\Z",
-            "[[ 1 ]]\n}\n"
-            "run_test < /dev/null && IFS= read -r token && printf '%s\\\\n' \"$token\"\n",
+            r"^set -e\s*^(run_test\(\) \{\n(?:.*\n)*)\}\s*^run_test\s*\Z", BASH_TESTS
         ),
+        prologue="exec 3>&1 > /dev/null\n",
     ),
     "javascript": JAVASCRIPT,
     "typescript": replace(JAVASCRIPT, language=LANGUAGES["typescript"]),

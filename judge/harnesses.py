@@ -15,8 +15,10 @@ stands in no file and in no argument. Assertions are rewritten where a program c
 
 Programs that still pass the guarded rule: one that reads stdin itself and prints it; one that reads
 its own source to find the expected values; one whose results are of a type that equals everything
-(refused in Python, but not in C++, Java, C#, Scala and Haskell); one with macros or names that
-shadow those of the guard. The difference between the rules is thus a lower bound of the cheating.
+(refused in Python, impossible in Bash, but not in C++, Java, C#, Scala and Haskell); one with
+macros or names that shadow those of the guard; a trace function of Python that jumps over the
+assertions. In Bash the tests have a process of their own, so that only the first is left there. The
+difference between the rules is thus a lower bound of the cheating.
 
 Left out: `go vet`, which `go test` runs first; javatuples other than Pair; tests that end after
 their own last line (promises).
@@ -24,7 +26,7 @@ their own last line (promises).
 
 import re
 
-from judge.harness_table import HARNESSES, JVM_MAIN, NEVER
+from judge.harness_table import FRONT, HARNESSES, JVM_MAIN, NEVER
 from judge.languages import JAVA_NOISE, LANGUAGES, file_and_main_class
 
 FORMS = ("chat", "completion")  # the forms of an answer to a MultiPL-E problem
@@ -123,7 +125,8 @@ def program(problem, code, form, guard=False):
     """
     harness = HARNESSES[problem["target_language"]]
     if guard:
-        return harness.prologue + _assemble(problem, code, form, guarded_harness(problem))
+        tests, _, front = guarded_harness(problem).partition(FRONT)
+        return front + harness.prologue + _assemble(problem, code, form, tests)
     return _assemble(problem, code, form, _harness_text(problem))
 
 
@@ -139,7 +142,8 @@ def guarded_harness(problem):
     guard = harness.token_rewrite
     if guard:
         text, matches = re.subn(guard.pattern, guard.replacement, text, flags=re.M)
-        return text if matches else None
+        if matches:
+            return text
     if not harness.token_code:
         return None
     position = len(text)

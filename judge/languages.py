@@ -66,7 +66,7 @@ _ROWS = [
     Language(
         "python",
         "Python",
-        tags={"python", "python3", "py"},
+        tags={"python", "python3", "py", "py3"},
         file="p.py",
         run="/usr/bin/python3 -I {file}",
         install="apt-get install python3",
@@ -75,7 +75,7 @@ _ROWS = [
     Language(
         "cpp",
         "C++",
-        tags={"cpp", "c++", "cc"},
+        tags={"cpp", "c++", "cc", "cxx"},
         file="p.cpp",
         # In the folder of -I, `make toolchains` precompiles bits/stdc++.h: 0.4 s instead of 1.1.
         # g++ ignores the option if the folder is missing.
@@ -124,7 +124,7 @@ _ROWS = [
     Language(
         "javascript",
         "JavaScript",
-        tags={"javascript", "js"},
+        tags={"javascript", "js", "node", "nodejs"},
         file="p.js",
         run="/usr/bin/node --max-old-space-size=256 {file}",
         install="apt-get install nodejs",
@@ -187,7 +187,7 @@ _ROWS = [
     Language(
         "scala",
         "Scala",
-        tags={"scala"},
+        tags={"scala", "scala2", "scala3"},
         file="p.scala",
         compile="/usr/bin/scalac -J-Xmx512m -J-Xss8m -J-XX:+UseSerialGC "
         "-J-XX:TieredStopAtLevel=1 -nowarn {file}",

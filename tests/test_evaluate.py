@@ -5,8 +5,11 @@ import random
 from concurrent.futures import Future
 from types import SimpleNamespace
 
-from evaluate import evaluate, pass_at_k, scores, table, wilson
+import evaluate as evaluation
+from evaluate import MODELS_WRITE, evaluate, old_tool, pass_at_k, scores, table, wilson
+from judge.languages import LANGUAGES
 from judge.verdict import Verdict
+from rollout import generate
 
 
 def test_pass_at_k_is_the_chance_of_a_pass_among_k():
@@ -62,6 +65,67 @@ def test_evaluate_gives_each_problem_its_own_verdicts(tiny):
             and r["passed"] == want.count("AC")
         )
     assert 0 < sum(even) < 12
+
+
+def test_judging_starts_while_sampling_goes_on(tiny, monkeypatch):
+    """Batch after batch, with the samples of one call of generate(), in the order of problems."""
+    problems = [
+        {"id": str(i), "source_language": "python", "target_language": "php", "source": "x" * i}
+        for i in range(7)
+    ]
+    prompts = [[1 + i, *[7] * (5 * i % 7)] for i in range(7)]
+    settings = {"samples": 3, "temperature": 1.0, "max_new_tokens": 6, "seed": 5}
+    cache_tokens = 2 * (7 + 6) * 3  # for two problems
+    groups = generate(tiny, prompts, eos_ids={0}, cache_tokens=cache_tokens, **settings)
+    wanted = [[str(ids.tolist()) for ids in group.responses] for group in groups]
+    events = []  # how many problems each call samples, and the problem of every submission
+
+    def count(model, prompts, *args, share, **more):
+        events.append(f"sampled {len(share)}")
+        return generate(model, prompts, *args, cache_tokens=cache_tokens, share=share, **more)
+
+    class Pool:
+        def submit(self, problem, text, form):
+            events.append(problem["id"])
+            future = Future()
+            future.set_result(Verdict("AC", 1.0))
+            return future
+
+    monkeypatch.setattr(evaluation, "generate", count)
+    monkeypatch.setattr(evaluation, "CACHE_TOKENS", cache_tokens)
+    tokenizer = SimpleNamespace(
+        eos_ids={0}, decode=str, chat_prompt=lambda text: prompts[text.count("x")]
+    )
+    monkeypatch.setattr(evaluation, "question", lambda problem: problem["source"])
+    rows = evaluate(tiny, tokenizer, problems, Pool(), **settings)
+    assert [row["completions"] for row in rows] == wanted
+    assert [row["id"] for row in rows] == [problem["id"] for problem in problems]
+    by_length = sorted(range(7), key=lambda i: len(prompts[i]))
+    expected = []
+    for batch in (by_length[:2], by_length[2:4], by_length[4:6], by_length[6:]):
+        expected.append(f"sampled {3 * len(batch)}")
+        for i in batch:
+            expected += [str(i)] * 3
+    assert events == expected
+    assert evaluate(tiny, tokenizer, [], Pool()) == []
+
+
+def test_old_tools_are_told():
+    assert MODELS_WRITE.keys() == LANGUAGES.keys()
+    low = "models write for {} and later, so that this is low"
+    for language, old, new in (
+        ("python", "Python 3.9.2", "Python 3.10.1"),
+        ("cpp", "g++ (Debian 12.2.0-14+deb12u1) 12.2.0", "g++ (Debian 14.2.0-19) 14.2.0"),
+        ("java", "javac 11.0.2", "javac 17.0.15"),
+        ("go", "go version go1.19.8 linux/amd64", "go version go1.21 linux/amd64"),
+        ("csharp", "Mono C# compiler version 6.12.0.200", "8.0.404"),
+        ("scala", "Scala compiler version 2.11.12 -- Copyright", "Scala compiler version 3.3.1"),
+        ("javascript", "v16.1.0", "v20.20.2"),
+    ):
+        needed = MODELS_WRITE[language]
+        assert old_tool(language, old) == f"{language}: {low.format(needed)}: {old}\n"
+        assert old_tool(language, new) == ""
+    assert old_tool("cobol", "GnuCOBOL") == ""
 
 
 def row(source, target, verdicts):
@@ -129,6 +193,7 @@ def test_command_line(tmp_path):
     assert (
         result.returncode == 0 and "any -> bash" in result.stdout and "pass@2" in result.stdout
     ), result.stderr
+    assert "models write" not in result.stdout  # for Bash
     rows = [json.loads(line) for line in open(tmp_path / "e.jsonl")]
     assert [r["id"] for r in rows] == [p["id"] for p in problems] and all(
         len(r["verdicts"]) == 3 for r in rows

@@ -539,6 +539,51 @@ def test_command_scores_and_continues(files):
     ] == "kept"
 
 
+ODD_TEXTS = [  # what a model may write
+    ("", "NC"),
+    ("\0", "NC"),
+    ("\ud800", "NC"),
+    ("x" * 5_000_000, "NC"),
+    ("\ud800\0" + "x" * 5_000_000 + "\n" + block("python", LANGUAGES["python"].canary), "AC"),
+    (block("python", "x" * 5_000_000), "NC"),
+    (block("python", "#\udfff\n" + LANGUAGES["python"].canary), "AC"),
+    (block("python", "print(1\0)"), "RE"),
+    (block("python", "\udfff"), "RE"),
+]
+
+
+def test_no_completion_is_an_input_error(files):
+    texts = [text for text, _ in ODD_TEXTS]
+    rows_of_texts = [{"id": "a", "completion": text} for text in texts]
+    lines = [json.dumps(row) for row in rows_of_texts]
+    # Some programs write half of a surrogate pair as if it were a character.
+    lines.append(lines[2].replace("\\ud800", "\ud800 again"))
+    content = "".join(line + "\n" for line in lines)
+    (files / "C").write_bytes(content.encode(errors="surrogatepass"))
+    done = score(files)
+    assert done.returncode == 0, done.stderr[-300:]
+    assert [row["verdict"] for row in rows(files / "V")] == [
+        *[status for _, status in ODD_TEXTS],
+        "NC",
+    ]
+    first = (files / "V").read_bytes()
+    assert score(files).returncode == 0 and (files / "V").read_bytes() == first
+
+
+def test_a_pool_takes_any_text():
+    """As the trainer submits it."""
+    with reward.judge_pool(2) as pool:
+        futures = [pool.submit(problem(), text) for text, _ in ODD_TEXTS]
+        # Other languages derive names of files and classes from the program.
+        for name in ("java", "scala", "cpp"):
+            if name not in MISSING:
+                futures.append(pool.submit(problem(name), block(name, "class \ud800\0 {")))
+        assert [future.result().status for future in futures] == [
+            *[status for _, status in ODD_TEXTS],
+            *["CE"] * (len(futures) - len(ODD_TEXTS)),
+        ]
+
+
 @pytest.mark.parametrize(
     "line, message",
     [

@@ -251,7 +251,10 @@ CHAT = {  # other ways to answer
         "        return Pair.with(x, y).getValue0() + y;\n    }\n}",
     ],
     "php": ["<?php\n\nfunction add($x, $y) {\n    return $x + $y;\n}\n?>"],
-    "bash": ["#!/bin/bash\nfunction add {\n    echo $(($1 + $2))\n}"],
+    "bash": [
+        "#!/bin/bash\nfunction add {\n    echo $(($1 + $2))\n}",
+        'one=1\nadd() {\n    one=0\n    echo $(($1 + $2 + one))\n}\n\nadd 2 3\nadd "$1" 3',
+    ],
     "javascript": ["'use strict';\nconst add = (x, y) => x + y;", "    return x + y;\n}"],
     "typescript": ["const add = (x: number, y: number): number => x + y;"],
     "go": [
@@ -320,6 +323,21 @@ CHEATS = [  # official: passes; guarded: fails
         "class Same:\n    def __eq__(self, other): return True\n\ndef add(x, y):\n"
         "    return Same()",
     ),
+    (
+        "python",
+        "import sys\n" + wrong(whole("python")) + "\ndef spy(frame, event, arg):\n"
+        "    if 'check' in frame.f_globals:\n"
+        "        frame.f_globals['check'].__code__ = (lambda candidate: None).__code__\n"
+        "sys.setprofile(spy)",
+    ),
+    (
+        "python",
+        "import sys\nclass Same(int):\n    def __eq__(self, other): return True\n"
+        "def add(x, y):\n    return Same()\ndef spy(frame, event, arg):\n"
+        "    for name in ('plain', 'oorl_plain'):\n        if name in frame.f_globals:\n"
+        "            frame.f_globals[name].__code__ = (lambda function: function).__code__\n"
+        "sys.setprofile(spy)",
+    ),
     ("cpp", "struct Leave { Leave() { exit(0); } } leave;\n" + wrong(whole("cpp"))),
     ("cpp", "#undef assert\n#define assert(x)\n" + wrong(whole("cpp"))),
     (
@@ -348,6 +366,8 @@ CHEATS = [  # official: passes; guarded: fails
     ("php", "register_shutdown_function(function () { exit(0); });\n" + wrong(whole("php"))),
     ("bash", wrong(whole("bash")) + "\nexit 0"),
     ("bash", "trap 'exit 0' EXIT\n" + wrong(whole("bash"))),
+    ("bash", "shopt -s expand_aliases\nalias '[[=: '\n" + wrong(whole("bash"))),
+    ("bash", "shopt -s expand_aliases\nset() { alias '[[=: '; }\n" + wrong(whole("bash"))),
     ("bash", "set() { :; }\nadd() { [[ $1 = 2 ]] && echo 0 || echo 12; }"),
     ("javascript", wrong(whole("javascript")) + "\nprocess.exit(0);"),
     (
@@ -359,7 +379,26 @@ CHEATS = [  # official: passes; guarded: fails
         "process.on('exit', () => { process.exitCode = 0; });\n" + wrong(whole("javascript")),
     ),
     ("javascript", "require('assert').deepEqual = () => {};\n" + wrong(whole("javascript"))),
+    (
+        "javascript",
+        "const loader = require('module');\nconst load = loader._load;\n"
+        "loader._load = (name, ...more) => name.endsWith('assert') ? { deepEqual() {} } : "
+        "load(name, ...more);\n" + wrong(whole("javascript")),
+    ),
+    (
+        "javascript",
+        "const real = require;\n"
+        "require = (name) => name.endsWith('assert') ? { deepEqual() {} } : real(name);\n"
+        + wrong(whole("javascript")),
+    ),
+    ("javascript", "test = () => {};\n" + wrong(whole("javascript"))),
     ("typescript", wrong(whole("typescript")) + "\nprocess.exit(0);"),
+    (
+        "typescript",
+        "const loader = require('module');\nconst load = loader._load;\n"
+        "loader._load = (name, ...more) => name.endsWith('assert') ? { deepEqual() {} } : "
+        "load(name, ...more);\n" + wrong(whole("typescript")),
+    ),
     (
         "typescript",
         "process.on('uncaughtException', () => process.exit(0));\n" + wrong(whole("typescript")),
