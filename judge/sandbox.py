@@ -130,7 +130,7 @@ def run(command, box, limits, stdin=b"", writable=False):
             if out_of_memory:
                 broken_limit = "MLE"
         wall_s = time.monotonic() - began
-        program.process.stdin.close()
+        program.stdin.close()
         for stream in program.streams:
             stream.read_rest()
 
@@ -198,6 +198,7 @@ class _Program:
 
     process: subprocess.Popen  # the outermost command
     report: io.TextIOBase  # what bwrap reports, one JSON object per line
+    stdin: io.FileIO  # non-blocking
     streams: list[_Stream]  # stdout, stderr
 
 
@@ -215,35 +216,52 @@ def _start(command, box, limits, writable, uid, group):
     command = [*_prlimit(limits), *command]
     report_in, report_out = os.pipe()
     report = os.fdopen(report_in)
-    with os.fdopen(report_out, "w"), os.fdopen(os.memfd_create("seccomp"), "wb") as filter_file:
+    owner = uid if os.geteuid() == 0 else -1
+    with contextlib.ExitStack() as theirs:
+        theirs.callback(os.close, report_out)
+        stdin, their_stdin = _pipe("wb", owner, theirs)
+        stdout, their_stdout = _pipe("rb", owner, theirs)
+        stderr, their_stderr = _pipe("rb", owner, theirs)
+        filter_file = theirs.enter_context(os.fdopen(os.memfd_create("seccomp"), "wb"))
         filter_file.write(seccomp.FILTER)
         filter_file.seek(0)
         if not unsafe():
             command = [*_bwrap(box, writable, report_out, filter_file.fileno()), *command]
         try:
+            os.chmod(box, 0o700)  # other slots stay out; a compile step may have changed it
             if os.geteuid() == 0:
-                os.chown(box, uid, uid)  # the folder's mode is 0700: other slots stay out
+                os.chown(box, uid, uid)
                 command = [*_setpriv(uid), *command]
             if group:
                 command = [*group.enter, *command]
             process = subprocess.Popen(
                 command,
-                bufsize=0,
                 cwd=box if unsafe() else "/",
                 env=ENVIRONMENT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdin=their_stdin,
+                stdout=their_stdout,
+                stderr=their_stderr,
                 start_new_session=True,
                 pass_fds=(report_out, filter_file.fileno()),
             )
         except OSError as error:
             raise SandboxError(f"cannot start a box: {error}") from error
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        os.set_blocking(pipe.fileno(), False)
-    stdout = _Stream(process.stdout, limits.stdout_bytes)
-    stderr = _Stream(process.stderr, limits.stderr_bytes)
-    return _Program(process, report, [stdout, stderr])
+    streams = [_Stream(stdout, limits.stdout_bytes), _Stream(stderr, limits.stderr_bytes)]
+    return _Program(process, report, stdin, streams)
+
+
+def _pipe(mode, owner, theirs):
+    """A pipe: (our end, non-blocking and opened with `mode`; the other end, closed with `theirs`).
+
+    A program may open /dev/stdin only if the pipe belongs to its uid: `owner`, or -1 for our own.
+    """
+    ours, other = os.pipe()
+    if mode == "wb":
+        ours, other = other, ours
+    theirs.callback(os.close, other)
+    os.fchown(ours, owner, owner)
+    os.set_blocking(ours, False)
+    return open(ours, mode, buffering=0), other
 
 
 def _prlimit(limits):
@@ -313,7 +331,7 @@ def _attend(program, limits, stdin, began, group):
     with selectors.DefaultSelector() as selector, os.fdopen(os.pidfd_open(process.pid)) as end:
         # The run is over when the process ends, not when its pipes close: a daemon may hold those.
         selector.register(end, selectors.EVENT_READ)
-        selector.register(process.stdin, selectors.EVENT_WRITE)
+        selector.register(program.stdin, selectors.EVENT_WRITE)
         for stream in program.streams:
             selector.register(stream.pipe, selectors.EVENT_READ, stream)
         while True:
@@ -321,11 +339,11 @@ def _attend(program, limits, stdin, began, group):
             for key, _ in selector.select(max(0.0, wait_s)):
                 if key.fileobj is end:
                     return "", usage
-                if key.fileobj is process.stdin:
-                    rest = _feed(process.stdin, rest)
+                if key.fileobj is program.stdin:
+                    rest = _feed(program.stdin, rest)
                     if not rest:
-                        selector.unregister(process.stdin)
-                        process.stdin.close()
+                        selector.unregister(program.stdin)
+                        program.stdin.close()
                 elif key.data.read() == b"":
                     selector.unregister(key.fileobj)
                 elif key.data.is_over_cap():

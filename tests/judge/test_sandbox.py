@@ -250,6 +250,47 @@ def test_no_deadlock_on_pipes(box):
     assert echoed.status == "OK" and len(echoed.stdout) == 500_000
 
 
+@pytest.mark.parametrize("name", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+@pytest.mark.parametrize("writable", [False, True], ids=["run", "compile"])
+def test_streams_can_be_opened_by_name(box, name, writable):
+    """As by readFileSync("/dev/stdin"), which is how most JavaScript reads its input."""
+    output = name.replace("stdin", "stdout").replace("0", "1")
+    errors = name.replace("stdin", "stderr").replace("0", "2")
+    code = (
+        f"text = open({name!r}).read()\n"
+        f"open({output!r}, 'w').write(text[::-1])\n"
+        f"open({errors!r}, 'w').write('e' + text)"
+    )
+    result = python(box, code, stdin=b"123", writable=writable)
+    assert (result.status, result.stdout, result.stderr) == ("OK", b"321", b"e123")
+
+
+def test_a_stream_opened_by_name_keeps_its_limits(box):
+    endless = "f = open('/dev/stdout', 'w')\nwhile True: f.write('x' * 4096)"
+    assert python(box, endless).status == "OLE"
+    # The program holds its own input open, and feeds itself; nothing comes after its time.
+    code = (
+        "import os, time\n"
+        "w = open('/dev/stdin', 'wb', 0)\n"
+        "if os.fork() == 0:\n"
+        " os.setsid()\n"
+        " while True: w.write(b'x'); os.write(1, b'late' * 9); time.sleep(0.01)\n"
+        "time.sleep(99)"
+    )
+    assert python(box, code, replace(SHORT, wall_s=0.5), stdin=b"1").status == "TLE"
+
+
+def test_no_other_pipe_can_be_opened(box):
+    """Nor what bwrap reports, by way of the box's process 1."""
+    code = (
+        "import glob, os\n"
+        "for path in glob.glob('/proc/[0-9]*/fd/*'):\n"
+        " if os.path.lexists(path) and 'pipe:' in os.readlink(path): print(os.readlink(path))"
+    )
+    result = python(box, code)
+    assert result.status == "OK" and len(set(result.stdout.split())) == 3
+
+
 def test_cpu_of_children_is_counted(box):
     busy = (
         "import os, time\n"
@@ -559,6 +600,19 @@ def ordinary(code, *enter):
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
+
+
+READS_BY_NAME = """
+import tempfile
+from judge import sandbox
+command = ["/usr/bin/python3", "-c", "open('/dev/stdout', 'w').write(open('/dev/stdin').read())"]
+with tempfile.TemporaryDirectory() as box:
+    print(sandbox.run(command, box, sandbox.Limits(), b"123").stdout)
+"""
+
+
+def test_an_ordinary_user_opens_streams_by_name():
+    assert ordinary(READS_BY_NAME) == ["b'123'"]
 
 
 HOSTILE = """
