@@ -70,6 +70,26 @@ OUT_OF_MEMORY = re.compile(
 )
 
 
+@contextlib.contextmanager
+def folder():
+    """A new folder for run(), in a `with`. It is removed whatever a program left in it."""
+    path = tempfile.mkdtemp(prefix="oorl-box-")
+    try:
+        yield path
+    finally:
+        remove(path)
+
+
+def remove(path):
+    """Remove a folder that programs wrote to. Never raises."""
+    try:
+        shutil.rmtree(path)
+    except (OSError, RecursionError):
+        # Nested too deep for rmtree, or in a folder that its owner may not enter.
+        for command in ("/usr/bin/chmod -R u+rwX --", "/usr/bin/rm -rf --"):
+            subprocess.run([*command.split(), path], capture_output=True)
+
+
 def unsafe():
     return os.environ.get(UNSAFE_VARIABLE) == "1"
 
@@ -103,9 +123,10 @@ def probe():
     return f"sandbox: {isolation}, {uids}, {limits}"
 
 
-def run(command, box, limits, stdin=b"", writable=False):
+def run(command, box, limits, stdin=b"", writable=False, bare=False):
     """Run `command` in the host's folder `box`, its working directory /w (by default read-only).
 
+    bare: with no tool in sight but the one that the command names, see view.py.
     Thread-safe. Returns when no process of the box is left. Makes this process a subreaper
     (prctl(2)). If this process is killed, its boxes die, except one that bwrap is still building
     (see judge.pool.namespace), and the next judge removes their cgroups. As root, gives the folder
@@ -410,6 +431,8 @@ def _end(program):
         for line in lines:
             report |= json.loads(line)
     if "child-pid" in report:
-        # That is the init of the box.
-        _, _, usage = os.wait4(report["child-pid"], 0)
+        # That is the init of the box. If it died first, by what the program did to it or because
+        # the box could not be built, then bwrap has waited for it.
+        with contextlib.suppress(ChildProcessError):
+            _, _, usage = os.wait4(report["child-pid"], 0)
     return report, usage.ru_utime + usage.ru_stime

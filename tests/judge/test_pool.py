@@ -151,6 +151,8 @@ def test_folders_of_killed_pools_are_swept(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # not among the pools of others
     left = Path(tempfile.mkdtemp(prefix="oorl-judge-"))
     (left / "box").mkdir()
+    deep = "import os\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')"
+    subprocess.run([sys.executable, "-c", deep], cwd=left, check=True)
     with judge_pool(1) as held:
         time.sleep(0.05)
         judge_pool(1).close()

@@ -230,6 +230,47 @@ def at_once(target, times):
         thread.join()
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import resource, time; resource.prlimit(1, resource.RLIMIT_CPU, (0, 0)); time.sleep(0.2)",
+        "import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0))",
+        "import os\nfor s in range(1, 65):\n try: os.kill(1, s)\n except OSError: pass",
+        "open('/proc/1/oom_score_adj', 'w').write('1000')\n"
+        "for i in range(60): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))\n"
+        "a = []\nwhile True: a.append(bytearray(1 << 22))",
+        "import os\n"
+        "for _ in range(2000):\n"
+        " try:\n"
+        "  if os.fork() == 0: os.fork(); os._exit(0)\n"
+        " except OSError: pass",
+    ],
+    ids=["CPU", "files", "signals", "oom", "orphans"],
+)
+def test_what_is_done_to_process_1_is_the_program_s_own_verdict(box, code):
+    limits = replace(SHORT, cpu_s=2, memory_bytes=128 << 20, address_space=False)
+    for _ in range(5):
+        assert python(box, code, limits).status in {"OK", "RE", "TLE", "MLE"}
+
+
+def test_no_box_is_too_deep_to_be_removed_or_shut_to_the_next_run():
+    nest = "import os\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')"
+    with sandbox.folder() as box:
+        assert python(box, nest, writable=True).status == "OK"
+        assert bash(box, "mkdir a; chmod 0 a; echo echo 1 > p; chmod 0 /w", writable=True).status
+        assert bash(box, ". ./p").stdout == b"1\n"
+    assert not os.path.lexists(box)
+
+
+@needs_cgroups
+def test_a_group_that_cannot_be_removed_is_no_verdict(box, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(cgroups, "REMOVE_WITHIN_S", 0.1)
+        patch.setattr(Path, "rmdir", lambda path: os.rmdir("/proc"))  # busy
+        assert bash(box, "echo 1").stdout == b"1\n"
+    cgroups._sweep(PARENTS)
+
+
 def test_processes_are_limited(box):
     code = (
         "import os, time\n"
