@@ -8,21 +8,21 @@ What starts what, outermost first:
     sh (enters the cgroup) -> setpriv (to the slot's uid, if root) -> bwrap (namespaces, mounts,
     seccomp) -> prlimit (resource limits) -> the program
 
-The program sees /usr, its own /proc, 64 MiB of /tmp and its folder as /w: no network, no process
-and no other file of the host. Orphaned processes of the box are reparented to us; waiting for the
-box's init therefore waits for all.
+The program sees its tools, its own /proc, 64 MiB of /tmp and its folder as /w: no network, no
+process and no other file of the host. Orphaned processes of the box are reparented to us; waiting
+for the box's init therefore waits for all.
 
 Where it can be had, a cgroup (v1 or v2) holds the memory of the whole box, /tmp included, and its
 processes, and counts its CPU. Elsewhere /proc is read ten times a second: a box may then overshoot
 its memory by what it touches in 0.1 s, and neither what /tmp holds is counted nor the CPU that an
 orphan burns in its last 0.1 s. The line of probe() says which of the two it is.
 
-The parts: limits.py (the time limit is there), slots.py, cgroups.py, seccomp.py.
+The parts: limits.py (the time limit is there), view.py, slots.py, cgroups.py, seccomp.py.
 
-Left out: defences against kernel bugs and timing channels. All of /usr is readable. Judges in one
-cgroup but in different network namespaces take each other's slots. Without bubblewrap nothing runs,
-unless OORL_UNSAFE_NO_SANDBOX=1 (--unsafe-no-sandbox): then there are rlimits, a session of its own
-and the wall limit, but no isolation and no cgroup.
+Left out: defences against kernel bugs and timing channels. Judges in one cgroup but in different
+network namespaces take each other's slots. Without bubblewrap nothing runs, unless
+OORL_UNSAFE_NO_SANDBOX=1 (--unsafe-no-sandbox): then there are rlimits, a session of its own and the
+wall limit, but no isolation and no cgroup.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from judge import cgroups, seccomp
+from judge import cgroups, seccomp, view
 from judge.limits import Limits, Result, SandboxError
 from judge.slots import SLOT_UIDS, slot
 
@@ -50,14 +50,6 @@ UNSAFE_VARIABLE = "OORL_UNSAFE_NO_SANDBOX"
 # /proc/1/environ.
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}
 BWRAP = shutil.which("bwrap") or "/usr/bin/bwrap"
-# What a box sees of the host: /usr, and what programs in /usr need from elsewhere. A tool of a new
-# language may need an entry here.
-READABLE = ["/usr", *filter(os.path.exists, ["/var/lib/ghc"])]
-READABLE += [
-    f"/etc/{name}"
-    for name in os.listdir("/etc")
-    if re.match("alternatives|ld.so.cache|java|mono", name)
-]
 CHUNK_BYTES = 1 << 16  # the most that is read from or written to a pipe at a time
 LOOK_EVERY_S = 0.1
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -140,7 +132,7 @@ def run(command, box, limits, stdin=b"", writable=False, bare=False):
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # every time: a fork does not inherit it
     with slot(SLOT_UIDS) as uid, _cgroup(uid, limits) as group:
         began = time.monotonic()
-        program = _start(command, box, limits, writable, uid, group)
+        program = _start(command, box, limits, writable, bare, uid, group)
         try:
             broken_limit, usage = _attend(program, limits, stdin, began, group)
         finally:
@@ -232,8 +224,9 @@ class _Usage:
     memory_bytes: int = 0  # resident memory
 
 
-def _start(command, box, limits, writable, uid, group):
+def _start(command, box, limits, writable, bare, uid, group):
     """Start the command within all its layers, from the innermost to the outermost."""
+    files = view.arguments(command, bare)
     command = [*_prlimit(limits), *command]
     report_in, report_out = os.pipe()
     report = os.fdopen(report_in)
@@ -247,7 +240,7 @@ def _start(command, box, limits, writable, uid, group):
         filter_file.write(seccomp.FILTER)
         filter_file.seek(0)
         if not unsafe():
-            command = [*_bwrap(box, writable, report_out, filter_file.fileno()), *command]
+            command = [*_bwrap(box, writable, files, report_out, filter_file.fileno()), *command]
         try:
             os.chmod(box, 0o700)  # other slots stay out; a compile step may have changed it
             if os.geteuid() == 0:
@@ -302,12 +295,11 @@ def _prlimit(limits):
     return prlimit
 
 
-def _bwrap(box, writable, report_fd, filter_fd):
+def _bwrap(box, writable, files, report_fd, filter_fd):
     """The command that makes the box."""
     bwrap = [BWRAP]
     bwrap += "--unshare-all --unshare-user --disable-userns --die-with-parent --new-session".split()
-    for path in READABLE:
-        bwrap += ["--ro-bind", path, path]
+    bwrap += files
     bwrap += "--symlink usr/bin /bin --symlink usr/lib /lib --symlink usr/lib64 /lib64".split()
     bwrap += f"--dev /dev --proc /proc --size {64 << 20} --tmpfs /tmp --dir /w".split()
     bwrap += "--remount-ro /dev --remount-ro /".split()  # they are tmpfs of no limited size
