@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from judge import harnesses, sandbox
+from judge import harnesses, sandbox, view
 from judge.answer import code_in_answer
 from judge.languages import LANGUAGES
 from judge.limits import SandboxError
@@ -50,6 +50,7 @@ class JudgePool:
         self.workers = workers
         self.retries = 0
         self._closed = False
+        view.hide(Path(__file__).parent.parent, os.getcwd(), tempfile.gettempdir())
         _remove_abandoned_folders()
         self._folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
         self._folder_lock = os.open(self._folder.name, os.O_RDONLY)

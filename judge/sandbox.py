@@ -52,6 +52,12 @@ ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}
 BWRAP = shutil.which("bwrap") or "/usr/bin/bwrap"
 CHUNK_BYTES = 1 << 16  # the most that is read from or written to a pipe at a time
 LOOK_EVERY_S = 0.1
+# What shows that this is a container: a variable, a file in / or /run, or the name of the cgroup.
+CONTAINER = re.compile(
+    r"^(container|KUBERNETES_SERVICE_HOST|\.dockerenv|\.containerenv)$|/docker[/-]|kubepods|"
+    "libpod|/lxc",
+    re.M,
+)
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_CHILD_SUBREAPER = 36
 # How each runtime says on stderr that memory ran out; a new language may say it in other words. A
@@ -78,8 +84,8 @@ def remove(path):
         shutil.rmtree(path)
     except (OSError, RecursionError):
         # Nested too deep for rmtree, or in a folder that its owner may not enter.
-        for command in ("/usr/bin/chmod -R u+rwX --", "/usr/bin/rm -rf --"):
-            subprocess.run([*command.split(), path], capture_output=True)
+        script = 'chmod -R u+rwX -- "$0"; rm -rf -- "$0"'
+        subprocess.run(["/bin/sh", "-c", script, path], capture_output=True)
 
 
 def unsafe():
@@ -98,9 +104,8 @@ def probe():
         except SandboxError as error:
             raise SandboxError(
                 f"{error}\nno program can be run: the sandbox needs bubblewrap >= 0.8 (apt-get "
-                "install bubblewrap) and user namespaces (sysctl -w "
-                "kernel.unprivileged_userns_clone=1); "
-                "--unsafe-no-sandbox runs programs without isolation"
+                f"install bubblewrap) and user namespaces ({_how_to_allow()}); "
+                f"{UNSAFE_VARIABLE}=1 runs programs without isolation"
             ) from error
     isolation = "bwrap, seccomp" if seccomp.FILTER else "bwrap"
     if unsafe():
@@ -113,6 +118,22 @@ def probe():
     else:
         limits = f"rlimits and /proc (no cgroup: {why_none})"
     return f"sandbox: {isolation}, {uids}, {limits}"
+
+
+def _how_to_allow():
+    """How user namespaces are allowed, by name of what forbids them here."""
+    marks = [*os.environ, *os.listdir("/"), *os.listdir("/run")]
+    marks.append(Path("/proc/self/cgroup").read_text())
+    if CONTAINER.search("\n".join(marks)):
+        return (
+            "this is a container: start it with --security-opt seccomp=unconfined --security-opt "
+            "apparmor=unconfined --security-opt systempaths=unconfined; in Kubernetes with "
+            "securityContext.privileged"
+        )
+    return (
+        "sysctl -w kernel.unprivileged_userns_clone=1, on Ubuntu sysctl -w "
+        "kernel.apparmor_restrict_unprivileged_userns=0"
+    )
 
 
 def run(command, box, limits, stdin=b"", writable=False, bare=False):
@@ -231,12 +252,14 @@ def _start(command, box, limits, writable, bare, uid, group):
     report_in, report_out = os.pipe()
     report = os.fdopen(report_in)
     owner = uid if os.geteuid() == 0 else -1
-    with contextlib.ExitStack() as theirs:
-        theirs.callback(os.close, report_out)
-        stdin, their_stdin = _pipe("wb", owner, theirs)
-        stdout, their_stdout = _pipe("rb", owner, theirs)
-        stderr, their_stderr = _pipe("rb", owner, theirs)
-        filter_file = theirs.enter_context(os.fdopen(os.memfd_create("seccomp"), "wb"))
+    theirs = []
+    stdin = _pipe(1, owner, theirs)
+    stdout = _pipe(0, owner, theirs)
+    stderr = _pipe(0, owner, theirs)
+    with contextlib.ExitStack() as stack:
+        for end in (*theirs, report_out):
+            stack.callback(os.close, end)
+        filter_file = stack.enter_context(os.fdopen(os.memfd_create("seccomp"), "wb"))
         filter_file.write(seccomp.FILTER)
         filter_file.seek(0)
         if not unsafe():
@@ -252,9 +275,9 @@ def _start(command, box, limits, writable, bare, uid, group):
                 command,
                 cwd=box if unsafe() else "/",
                 env=ENVIRONMENT,
-                stdin=their_stdin,
-                stdout=their_stdout,
-                stderr=their_stderr,
+                stdin=theirs[0],
+                stdout=theirs[1],
+                stderr=theirs[2],
                 start_new_session=True,
                 pass_fds=(report_out, filter_file.fileno()),
             )
@@ -264,18 +287,16 @@ def _start(command, box, limits, writable, bare, uid, group):
     return _Program(process, report, stdin, streams)
 
 
-def _pipe(mode, owner, theirs):
-    """A pipe: (our end, non-blocking and opened with `mode`; the other end, closed with `theirs`).
+def _pipe(ours, owner, their_ends):
+    """Our end of a new pipe, non-blocking: 0 is the end to read from, 1 the end to write to.
 
     A program may open /dev/stdin only if the pipe belongs to its uid: `owner`, or -1 for our own.
     """
-    ours, other = os.pipe()
-    if mode == "wb":
-        ours, other = other, ours
-    theirs.callback(os.close, other)
-    os.fchown(ours, owner, owner)
-    os.set_blocking(ours, False)
-    return open(ours, mode, buffering=0), other
+    ends = os.pipe()
+    their_ends.append(ends[1 - ours])
+    os.fchown(ends[ours], owner, owner)
+    os.set_blocking(ends[ours], False)
+    return open(ends[ours], "rw"[ours] + "b", buffering=0)
 
 
 def _prlimit(limits):

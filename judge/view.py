@@ -12,6 +12,8 @@ import glob
 import os
 import re
 
+from judge.limits import SandboxError
+
 # What a box may see of the host: /usr, and what programs in /usr need from elsewhere. A tool of a
 # new language may need an entry here.
 READABLE = ["/usr", *filter(os.path.exists, ["/var/lib/ghc"])]
@@ -30,40 +32,64 @@ NEEDED = {
     "php": ["/usr/lib/php"],
     "node": ["/usr/share/nodejs"],
     "java": ["/etc/java*"],
+    "runghc": ["/usr/bin", "/usr/lib/ghc", "/var/lib/ghc"],  # a script
     "mono": ["/etc/mono*", "/usr/lib/mono", "/usr/lib/lib[mM]ono*.so"],
 }
-# Names of the tools in /usr/bin that run programs of another language all by themselves.
+# Names of the tools in /usr/bin that run programs of another language all by themselves. Others,
+# such as gcc, lack the rest of /usr.
 INTERPRETER = re.compile(
-    r"(.*-linux-gnu-)?(python|pypy|perl|node|nodejs|deno|bun|qjs|php|ruby|lua|luajit|tclsh|wish|"
-    r"mono|dotnet|gcc|g\+\+|tcc|clang|gdb)[-.\d]*(-.*-linux-gnu)?"
+    r"(python|pypy|perl|node|nodejs|deno|bun|qjs|php|ruby|lua|luajit|tclsh|wish|mono|dotnet|tcc|"
+    r"gdb)[-.\d]*(-.*-linux-gnu)?"
 )
+# An environment variable, so that worker processes inherit it: folders to hide, as in PATH.
+HIDDEN_VARIABLE = "OORL_HIDDEN_FOLDERS"
+# Folders that a box cannot do without.
+SYSTEM = re.compile(r"/usr(/local)?(/(bin|sbin|lib\w*|share|include))?")
+
+
+def hide(*folders):
+    """Hides folders, such as that of the problems, from all boxes of this process and its workers.
+
+    Raises SandboxError for a folder that boxes need.
+    """
+    hidden = _hidden()
+    for folder in map(os.path.realpath, folders):
+        if SYSTEM.fullmatch(folder):
+            raise SandboxError(f"programs may read all of {folder}: keep what is yours elsewhere")
+        hidden.add(folder)
+    os.environ[HIDDEN_VARIABLE] = os.pathsep.join(hidden)
+
+
+def _hidden():
+    return set(filter(None, os.environ.get(HIDDEN_VARIABLE, "").split(os.pathsep)))
 
 
 def arguments(command, bare):
     """The arguments of bwrap that show a command the files of the host."""
-    if not bare:
-        return _bind(READABLE)
-    tools = re.findall(r"/usr/[^\s:=]+", " ".join(command))
-    return _bare_arguments(("/usr/bin/prlimit", *tools))
+    shown = _bind(READABLE)
+    if bare:
+        tools = re.findall(r"/usr/[^\s:=]+", " ".join(command))
+        shown = _bare_arguments(("/usr/bin/prlimit", *tools))
+    hides = []
+    for folder in _hidden():
+        if os.path.isdir(folder) and any(folder.startswith(f"{path}/") for path in shown):
+            hides += ["--size", "4096", "--tmpfs", folder, "--remount-ro", folder]
+    return [*shown, *hides]
 
 
 @functools.cache
 def _bare_arguments(tools):
-    paths = []
     patterns = list(LIBRARIES)
     if os.path.exists("/usr/lib/libc.so.6"):  # some distributions keep all libraries there
         patterns.append("/usr/lib")
     links = []
     for tool in tools:
         file = os.path.realpath(tool)
-        if _is_script(file):  # it may call anything
-            return _bind(READABLE)
-        paths.append(_home(file))
+        patterns.append(_home(file))
         patterns += NEEDED.get(os.path.basename(tool), [])
         if file != tool:
             links += ["--symlink", file, tool]
-    for pattern in patterns:
-        paths += glob.glob(pattern)
+    paths = sum(map(glob.glob, patterns), [])
     if "/usr/bin" in paths:
         return [*_bind(paths), *_hide_interpreters()]
     return [*_bind(paths), *links]
@@ -76,13 +102,6 @@ def _bind(paths):
         if os.path.dirname(path) not in paths:
             binds += ["--ro-bind", path, path]
     return binds
-
-
-def _is_script(file):
-    if not os.path.isfile(file):
-        return False
-    with open(file, "rb") as start:
-        return start.read(2) == b"#!"
 
 
 def _home(file):

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import ROOT
 from judge import pool as pool_module
-from judge import sandbox
+from judge import sandbox, view
 from judge.languages import LANGUAGES
 from judge.limits import SandboxError
 from judge.pool import check_canaries
@@ -144,6 +144,10 @@ def test_close_is_prompt_and_leaves_nothing():
     assert {future.result(1).status for future in futures} == {"JE"}
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids) and not Path(folder).exists()
     assert gone(f"sleep\0{mark}")
+
+
+def test_a_pool_hides_where_it_works(pool):
+    assert {str(ROOT), os.getcwd(), tempfile.gettempdir()} <= view._hidden()
 
 
 def test_folders_of_killed_pools_are_swept(monkeypatch, tmp_path):

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from judge import cgroups, sandbox
+from judge import cgroups, sandbox, view
 from judge.cgroups import Cgroup, Parents, find_parents
 from judge.sandbox import Limits, SandboxError, run
 from judge.slots import slot
@@ -490,6 +490,63 @@ def test_a_broken_sandbox_is_no_verdict(box, bwrap, monkeypatch):
         run(["/usr/bin/true"], box, Limits())
     with pytest.raises(SandboxError, match="apt-get install"):
         sandbox.probe()
+
+
+@pytest.mark.parametrize("tier", ["proc"], indirect=True)
+def test_a_masked_proc_is_said_in_words():
+    """As in a pod of Kubernetes: no box may have a /proc of its own there."""
+    if os.geteuid():
+        pytest.skip("only root can mask a part of /proc")
+    code = (
+        "from judge import sandbox\n"
+        "try: sandbox.probe()\n"
+        "except sandbox.SandboxError as error: print(error)"
+    )
+    mask = ["/usr/bin/unshare", "-m", "/bin/sh", "-c", 'mount -t tmpfs x /proc/fs && exec "$@"']
+    said = ordinary(code, *mask, "sh")
+    assert "proc" in said[0] and "child processes" not in said[0]
+    assert "apt-get install bubblewrap" in said[1] and "--unsafe" not in said[1]
+
+
+def test_the_mend_fits_where_it_is_said(monkeypatch):
+    monkeypatch.setattr(os, "listdir", lambda folder: [])
+    for name in ("container", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda _: "0::/user.slice/docker.service\n")
+    assert "sysctl" in sandbox._how_to_allow()
+    monkeypatch.setattr(Path, "read_text", lambda _: "4:memory:/docker/0123abcd\n")
+    assert "sysctl" not in sandbox._how_to_allow()
+    monkeypatch.setattr(Path, "read_text", lambda _: "0::/\n")
+    monkeypatch.setattr(os, "listdir", lambda folder: [".dockerenv"])
+    assert "--security-opt seccomp=unconfined" in sandbox._how_to_allow()
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """A folder that boxes see, as they see /usr/src/app."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        os.chmod(folder, 0o755)
+        Path(folder, "app").mkdir()
+        Path(folder, "app", "problems.jsonl").write_text(SECRET)
+        monkeypatch.setattr(view, "READABLE", [*view.READABLE, folder])
+        monkeypatch.setenv(view.HIDDEN_VARIABLE, "")
+        yield Path(folder, "app")
+
+
+def test_hidden_folders_are_empty(box, shown):
+    show = f"cat {shown}/*; echo 1 > {shown}/a; ls {shown} | wc -l"
+    assert SECRET.encode() in bash(box, show).stdout
+    view.hide(shown, "/", "/no/such/folder")
+    for writable in (False, True):
+        result = bash(box, show, writable=writable)
+        assert (result.status, result.stdout) == ("OK", b"0\n")
+
+
+@pytest.mark.parametrize("folder", ["/usr", "/usr/bin", "/usr/lib", "/usr/local/lib"])
+def test_folders_that_boxes_need_are_refused(folder, monkeypatch):
+    monkeypatch.setenv(view.HIDDEN_VARIABLE, "")
+    with pytest.raises(SandboxError, match="keep what is yours elsewhere"):
+        view.hide(folder)
 
 
 def test_a_missing_tool_is_no_verdict(box):
