@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import random
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -23,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from judge import harnesses
+from judge import harnesses, sandbox, view
 from judge.answer import code_in_answer
 from judge.languages import LANGUAGES
 from judge.limits import SandboxError
@@ -51,6 +50,7 @@ class JudgePool:
         self.workers = workers
         self.retries = 0
         self._closed = False
+        view.hide(Path(__file__).parent.parent, os.getcwd(), tempfile.gettempdir())
         _remove_abandoned_folders()
         self._folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
         self._folder_lock = os.open(self._folder.name, os.O_RDONLY)
@@ -96,6 +96,7 @@ class JudgePool:
         self._threads.shutdown()
         for worker in self._processes.values():
             worker.communicate()  # closes its pipes and waits
+        sandbox.remove(self._folder.name)
         self._folder.cleanup()
         os.close(self._folder_lock)
 
@@ -230,6 +231,6 @@ def _remove_abandoned_folders():
             try:
                 if time.time() - os.fstat(lock).st_mtime > STALE_S:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
+                    sandbox.remove(folder)
             finally:
                 os.close(lock)

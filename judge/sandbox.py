@@ -8,21 +8,21 @@ What starts what, outermost first:
     sh (enters the cgroup) -> setpriv (to the slot's uid, if root) -> bwrap (namespaces, mounts,
     seccomp) -> prlimit (resource limits) -> the program
 
-The program sees /usr, its own /proc, 64 MiB of /tmp and its folder as /w: no network, no process
-and no other file of the host. Orphaned processes of the box are reparented to us; waiting for the
-box's init therefore waits for all.
+The program sees its tools, its own /proc, 64 MiB of /tmp and its folder as /w: no network, no
+process and no other file of the host. Orphaned processes of the box are reparented to us; waiting
+for the box's init therefore waits for all.
 
 Where it can be had, a cgroup (v1 or v2) holds the memory of the whole box, /tmp included, and its
 processes, and counts its CPU. Elsewhere /proc is read ten times a second: a box may then overshoot
 its memory by what it touches in 0.1 s, and neither what /tmp holds is counted nor the CPU that an
 orphan burns in its last 0.1 s. The line of probe() says which of the two it is.
 
-The parts: limits.py (the time limit is there), slots.py, cgroups.py, seccomp.py.
+The parts: limits.py (the time limit is there), view.py, slots.py, cgroups.py, seccomp.py.
 
-Left out: defences against kernel bugs and timing channels. All of /usr is readable. Judges in one
-cgroup but in different network namespaces take each other's slots. Without bubblewrap nothing runs,
-unless OORL_UNSAFE_NO_SANDBOX=1 (--unsafe-no-sandbox): then there are rlimits, a session of its own
-and the wall limit, but no isolation and no cgroup.
+Left out: defences against kernel bugs and timing channels. Judges in one cgroup but in different
+network namespaces take each other's slots. Without bubblewrap nothing runs, unless
+OORL_UNSAFE_NO_SANDBOX=1 (--unsafe-no-sandbox): then there are rlimits, a session of its own and the
+wall limit, but no isolation and no cgroup.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from judge import cgroups, seccomp
+from judge import cgroups, seccomp, view
 from judge.limits import Limits, Result, SandboxError
 from judge.slots import SLOT_UIDS, slot
 
@@ -50,16 +50,14 @@ UNSAFE_VARIABLE = "OORL_UNSAFE_NO_SANDBOX"
 # /proc/1/environ.
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}
 BWRAP = shutil.which("bwrap") or "/usr/bin/bwrap"
-# What a box sees of the host: /usr, and what programs in /usr need from elsewhere. A tool of a new
-# language may need an entry here.
-READABLE = ["/usr", *filter(os.path.exists, ["/var/lib/ghc"])]
-READABLE += [
-    f"/etc/{name}"
-    for name in os.listdir("/etc")
-    if re.match("alternatives|ld.so.cache|java|mono", name)
-]
 CHUNK_BYTES = 1 << 16  # the most that is read from or written to a pipe at a time
 LOOK_EVERY_S = 0.1
+# What shows that this is a container: a variable, a file in / or /run, or the name of the cgroup.
+CONTAINER = re.compile(
+    r"^(container|KUBERNETES_SERVICE_HOST|\.dockerenv|\.containerenv)$|/docker[/-]|kubepods|"
+    "libpod|/lxc",
+    re.M,
+)
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_CHILD_SUBREAPER = 36
 # How each runtime says on stderr that memory ran out; a new language may say it in other words. A
@@ -68,6 +66,26 @@ OUT_OF_MEMORY = re.compile(
     rb"MemoryError|bad_alloc|OutOfMemoryError|Allowed memory size|heap out of memory|"
     rb"[Cc]annot allocate memory|Array buffer allocation failed|virtual memory exhausted"
 )
+
+
+@contextlib.contextmanager
+def folder():
+    """A new folder for run(), in a `with`. It is removed whatever a program left in it."""
+    path = tempfile.mkdtemp(prefix="oorl-box-")
+    try:
+        yield path
+    finally:
+        remove(path)
+
+
+def remove(path):
+    """Remove a folder that programs wrote to. Never raises."""
+    try:
+        shutil.rmtree(path)
+    except (OSError, RecursionError):
+        # Nested too deep for rmtree, or in a folder that its owner may not enter.
+        script = 'chmod -R u+rwX -- "$0"; rm -rf -- "$0"'
+        subprocess.run(["/bin/sh", "-c", script, path], capture_output=True)
 
 
 def unsafe():
@@ -86,9 +104,8 @@ def probe():
         except SandboxError as error:
             raise SandboxError(
                 f"{error}\nno program can be run: the sandbox needs bubblewrap >= 0.8 (apt-get "
-                "install bubblewrap) and user namespaces (sysctl -w "
-                "kernel.unprivileged_userns_clone=1); "
-                "--unsafe-no-sandbox runs programs without isolation"
+                f"install bubblewrap) and user namespaces ({_how_to_allow()}); "
+                f"{UNSAFE_VARIABLE}=1 runs programs without isolation"
             ) from error
     isolation = "bwrap, seccomp" if seccomp.FILTER else "bwrap"
     if unsafe():
@@ -103,9 +120,26 @@ def probe():
     return f"sandbox: {isolation}, {uids}, {limits}"
 
 
-def run(command, box, limits, stdin=b"", writable=False):
+def _how_to_allow():
+    """How user namespaces are allowed, by name of what forbids them here."""
+    marks = [*os.environ, *os.listdir("/"), *os.listdir("/run")]
+    marks.append(Path("/proc/self/cgroup").read_text())
+    if CONTAINER.search("\n".join(marks)):
+        return (
+            "this is a container: start it with --security-opt seccomp=unconfined --security-opt "
+            "apparmor=unconfined --security-opt systempaths=unconfined; in Kubernetes with "
+            "securityContext.privileged"
+        )
+    return (
+        "sysctl -w kernel.unprivileged_userns_clone=1, on Ubuntu sysctl -w "
+        "kernel.apparmor_restrict_unprivileged_userns=0"
+    )
+
+
+def run(command, box, limits, stdin=b"", writable=False, bare=False):
     """Run `command` in the host's folder `box`, its working directory /w (by default read-only).
 
+    bare: with no tool in sight but the one that the command names, see view.py.
     Thread-safe. Returns when no process of the box is left. Makes this process a subreaper
     (prctl(2)). If this process is killed, its boxes die, except one that bwrap is still building
     (see judge.pool.namespace), and the next judge removes their cgroups. As root, gives the folder
@@ -119,7 +153,7 @@ def run(command, box, limits, stdin=b"", writable=False):
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # every time: a fork does not inherit it
     with slot(SLOT_UIDS) as uid, _cgroup(uid, limits) as group:
         began = time.monotonic()
-        program = _start(command, box, limits, writable, uid, group)
+        program = _start(command, box, limits, writable, bare, uid, group)
         try:
             broken_limit, usage = _attend(program, limits, stdin, began, group)
         finally:
@@ -130,7 +164,7 @@ def run(command, box, limits, stdin=b"", writable=False):
             if out_of_memory:
                 broken_limit = "MLE"
         wall_s = time.monotonic() - began
-        program.process.stdin.close()
+        program.stdin.close()
         for stream in program.streams:
             stream.read_rest()
 
@@ -198,6 +232,7 @@ class _Program:
 
     process: subprocess.Popen  # the outermost command
     report: io.TextIOBase  # what bwrap reports, one JSON object per line
+    stdin: io.FileIO  # non-blocking
     streams: list[_Stream]  # stdout, stderr
 
 
@@ -210,40 +245,58 @@ class _Usage:
     memory_bytes: int = 0  # resident memory
 
 
-def _start(command, box, limits, writable, uid, group):
+def _start(command, box, limits, writable, bare, uid, group):
     """Start the command within all its layers, from the innermost to the outermost."""
+    files = view.arguments(command, bare)
     command = [*_prlimit(limits), *command]
     report_in, report_out = os.pipe()
     report = os.fdopen(report_in)
-    with os.fdopen(report_out, "w"), os.fdopen(os.memfd_create("seccomp"), "wb") as filter_file:
+    owner = uid if os.geteuid() == 0 else -1
+    theirs = []
+    stdin = _pipe(1, owner, theirs)
+    stdout = _pipe(0, owner, theirs)
+    stderr = _pipe(0, owner, theirs)
+    with contextlib.ExitStack() as stack:
+        for end in (*theirs, report_out):
+            stack.callback(os.close, end)
+        filter_file = stack.enter_context(os.fdopen(os.memfd_create("seccomp"), "wb"))
         filter_file.write(seccomp.FILTER)
         filter_file.seek(0)
         if not unsafe():
-            command = [*_bwrap(box, writable, report_out, filter_file.fileno()), *command]
+            command = [*_bwrap(box, writable, files, report_out, filter_file.fileno()), *command]
         try:
+            os.chmod(box, 0o700)  # other slots stay out; a compile step may have changed it
             if os.geteuid() == 0:
-                os.chown(box, uid, uid)  # the folder's mode is 0700: other slots stay out
+                os.chown(box, uid, uid)
                 command = [*_setpriv(uid), *command]
             if group:
                 command = [*group.enter, *command]
             process = subprocess.Popen(
                 command,
-                bufsize=0,
                 cwd=box if unsafe() else "/",
                 env=ENVIRONMENT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdin=theirs[0],
+                stdout=theirs[1],
+                stderr=theirs[2],
                 start_new_session=True,
                 pass_fds=(report_out, filter_file.fileno()),
             )
         except OSError as error:
             raise SandboxError(f"cannot start a box: {error}") from error
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        os.set_blocking(pipe.fileno(), False)
-    stdout = _Stream(process.stdout, limits.stdout_bytes)
-    stderr = _Stream(process.stderr, limits.stderr_bytes)
-    return _Program(process, report, [stdout, stderr])
+    streams = [_Stream(stdout, limits.stdout_bytes), _Stream(stderr, limits.stderr_bytes)]
+    return _Program(process, report, stdin, streams)
+
+
+def _pipe(ours, owner, their_ends):
+    """Our end of a new pipe, non-blocking: 0 is the end to read from, 1 the end to write to.
+
+    A program may open /dev/stdin only if the pipe belongs to its uid: `owner`, or -1 for our own.
+    """
+    ends = os.pipe()
+    their_ends.append(ends[1 - ours])
+    os.fchown(ends[ours], owner, owner)
+    os.set_blocking(ends[ours], False)
+    return open(ends[ours], "rw"[ours] + "b", buffering=0)
 
 
 def _prlimit(limits):
@@ -263,12 +316,11 @@ def _prlimit(limits):
     return prlimit
 
 
-def _bwrap(box, writable, report_fd, filter_fd):
+def _bwrap(box, writable, files, report_fd, filter_fd):
     """The command that makes the box."""
     bwrap = [BWRAP]
     bwrap += "--unshare-all --unshare-user --disable-userns --die-with-parent --new-session".split()
-    for path in READABLE:
-        bwrap += ["--ro-bind", path, path]
+    bwrap += files
     bwrap += "--symlink usr/bin /bin --symlink usr/lib /lib --symlink usr/lib64 /lib64".split()
     bwrap += f"--dev /dev --proc /proc --size {64 << 20} --tmpfs /tmp --dir /w".split()
     bwrap += "--remount-ro /dev --remount-ro /".split()  # they are tmpfs of no limited size
@@ -313,7 +365,7 @@ def _attend(program, limits, stdin, began, group):
     with selectors.DefaultSelector() as selector, os.fdopen(os.pidfd_open(process.pid)) as end:
         # The run is over when the process ends, not when its pipes close: a daemon may hold those.
         selector.register(end, selectors.EVENT_READ)
-        selector.register(process.stdin, selectors.EVENT_WRITE)
+        selector.register(program.stdin, selectors.EVENT_WRITE)
         for stream in program.streams:
             selector.register(stream.pipe, selectors.EVENT_READ, stream)
         while True:
@@ -321,11 +373,11 @@ def _attend(program, limits, stdin, began, group):
             for key, _ in selector.select(max(0.0, wait_s)):
                 if key.fileobj is end:
                     return "", usage
-                if key.fileobj is process.stdin:
-                    rest = _feed(process.stdin, rest)
+                if key.fileobj is program.stdin:
+                    rest = _feed(program.stdin, rest)
                     if not rest:
-                        selector.unregister(process.stdin)
-                        process.stdin.close()
+                        selector.unregister(program.stdin)
+                        program.stdin.close()
                 elif key.data.read() == b"":
                     selector.unregister(key.fileobj)
                 elif key.data.is_over_cap():
@@ -392,6 +444,8 @@ def _end(program):
         for line in lines:
             report |= json.loads(line)
     if "child-pid" in report:
-        # That is the init of the box.
-        _, _, usage = os.wait4(report["child-pid"], 0)
+        # That is the init of the box. If it died first, by what the program did to it or because
+        # the box could not be built, then bwrap has waited for it.
+        with contextlib.suppress(ChildProcessError):
+            _, _, usage = os.wait4(report["child-pid"], 0)
     return report, usage.ru_utime + usage.ru_stime

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import ROOT
 from judge import pool as pool_module
-from judge import sandbox
+from judge import sandbox, view
 from judge.languages import LANGUAGES
 from judge.limits import SandboxError
 from judge.pool import check_canaries
@@ -146,11 +146,17 @@ def test_close_is_prompt_and_leaves_nothing():
     assert gone(f"sleep\0{mark}")
 
 
+def test_a_pool_hides_where_it_works(pool):
+    assert {str(ROOT), os.getcwd(), tempfile.gettempdir()} <= view._hidden()
+
+
 def test_folders_of_killed_pools_are_swept(monkeypatch, tmp_path):
     monkeypatch.setattr(pool_module, "STALE_S", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # not among the pools of others
     left = Path(tempfile.mkdtemp(prefix="oorl-judge-"))
     (left / "box").mkdir()
+    deep = "import os\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')"
+    subprocess.run([sys.executable, "-c", deep], cwd=left, check=True)
     with judge_pool(1) as held:
         time.sleep(0.05)
         judge_pool(1).close()

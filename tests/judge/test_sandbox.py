@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from judge import cgroups, sandbox
+from judge import cgroups, sandbox, view
 from judge.cgroups import Cgroup, Parents, find_parents
 from judge.sandbox import Limits, SandboxError, run
 from judge.slots import slot
@@ -230,6 +230,47 @@ def at_once(target, times):
         thread.join()
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import resource, time; resource.prlimit(1, resource.RLIMIT_CPU, (0, 0)); time.sleep(0.2)",
+        "import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0))",
+        "import os\nfor s in range(1, 65):\n try: os.kill(1, s)\n except OSError: pass",
+        "open('/proc/1/oom_score_adj', 'w').write('1000')\n"
+        "for i in range(60): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))\n"
+        "a = []\nwhile True: a.append(bytearray(1 << 22))",
+        "import os\n"
+        "for _ in range(2000):\n"
+        " try:\n"
+        "  if os.fork() == 0: os.fork(); os._exit(0)\n"
+        " except OSError: pass",
+    ],
+    ids=["CPU", "files", "signals", "oom", "orphans"],
+)
+def test_what_is_done_to_process_1_is_the_program_s_own_verdict(box, code):
+    limits = replace(SHORT, cpu_s=2, memory_bytes=128 << 20, address_space=False)
+    for _ in range(5):
+        assert python(box, code, limits).status in {"OK", "RE", "TLE", "MLE"}
+
+
+def test_no_box_is_too_deep_to_be_removed_or_shut_to_the_next_run():
+    nest = "import os\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')"
+    with sandbox.folder() as box:
+        assert python(box, nest, writable=True).status == "OK"
+        assert bash(box, "mkdir a; chmod 0 a; echo echo 1 > p; chmod 0 /w", writable=True).status
+        assert bash(box, ". ./p").stdout == b"1\n"
+    assert not os.path.lexists(box)
+
+
+@needs_cgroups
+def test_a_group_that_cannot_be_removed_is_no_verdict(box, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(cgroups, "REMOVE_WITHIN_S", 0.1)
+        patch.setattr(Path, "rmdir", lambda path: os.rmdir("/proc"))  # busy
+        assert bash(box, "echo 1").stdout == b"1\n"
+    cgroups._sweep(PARENTS)
+
+
 def test_processes_are_limited(box):
     code = (
         "import os, time\n"
@@ -248,6 +289,47 @@ def test_no_deadlock_on_pipes(box):
     assert bash(box, "exec <&-; sleep 0.2; echo a", stdin=bytes(1 << 20)).stdout == b"a\n"
     echoed = bash(box, "cat", stdin=b"0123456789" * 50_000)
     assert echoed.status == "OK" and len(echoed.stdout) == 500_000
+
+
+@pytest.mark.parametrize("name", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+@pytest.mark.parametrize("writable", [False, True], ids=["run", "compile"])
+def test_streams_can_be_opened_by_name(box, name, writable):
+    """As by readFileSync("/dev/stdin"), which is how most JavaScript reads its input."""
+    output = name.replace("stdin", "stdout").replace("0", "1")
+    errors = name.replace("stdin", "stderr").replace("0", "2")
+    code = (
+        f"text = open({name!r}).read()\n"
+        f"open({output!r}, 'w').write(text[::-1])\n"
+        f"open({errors!r}, 'w').write('e' + text)"
+    )
+    result = python(box, code, stdin=b"123", writable=writable)
+    assert (result.status, result.stdout, result.stderr) == ("OK", b"321", b"e123")
+
+
+def test_a_stream_opened_by_name_keeps_its_limits(box):
+    endless = "f = open('/dev/stdout', 'w')\nwhile True: f.write('x' * 4096)"
+    assert python(box, endless).status == "OLE"
+    # The program holds its own input open, and feeds itself; nothing comes after its time.
+    code = (
+        "import os, time\n"
+        "w = open('/dev/stdin', 'wb', 0)\n"
+        "if os.fork() == 0:\n"
+        " os.setsid()\n"
+        " while True: w.write(b'x'); os.write(1, b'late' * 9); time.sleep(0.01)\n"
+        "time.sleep(99)"
+    )
+    assert python(box, code, replace(SHORT, wall_s=0.5), stdin=b"1").status == "TLE"
+
+
+def test_no_other_pipe_can_be_opened(box):
+    """Nor what bwrap reports, by way of the box's process 1."""
+    code = (
+        "import glob, os\n"
+        "for path in glob.glob('/proc/[0-9]*/fd/*'):\n"
+        " if os.path.lexists(path) and 'pipe:' in os.readlink(path): print(os.readlink(path))"
+    )
+    result = python(box, code)
+    assert result.status == "OK" and len(set(result.stdout.split())) == 3
 
 
 def test_cpu_of_children_is_counted(box):
@@ -410,6 +492,63 @@ def test_a_broken_sandbox_is_no_verdict(box, bwrap, monkeypatch):
         sandbox.probe()
 
 
+@pytest.mark.parametrize("tier", ["proc"], indirect=True)
+def test_a_masked_proc_is_said_in_words():
+    """As in a pod of Kubernetes: no box may have a /proc of its own there."""
+    if os.geteuid():
+        pytest.skip("only root can mask a part of /proc")
+    code = (
+        "from judge import sandbox\n"
+        "try: sandbox.probe()\n"
+        "except sandbox.SandboxError as error: print(error)"
+    )
+    mask = ["/usr/bin/unshare", "-m", "/bin/sh", "-c", 'mount -t tmpfs x /proc/fs && exec "$@"']
+    said = ordinary(code, *mask, "sh")
+    assert "proc" in said[0] and "child processes" not in said[0]
+    assert "apt-get install bubblewrap" in said[1] and "--unsafe" not in said[1]
+
+
+def test_the_mend_fits_where_it_is_said(monkeypatch):
+    monkeypatch.setattr(os, "listdir", lambda folder: [])
+    for name in ("container", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda _: "0::/user.slice/docker.service\n")
+    assert "sysctl" in sandbox._how_to_allow()
+    monkeypatch.setattr(Path, "read_text", lambda _: "4:memory:/docker/0123abcd\n")
+    assert "sysctl" not in sandbox._how_to_allow()
+    monkeypatch.setattr(Path, "read_text", lambda _: "0::/\n")
+    monkeypatch.setattr(os, "listdir", lambda folder: [".dockerenv"])
+    assert "--security-opt seccomp=unconfined" in sandbox._how_to_allow()
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """A folder that boxes see, as they see /usr/src/app."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        os.chmod(folder, 0o755)
+        Path(folder, "app").mkdir()
+        Path(folder, "app", "problems.jsonl").write_text(SECRET)
+        monkeypatch.setattr(view, "READABLE", [*view.READABLE, folder])
+        monkeypatch.setenv(view.HIDDEN_VARIABLE, "")
+        yield Path(folder, "app")
+
+
+def test_hidden_folders_are_empty(box, shown):
+    show = f"cat {shown}/*; echo 1 > {shown}/a; ls {shown} | wc -l"
+    assert SECRET.encode() in bash(box, show).stdout
+    view.hide(shown, "/", "/no/such/folder")
+    for writable in (False, True):
+        result = bash(box, show, writable=writable)
+        assert (result.status, result.stdout) == ("OK", b"0\n")
+
+
+@pytest.mark.parametrize("folder", ["/usr", "/usr/bin", "/usr/lib", "/usr/local/lib"])
+def test_folders_that_boxes_need_are_refused(folder, monkeypatch):
+    monkeypatch.setenv(view.HIDDEN_VARIABLE, "")
+    with pytest.raises(SandboxError, match="keep what is yours elsewhere"):
+        view.hide(folder)
+
+
 def test_a_missing_tool_is_no_verdict(box):
     with pytest.raises(SandboxError, match="/usr/bin/no-such-tool is missing"):
         run(["/usr/bin/no-such-tool"], box, Limits())
@@ -559,6 +698,19 @@ def ordinary(code, *enter):
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
+
+
+READS_BY_NAME = """
+import tempfile
+from judge import sandbox
+command = ["/usr/bin/python3", "-c", "open('/dev/stdout', 'w').write(open('/dev/stdin').read())"]
+with tempfile.TemporaryDirectory() as box:
+    print(sandbox.run(command, box, sandbox.Limits(), b"123").stdout)
+"""
+
+
+def test_an_ordinary_user_opens_streams_by_name():
+    assert ordinary(READS_BY_NAME) == ["b'123'"]
 
 
 HOSTILE = """
