@@ -256,9 +256,10 @@ def test_what_is_done_to_process_1_is_the_program_s_own_verdict(box, code):
 def test_no_box_is_too_deep_to_be_removed_or_shut_to_the_next_run():
     nest = "import os\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')"
     with sandbox.folder() as box:
-        assert python(box, nest, writable=True).status == "OK"
-        assert bash(box, "mkdir a; chmod 0 a; echo echo 1 > p; chmod 0 /w", writable=True).status
-        assert bash(box, ". ./p").stdout == b"1\n"
+        assert python(box, nest, Limits(), writable=True).status == "OK"
+        shut = "mkdir a; chmod 0 a; echo echo 1 > p; chmod 0 /w"
+        assert bash(box, shut, Limits(), writable=True).status == "OK"
+        assert bash(box, ". ./p", Limits()).stdout == b"1\n"
     assert not os.path.lexists(box)
 
 
