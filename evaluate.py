@@ -24,6 +24,7 @@ import torch
 from tqdm import tqdm
 
 from data import append_rows, load_tokenizer, question, read_problems, runnable
+from judge import view
 from judge.harnesses import FORMS, is_harness, is_multipl_e
 from judge.languages import LANGUAGES, installed_toolchains
 from judge.limits import SandboxError
@@ -57,6 +58,7 @@ def main():
         os.environ[UNSAFE_VARIABLE] = "1"
     try:
         print(probe())
+        view.hide(*[Path(file).parent for file in (args.problems, args.out) if file])
         problems = read_problems(args.problems, harness=True)
         versions, missing = installed_toolchains()
         problems = runnable(problems, missing)

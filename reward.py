@@ -28,12 +28,11 @@ import secrets
 import shutil
 import signal
 import sys
-import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from judge import harnesses, sandbox
+from judge import harnesses, sandbox, view
 from judge.answer import code_in_answer
 from judge.languages import (
     LANGUAGES,
@@ -48,8 +47,6 @@ from judge.verdict import STATUSES, Judgement, Verdict, judge_error
 
 # What must be free beside the boxes: a compiler that fails for want of it is no compile error.
 DISK_BYTES = 64 << 20
-# Arguments of tempfile.TemporaryDirectory.
-BOX = {"prefix": "oorl-box-", "ignore_cleanup_errors": True}
 
 
 def rule_reward(status: str) -> float | None:
@@ -135,7 +132,7 @@ def _run_tests(program, tests, status_of):
     """
     language = program.language
     results = []
-    with tempfile.TemporaryDirectory(**BOX) as box:
+    with sandbox.folder() as box:
         program.write_files(box)
         # Before anything runs: a malformed test is a judge error whatever the program does.
         encoded = [(test["stdin"].encode(), test["stdout"].encode()) for test in tests]
@@ -152,7 +149,7 @@ def _run_tests(program, tests, status_of):
                 return _judgement("CE", detail, results, in_doubt)
         command = program.command(language.run)
         for number, (stdin, expected) in enumerate(encoded, 1):
-            result = sandbox.run(command, box, language.limits, stdin)
+            result = sandbox.run(command, box, language.limits, stdin, bare=True)
             results.append(result)
             status = status_of(result, expected)
             if result.status != "OK":
@@ -338,6 +335,7 @@ def score(
 
     from data import read_jsonl, read_problems, write_atomically
 
+    view.hide(problems_path.parent, completions_path.parent, out.parent)
     problems = read_problems(problems_path, harness=True)
     submissions = _read_submissions(completions_path, problems, problems_path, form)
     known = read_jsonl(out, {"key": str, "verdict": str}) if out.exists() else []

@@ -22,6 +22,7 @@ from data import (
 )
 from distributed import ranks
 from groups import Group
+from judge import view
 from judge.languages import installed_toolchains
 from judge.sandbox import probe
 from training import checkpoint
@@ -69,6 +70,8 @@ def read_inputs(config):
     """Reads and checks all inputs. Raises ValueError, OSError or SandboxError, which say
     what to do about it."""
     sandbox = probe()
+    files = [config.problems, config.eval_problems, config.ir_groups, config.eval_ir_groups]
+    view.hide(*[Path(file).parent for file in files if file])
     languages, missing = installed_toolchains()
     missing_on_rank_0 = ranks.broadcast_from_rank_0(lambda: missing)
     if missing != missing_on_rank_0:
