@@ -66,7 +66,7 @@ VIRTUAL_MACHINE = Limits(
 )
 COMPILER_VM = Limits(cpu_s=15, wall_s=40, memory_bytes=1 << 30, processes=128, address_space=False)
 # `make toolchains` compiles Go's standard library once: since 1.20 Go comes without it compiled,
-# which costs 11 CPU seconds per program.
+# which costs 10 CPU seconds per program.
 GO_CACHE_FOLDER = "/usr/local/share/oorl-go"
 GO_CACHE = f" GOCACHE={GO_CACHE_FOLDER}" if os.path.isdir(GO_CACHE_FOLDER) else ""
 GO_BUILD = (
@@ -144,7 +144,7 @@ _ROWS = [
         "C++",
         tags={"cpp", "c++", "cc", "cxx"},
         file="p.cpp",
-        # In the folder of -I, `make toolchains` precompiles bits/stdc++.h: 0.5 s instead of 1.7.
+        # In the folder of -I, `make toolchains` precompiles bits/stdc++.h: 0.3 s instead of 1.6.
         # g++ ignores the option if the folder is missing.
         standard="C++20",
         compile="/usr/bin/g++ -std=c++20 -O1 -pipe -fmax-errors=5 -w "

