@@ -58,7 +58,8 @@ def main():
         os.environ[UNSAFE_VARIABLE] = "1"
     try:
         print(probe())
-        view.hide(*[Path(file).parent for file in (args.problems, args.out) if file])
+        for file in filter(None, (args.problems, args.out)):
+            view.hide(Path(file).parent)
         problems = read_problems(args.problems, harness=True)
         versions, missing = installed_toolchains()
         problems = runnable(problems, missing)

@@ -4,9 +4,8 @@ To add a language, add a row to _ROWS: a program that reads stdin and writes std
 that alone. `python reward.py --probe` then tries it: it prints the tool's version and judges the
 row's canary. A tool may also need an entry: in judge/view.py READABLE if it reads files
 outside /usr, in NEEDED if its program does; in judge/sandbox.py OUT_OF_MEMORY if it has words of
-its own for a lack of memory. An answer to
-MultiPL-E also needs a row in judge/harness_table.py; to have the tool installed by
-`make toolchains`, add it to the Makefile.
+its own for a lack of memory. An answer to MultiPL-E also needs a row in judge/harness_table.py; to
+have the tool installed by `make toolchains`, add it to the Makefile.
 
 To change the time limit of one language, edit `limits` (its programs) or `compile_limits` (its
 compiler) in its row; the default for programs is in judge/limits.py.
