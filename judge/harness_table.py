@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 from judge.languages import LANGUAGES, Language
 
+CPP = LANGUAGES["cpp"]
+
 NEVER = r"\A\b\B"  # matches nothing
 FRONT = "# oorl: front\n"
 
@@ -124,7 +126,7 @@ HARNESSES = {
         ),
     ),
     "cpp": Harness(
-        language=LANGUAGES["cpp"],
+        language=replace(CPP, compile=CPP.compile.replace("c++20", "c++17")),  # as MultiPL-E
         assertion_failed="Assertion.*failed",
         function_start=C_LIKE_FUNCTION,
         token_code="{ char token[64]; if (fgets(token, 64, stdin)) fputs(token, stdout); }",

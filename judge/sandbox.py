@@ -31,6 +31,7 @@ import io
 import json
 import os
 import re
+import resource
 import selectors
 import shutil
 import signal
@@ -299,6 +300,14 @@ def _pipe(ours, owner, their_ends):
     return open(ends[ours], "rw"[ours] + "b", buffering=0)
 
 
+def _most_stack():
+    """All that may be had: the limit on memory bounds the stack too.
+
+    With a limit of its own every thread would take as much of the address space."""
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    return "unlimited" if hard == resource.RLIM_INFINITY else hard
+
+
 def _prlimit(limits):
     """The command that sets the resource limits.
 
@@ -307,7 +316,7 @@ def _prlimit(limits):
     """
     prlimit = (
         f"/usr/bin/prlimit --cpu={int(limits.cpu_s) + 2} --fsize={limits.file_bytes} "
-        f"--nofile=256 --stack={64 << 20} --core=0"
+        f"--nofile=256 --stack={_most_stack()} --core=0"
     ).split()
     if not unsafe() or os.geteuid() == 0:
         prlimit.append(f"--nproc={limits.processes}")
