@@ -123,7 +123,7 @@ def test_held_out_ir_groups_are_compared(whole):
                     response = tokenizer.encode(ir_response(ir)) + [tokenizer.end_id]
                     logp = model.logits(torch.tensor([prompt + response]))[0].log_softmax(-1)
                     places = torch.arange(len(prompt) - 1, len(prompt + response) - 1)
-                    sums[side].append(float(logp[places, response].sum()))
+                    sums[side].append(float(logp[places, response].sum().detach()))
             want = sum(sums["winners"]) / 2 - sum(sums["losers"]) / 2
             assert row[f"logp_margin_{key}"] == pytest.approx(want, abs=1e-3)
     for row in scored:
