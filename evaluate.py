@@ -37,7 +37,7 @@ from rollout import CACHE_TOKENS, generate
 # The first version of each language's tool that takes what models write.
 MODELS_WRITE = {
     "python": "3.10",  # match
-    "cpp": "13",  # C++20 with std::format
+    "cpp": "20",  # the standard, which stands first in the line
     "java": "17",  # records, text blocks, sealed classes
     "php": "8.1",  # match, enums, readonly
     "bash": "5.0",

@@ -115,11 +115,11 @@ def test_old_tools_are_told():
     low = "models write for {} and later, so that this is low"
     for language, old, new in (
         ("python", "Python 3.9.2", "Python 3.10.1"),
-        ("cpp", "g++ (Debian 12.2.0-14+deb12u1) 12.2.0", "g++ (Debian 14.2.0-19) 14.2.0"),
+        ("cpp", "C++17, g++ (Debian 12.2.0-14+deb12u1) 12.2.0", "C++20, g++ (Debian 12.2.0)"),
         ("java", "javac 11.0.2", "javac 17.0.15"),
         ("go", "go version go1.19.8 linux/amd64", "go version go1.21 linux/amd64"),
-        ("csharp", "Mono C# compiler version 6.12.0.200", "8.0.404"),
-        ("scala", "Scala compiler version 2.11.12 -- Copyright", "Scala compiler version 3.3.1"),
+        ("csharp", "C# 6 and part of 7, Mono C# compiler version 6.12", "C# of .NET, 8.0.404"),
+        ("scala", "Scala 2.11, Scala compiler version 2.11.12", "Scala 2.13, openjdk 17.0.15"),
         ("javascript", "v16.1.0", "v20.20.2"),
     ):
         needed = MODELS_WRITE[language]
