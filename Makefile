@@ -24,7 +24,7 @@ LIBRARIES = php-mbstring php-bcmath php-gmp php-intl \
 # Made by `make toolchains`, used by judge/languages.py
 PCH = /usr/local/include/oorl/bits/stdc++.h
 OURS = /usr/local/lib/oorl
-GO = $$(ls $(OURS)/go/bin/go /usr/bin/go 2> /dev/null | head -n 1)
+GO = $$(command -v $(OURS)/go/bin/go || echo /usr/bin/go)
 GO_BUILD = GOCACHE=/usr/local/share/oorl-go GO111MODULE=off GOTOOLCHAIN=local CGO_ENABLED=0
 SCALA_JARS = '*/scala-compiler-2.13*' '*/scala-library-2.13*' '*/scala-reflect-2.13*'
 APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends

@@ -1,6 +1,7 @@
 """An answer that hands a source to another language's tool finds no such tool when it runs."""
 
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_bash_cannot_even_compile(box, source):
     program = Program(language, language.canary, file, main)
     program.write_files(box)
     names = {file, language.beside[0]} - {""}
-    steps = [" ".join(program.command(step)) for step in (language.compile, language.run)]
+    steps = [shlex.join(program.command(step)) for step in (language.compile, language.run)]
     script = f"cp {' '.join(names)} /tmp && cd /tmp && " + " && ".join(filter(None, steps))
     Path(box, "p.sh").write_text(script)
     limits = replace(language.compile_limits, file_bytes=64 << 20)
