@@ -356,6 +356,17 @@ print("usr", newest)
 """
 
 
+def test_a_wrapped_source_earns_nothing(monkeypatch):
+    """The judge runs programs bare: in a box that is not bare the same answer passes."""
+    wrapped = "python3 -c 'print(input()[::-1])'"
+    tests = [{"stdin": "abc\n", "stdout": "cba\n"}]
+    assert verdict("bash", wrapped, tests).reward == 0
+    assert verdict("bash", "rev", tests).reward == 1
+    real = sandbox.run
+    monkeypatch.setattr(sandbox, "run", lambda *args, bare=False, **how: real(*args, **how))
+    assert verdict("bash", wrapped, tests).reward == 1
+
+
 @pytest.mark.parametrize("leaks", [False, True])
 def test_what_a_program_can_read_holds_no_expected_output(leaks, monkeypatch):
     """All of it is listed: files, processes and their memory, open files.
