@@ -32,7 +32,7 @@ from judge.pool import check_canaries
 from judge.sandbox import UNSAFE_VARIABLE, probe
 from model import load_model
 from reward import judge_pool
-from rollout import CACHE_TOKENS, generate
+from rollout import generate
 
 # The first version of each language's tool that takes what models write.
 MODELS_WRITE = {
@@ -117,28 +117,25 @@ def evaluate(
     total = len(problems) * samples
     completions = {}  # by the number of the problem
     futures = {}
+
+    def submit(number, group):
+        """Its samples are judged while the next batch is sampled."""
+        texts = [tokenizer.decode(response.tolist()) for response in group.responses]
+        completions[number] = texts
+        futures[number] = [pool.submit(problems[number], text, form) for text in texts]
+
     with tqdm(total=total, desc=f"{desc}: sampling", unit="sample") as bar:
-        for batch in _batches(prompts, samples, max_new_tokens):
-            share = []
-            for number in batch:
-                share.extend(range(number * samples, (number + 1) * samples))
-            groups = generate(
-                model,
-                prompts,
-                samples,
-                max_new_tokens,
-                temperature,
-                tokenizer.eos_ids,
-                seed,
-                progress=bar.update,
-                share=share,
-            )
-            # These are judged while the next batch is sampled.
-            for number in batch:
-                responses = groups[number].responses
-                texts = [tokenizer.decode(response.tolist()) for response in responses]
-                completions[number] = texts
-                futures[number] = [pool.submit(problems[number], text, form) for text in texts]
+        generate(
+            model,
+            prompts,
+            samples,
+            max_new_tokens,
+            temperature,
+            tokenizer.eos_ids,
+            seed,
+            progress=bar.update,
+            finished=submit,
+        )
     rows = []
     with tqdm(total=total, desc=f"{desc}: judging", unit="program") as bar:
         for number, problem in enumerate(problems):
@@ -148,14 +145,6 @@ def evaluate(
                 bar.update()
             rows.append(_row(problem, completions[number], verdicts))
     return rows
-
-
-def _batches(prompts, samples, max_new_tokens):
-    """The numbers of the prompts, in the batches that one call of generate() would make of them."""
-    numbers = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    capacity = max(map(len, prompts), default=0) + max_new_tokens
-    size = max(1, CACHE_TOKENS // (capacity * samples))
-    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
 
 
 def _prompt(tokenizer, problem, form):

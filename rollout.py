@@ -33,6 +33,7 @@ class Settings:
 class Request:
     """A prompt, and the numbers of the sequences that this rank samples from it."""
 
+    prompt_number: int
     group: Group  # takes the responses
     numbers: list = field(default_factory=list)
 
@@ -60,6 +61,7 @@ def generate(
     cache_tokens=CACHE_TOKENS,
     progress=None,
     share=None,
+    finished=None,
 ):
     """Samples `samples` responses to every prompt: a list of Group, with logps.
 
@@ -70,11 +72,12 @@ def generate(
     progress: called with the number of sequences that have just finished.
     share: a range of the len(prompts) * samples sequences, counted prompt by prompt. Only these are
     sampled; a prompt that has none of them gets a Group without responses.
+    finished: called with the number of a prompt and its Group, when the batch it is in has ended.
     Raises ValueError for an empty prompt and for logits that are NaN."""
     for i, prompt in enumerate(prompts):
         if not prompt:
             raise ValueError(f"prompt {i} is empty; a prompt needs at least one token")
-    requests = [Request(Group(torch.tensor(prompt), [])) for prompt in prompts]
+    requests = [Request(i, Group(torch.tensor(prompt), [])) for i, prompt in enumerate(prompts)]
     numbers = range(len(prompts) * samples) if share is None else share
     for number in numbers:
         requests[number // samples].numbers.append(number)
@@ -85,7 +88,10 @@ def generate(
     batch_size = max(1, cache_tokens // (capacity * samples))
     settings = Settings(max_new_tokens, temperature, set(eos_ids), seed)
     for start in range(0, len(pending), batch_size):
-        _generate_batch(model, pending[start : start + batch_size], settings, progress)
+        batch = pending[start : start + batch_size]
+        _generate_batch(model, batch, settings, progress)
+        for request in batch if finished else []:
+            finished(request.prompt_number, request.group)
     return [request.group for request in requests]
 
 

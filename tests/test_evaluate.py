@@ -1,11 +1,13 @@
 """pass@k, its interval and its table."""
 
+import functools
 import math
 import random
 from concurrent.futures import Future
 from types import SimpleNamespace
 
 import evaluate as evaluation
+import rollout
 from evaluate import MODELS_WRITE, evaluate, old_tool, pass_at_k, scores, table, wilson
 from judge.languages import LANGUAGES
 from judge.verdict import Verdict
@@ -78,11 +80,12 @@ def test_judging_starts_while_sampling_goes_on(tiny, monkeypatch):
     cache_tokens = 2 * (7 + 6) * 3  # for two problems
     groups = generate(tiny, prompts, eos_ids={0}, cache_tokens=cache_tokens, **settings)
     wanted = [[str(ids.tolist()) for ids in group.responses] for group in groups]
-    events = []  # how many problems each call samples, and the problem of every submission
+    events = []  # how many sequences each batch has, and the problem of every submission
+    real = rollout._generate_batch
 
-    def count(model, prompts, *args, share, **more):
-        events.append(f"sampled {len(share)}")
-        return generate(model, prompts, *args, cache_tokens=cache_tokens, share=share, **more)
+    def count(model, requests, *rest):
+        events.append(f"sampled {sum(len(request.numbers) for request in requests)}")
+        real(model, requests, *rest)
 
     class Pool:
         def submit(self, problem, text, form):
@@ -91,8 +94,9 @@ def test_judging_starts_while_sampling_goes_on(tiny, monkeypatch):
             future.set_result(Verdict("AC", 1.0))
             return future
 
-    monkeypatch.setattr(evaluation, "generate", count)
-    monkeypatch.setattr(evaluation, "CACHE_TOKENS", cache_tokens)
+    monkeypatch.setattr(rollout, "_generate_batch", count)
+    small = functools.partial(generate, cache_tokens=cache_tokens)
+    monkeypatch.setattr(evaluation, "generate", small)
     tokenizer = SimpleNamespace(
         eos_ids={0}, decode=str, chat_prompt=lambda text: prompts[text.count("x")]
     )
