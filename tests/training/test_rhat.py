@@ -107,6 +107,18 @@ def test_the_measured_noise_is_the_noise(tiny):
     assert rhat_noise(c, tiny, ir_groups) == 0
 
 
+def test_log_probs_of_rhat_are_in_its_precision(tiny, some_groups):
+    half = copy.deepcopy(tiny).bfloat16()
+    models = {"compute": half, "float32": copy.deepcopy(half).float()}
+    models["float64"] = copy.deepcopy(half).double()
+    for rhat_dtype, model in models.items():
+        half.frequencies = model.frequencies = tiny.frequencies
+        got = rhat.rhat_logprobs(Config(rhat_dtype=rhat_dtype), half, some_groups)
+        want = frozen_logprobs(model, some_groups, Config.token_budget, apart=True)
+        for a, b in zip(sum(got, []), sum(want, [])):
+            assert a.dtype == b.dtype and torch.equal(a, b)
+
+
 def test_a_copy_in_another_dtype_follows_the_model(tiny, some_groups):
     wide = copy_in(tiny, torch.float64)
     assert copy_in(tiny, torch.float32) is tiny and wide.dtype == torch.float64
