@@ -3,6 +3,7 @@
     usable_parents(os.environ.get(CGROUPS_VARIABLE))   -> where the groups go, or why there are none
     with Cgroup(parents, uid, limits) as group:        makes it; removes it with all that is in it
         group.enter                                    a command prefix that runs a command in it
+        group.join()                                   moves this process into it
         group.used()                                   -> CPU seconds, whether it ran out of memory
 
 A group is made anew for each run, as oorl-slot-<uid>: in cgroup v1 a folder in each of the three
@@ -90,9 +91,8 @@ class Cgroup:
         # In v1, writing to cgroup.procs would stop all forks of the machine meanwhile. sh is a
         # single thread, so "tasks", which moves one thread, does as well.
         file = "tasks" if self.v1 else "cgroup.procs"
-        script = ""
-        for folder in self.folders:
-            script += f"echo 0 > {shlex.quote(str(folder / file))} && "
+        self.doors = [str(folder / file) for folder in self.folders]
+        script = "".join(f"echo 0 > {shlex.quote(door)} && " for door in self.doors)
         # If an echo fails, nothing runs, and the sandbox sees that bwrap never reported.
         self.enter = ["/bin/sh", "-c", script + 'exec "$@"', "sh"]
 
@@ -106,6 +106,12 @@ class Cgroup:
             self.remove()
             raise SandboxError(f"cannot make a cgroup: {error}") from error
         return self
+
+    def join(self):
+        """Moves the calling process into the group."""
+        for door in self.doors:
+            with open(door, "wb", buffering=0) as file:
+                file.write(b"0")
 
     def _set_limits(self):
         memory_bytes = str(self.limits.memory_bytes + BWRAP_BYTES)

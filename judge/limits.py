@@ -23,6 +23,7 @@ class Limits:
     stdout_bytes: int = 1 << 20
     stderr_bytes: int = 64 << 10
     file_bytes: int = 64 << 20  # the size of each file that the program writes
+    folder_bytes: int = 64 << 20  # of all files in a folder that it may write to
 
 
 @dataclass(frozen=True)

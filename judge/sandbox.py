@@ -3,24 +3,28 @@
     run(command, folder, Limits(...), stdin) -> Result; or SandboxError, so that a fault of the
     sandbox is never taken for a fault of the program
 
-What starts what, outermost first:
+There are two kinds of box. probe() takes the first that this machine allows:
 
-    sh (enters the cgroup) -> setpriv (to the slot's uid, if root) -> bwrap (namespaces, mounts,
-    seccomp) -> prlimit (resource limits) -> the program
+    bwrap      sh (enters the cgroup) -> setpriv (to the slot's uid, if root) -> bwrap (namespaces,
+               mounts, seccomp) -> prlimit (resource limits) -> the program
+    landlock   a fork of this process (cgroup, uid, Landlock, seccomp) -> prlimit -> the program
 
-The program sees its tools, its own /proc, 64 MiB of /tmp and its folder as /w: no network, no
-process and no other file of the host. Orphaned processes of the box are reparented to us; waiting
-for the box's init therefore waits for all.
+In a bwrap box the program sees its tools, its own /proc, 64 MiB of /tmp and its folder as /w: no
+network, no process and no other file of the host. A landlock box, for containers, is without
+namespaces: no sockets, no file of the host but its tools, no signal to a process outside; a folder
+for temporary files, in TMPDIR and HOME. docs/judge.md lists what it does not hold. Orphaned
+processes of either are reparented to us, so that we can wait for all.
 
 Where it can be had, a cgroup (v1 or v2) holds the memory of the whole box, /tmp included, and its
 processes, and counts its CPU. Elsewhere /proc is read ten times a second: a box may then overshoot
 its memory by what it touches in 0.1 s, and neither what /tmp holds is counted nor the CPU that an
 orphan burns in its last 0.1 s. The line of probe() says which of the two it is.
 
-The parts: limits.py (the time limit is there), view.py, slots.py, cgroups.py, seccomp.py.
+The parts: limits.py (the time limit is there), view.py, slots.py, cgroups.py, seccomp.py; for a
+landlock box landlock.py and session.py.
 
 Left out: defences against kernel bugs and timing channels. Judges in one cgroup but in different
-network namespaces take each other's slots. Without bubblewrap nothing runs, unless
+network namespaces take each other's slots. Where neither box can be had nothing runs, unless
 OORL_UNSAFE_NO_SANDBOX=1 (--unsafe-no-sandbox): then there are rlimits, a session of its own and the
 wall limit, but no isolation and no cgroup.
 """
@@ -41,18 +45,25 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from judge import cgroups, seccomp, view
+from judge import cgroups, landlock, seccomp, session, view
 from judge.limits import Limits, Result, SandboxError
 from judge.slots import SLOT_UIDS, slot
 
-# An environment variable, so that worker processes inherit the choice.
+# Environment variables, so that worker processes inherit the choice. The first is one of BOXES, and
+# set by probe().
+BOX_VARIABLE = "OORL_SANDBOX"
+BOXES = ("bwrap", "landlock")
 UNSAFE_VARIABLE = "OORL_UNSAFE_NO_SANDBOX"
 # The environment of the program. bwrap gets the same one, as the program can read it in
 # /proc/1/environ.
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"}
+# The processes that an ordinary user may start in a landlock box beyond all that the machine has:
+# the kernel counts them for the user, not for the box.
+SPARE_PROCESSES = 1000
 BWRAP = shutil.which("bwrap") or "/usr/bin/bwrap"
 CHUNK_BYTES = 1 << 16  # the most that is read from or written to a pipe at a time
 LOOK_EVERY_S = 0.1
+LOOK_WITHIN_S = 5  # at the files of a box
 # What shows that this is a container: a variable, a file in / or /run, or the name of the cgroup.
 CONTAINER = re.compile(
     r"^(container|KUBERNETES_SERVICE_HOST|\.dockerenv|\.containerenv)$|/docker[/-]|kubepods|"
@@ -70,9 +81,9 @@ OUT_OF_MEMORY = re.compile(
 
 
 @contextlib.contextmanager
-def folder():
+def folder(parent=None):
     """A new folder for run(), in a `with`. It is removed whatever a program left in it."""
-    path = tempfile.mkdtemp(prefix="oorl-box-")
+    path = tempfile.mkdtemp(prefix="oorl-box-", dir=parent)
     try:
         yield path
     finally:
@@ -89,28 +100,44 @@ def remove(path):
         subprocess.run(["/bin/sh", "-c", script, path], capture_output=True)
 
 
-def unsafe():
-    return os.environ.get(UNSAFE_VARIABLE) == "1"
+def kind():
+    """What runs a program: "bwrap", "landlock" or "unsafe"."""
+    if os.environ.get(UNSAFE_VARIABLE) == "1":
+        return "unsafe"
+    return os.environ.get(BOX_VARIABLE, BOXES[0])
 
 
 def probe():
     """One line that says what isolates a program here, found out by running `true` in a box.
 
     SandboxError, which says what to install, if nothing does. Holds the workers that this process
-    starts to the cgroups that it found.
+    starts to the box and the cgroups that it found.
     """
-    with tempfile.TemporaryDirectory(prefix="oorl-probe-") as box:
+    chosen = os.environ.get(BOX_VARIABLE)
+    if chosen and chosen not in BOXES:
+        raise SandboxError(f"{BOX_VARIABLE}={chosen} is unknown; known are {', '.join(BOXES)}")
+    errors = []
+    for box_kind in [chosen] if chosen else BOXES:
+        os.environ[BOX_VARIABLE] = box_kind
         try:
-            run(["/usr/bin/true"], box, Limits())
+            _try()
+            break
         except SandboxError as error:
-            raise SandboxError(
-                f"{error}\nno program can be run: the sandbox needs bubblewrap >= 0.8 (apt-get "
-                f"install bubblewrap) and user namespaces ({_how_to_allow()}); "
-                f"{UNSAFE_VARIABLE}=1 runs programs without isolation"
-            ) from error
-    isolation = "bwrap, seccomp" if seccomp.FILTER else "bwrap"
-    if unsafe():
-        isolation = "UNSAFE, no isolation"
+            errors.append(f"{box_kind}: {error}")
+    else:
+        if not chosen:
+            del os.environ[BOX_VARIABLE]
+        raise SandboxError(
+            "\n".join(errors) + "\nno program can be run: the sandbox needs bubblewrap >= 0.8 "
+            f"(apt-get install bubblewrap) and user namespaces ({_how_to_allow()}), or Landlock; "
+            f"{UNSAFE_VARIABLE}=1 runs programs without isolation"
+        )
+    why_no_bwrap = f" (no {' '.join(errors[0].split())})" if errors else ""
+    isolation = {
+        "bwrap": "bwrap, seccomp" if seccomp.FILTER else "bwrap",
+        "landlock": f"landlock {landlock.version()}, seccomp{why_no_bwrap}",
+        "unsafe": "UNSAFE, no isolation",
+    }
     uids = "slot uids" if os.geteuid() == 0 else "own uid"
     parents, why_none = _cgroup_parents()
     if parents:
@@ -118,7 +145,23 @@ def probe():
         limits = f"cgroup v{parents.version}"
     else:
         limits = f"rlimits and /proc (no cgroup: {why_none})"
-    return f"sandbox: {isolation}, {uids}, {limits}"
+    return f"sandbox: {isolation[kind()]}, {uids}, {limits}"
+
+
+def _try():
+    """Runs `true`. SandboxError if there is no box of the kind that is chosen."""
+    if kind() == "landlock":
+        _end_abandoned()
+    with folder() as box:
+        run(["/usr/bin/true"], box, Limits())
+
+
+def _end_abandoned():
+    """Ends what killed judges left: processes of slots that nobody holds. As root only."""
+    if os.geteuid() == 0:
+        for uid in session.uids() & set(SLOT_UIDS):
+            with contextlib.suppress(SandboxError), slot([uid]):
+                session.end_uid(uid)
 
 
 def _how_to_allow():
@@ -127,7 +170,7 @@ def _how_to_allow():
     marks.append(Path("/proc/self/cgroup").read_text())
     if CONTAINER.search("\n".join(marks)):
         return (
-            "this is a container: start it with --security-opt seccomp=unconfined --security-opt "
+            "this is a container, start it with --security-opt seccomp=unconfined --security-opt "
             "apparmor=unconfined --security-opt systempaths=unconfined; in Kubernetes with "
             "securityContext.privileged"
         )
@@ -138,7 +181,7 @@ def _how_to_allow():
 
 
 def run(command, box, limits, stdin=b"", writable=False, bare=False):
-    """Run `command` in the host's folder `box`, its working directory /w (by default read-only).
+    """Run `command` in the host's folder `box`, its working directory (by default read-only).
 
     bare: with no tool in sight but the one that the command names, see view.py.
     Thread-safe. Returns when no process of the box is left. Makes this process a subreaper
@@ -152,9 +195,12 @@ def run(command, box, limits, stdin=b"", writable=False, bare=False):
     if os.path.isabs(command[0]) and not os.path.exists(command[0]):
         raise SandboxError(f"{command[0]} is missing")
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # every time: a fork does not inherit it
-    with slot(SLOT_UIDS) as uid, _cgroup(uid, limits) as group:
+    with contextlib.ExitStack() as stack:
+        uid = stack.enter_context(slot(SLOT_UIDS))
+        scratch = stack.enter_context(_scratch(box))
+        group = stack.enter_context(_cgroup(uid, limits))
         began = time.monotonic()
-        program = _start(command, box, limits, writable, bare, uid, group)
+        program = _start(command, _Box(box, scratch, writable, bare, uid, group), limits)
         try:
             broken_limit, usage = _attend(program, limits, stdin, began, group)
         finally:
@@ -176,7 +222,7 @@ def run(command, box, limits, stdin=b"", writable=False, bare=False):
     # bwrap reports "child-pid" when the box is there, and "exit-code" when the command has ended; a
     # command that broke a limit may have been killed before that.
     expected_report = "child-pid" if broken_limit else "exit-code"
-    if not unsafe() and expected_report not in report:
+    if kind() == "bwrap" and expected_report not in report:
         reason = stderr.decode(errors="replace").strip()
         raise SandboxError(reason or f"bwrap ended with {returncode}")
     # A process that was killed together with the box's init is missing from what was reaped.
@@ -188,8 +234,8 @@ def run(command, box, limits, stdin=b"", writable=False, bare=False):
 def _status(program, limits, broken_limit, cpu_s):
     """The status of a run that has ended; the first rule that holds decides.
 
-    broken_limit: TLE, MLE or OLE if it was stopped for that, else "". cpu_s: what all its processes
-    used.
+    broken_limit: TLE, MLE, OLE or RE if it was stopped for that, else "". cpu_s: what all its
+    processes used.
     """
     _, stderr = program.streams
     if any(stream.is_over_cap() for stream in program.streams):
@@ -227,10 +273,27 @@ class _Stream:
         return len(self.text) > self.cap
 
 
+@dataclass(frozen=True)
+class _Box:
+    """Where a program is to run."""
+
+    folder: str
+    scratch: str  # a folder for temporary files; "" in a bwrap box, which has a /tmp
+    writable: bool  # whether the program may change `folder`
+    bare: bool
+    uid: int  # that of the slot
+    group: cgroups.Cgroup | None
+
+    def growing(self):
+        """The folders of the host that the program may fill."""
+        return list(filter(None, [self.writable and self.folder, self.scratch]))
+
+
 @dataclass
 class _Program:
     """A program that was started in its box."""
 
+    box: _Box
     process: subprocess.Popen  # the outermost command
     report: io.TextIOBase  # what bwrap reports, one JSON object per line
     stdin: io.FileIO  # non-blocking
@@ -246,13 +309,11 @@ class _Usage:
     memory_bytes: int = 0  # resident memory
 
 
-def _start(command, box, limits, writable, bare, uid, group):
-    """Start the command within all its layers, from the innermost to the outermost."""
-    files = view.arguments(command, bare)
-    command = [*_prlimit(limits), *command]
+def _start(command, box, limits):
+    """Start the command in its box."""
     report_in, report_out = os.pipe()
     report = os.fdopen(report_in)
-    owner = uid if os.geteuid() == 0 else -1
+    owner = box.uid if os.geteuid() == 0 else -1
     theirs = []
     stdin = _pipe(1, owner, theirs)
     stdout = _pipe(0, owner, theirs)
@@ -260,32 +321,33 @@ def _start(command, box, limits, writable, bare, uid, group):
     with contextlib.ExitStack() as stack:
         for end in (*theirs, report_out):
             stack.callback(os.close, end)
-        filter_file = stack.enter_context(os.fdopen(os.memfd_create("seccomp"), "wb"))
-        filter_file.write(seccomp.FILTER)
-        filter_file.seek(0)
-        if not unsafe():
-            command = [*_bwrap(box, writable, files, report_out, filter_file.fileno()), *command]
         try:
-            os.chmod(box, 0o700)  # other slots stay out; a compile step may have changed it
+            os.chmod(box.folder, 0o700)  # other slots stay out; a compile step may have changed it
             if os.geteuid() == 0:
-                os.chown(box, uid, uid)
-                command = [*_setpriv(uid), *command]
-            if group:
-                command = [*group.enter, *command]
+                for path in filter(None, (box.folder, box.scratch)):
+                    os.chown(path, box.uid, box.uid)
+            if kind() == "landlock":
+                launch = _landlock(command, box, limits, stack)
+            else:
+                launch = _bwrap(command, box, limits, stack, report_out)
             process = subprocess.Popen(
-                command,
-                cwd=box if unsafe() else "/",
-                env=ENVIRONMENT,
+                **launch,
                 stdin=theirs[0],
                 stdout=theirs[1],
                 stderr=theirs[2],
                 start_new_session=True,
-                pass_fds=(report_out, filter_file.fileno()),
             )
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             raise SandboxError(f"cannot start a box: {error}") from error
     streams = [_Stream(stdout, limits.stdout_bytes), _Stream(stderr, limits.stderr_bytes)]
-    return _Program(process, report, stdin, streams)
+    return _Program(box, process, report, stdin, streams)
+
+
+def _scratch(box):
+    """A context that holds the folder for a program's temporary files; "" if the box has a /tmp."""
+    if kind() == "landlock":
+        return folder(os.path.dirname(box))
+    return contextlib.nullcontext("")
 
 
 def _pipe(ours, owner, their_ends):
@@ -318,26 +380,77 @@ def _prlimit(limits):
         f"/usr/bin/prlimit --cpu={int(limits.cpu_s) + 2} --fsize={limits.file_bytes} "
         f"--nofile=256 --stack={_most_stack()} --core=0"
     ).split()
-    if not unsafe() or os.geteuid() == 0:
+    if kind() == "bwrap" or os.geteuid() == 0:
         prlimit.append(f"--nproc={limits.processes}")
+    elif kind() == "landlock":
+        threads = Path("/proc/loadavg").read_text().split()[3].partition("/")[2]
+        prlimit.append(f"--nproc={int(threads) + SPARE_PROCESSES}")
     if limits.address_space:
         prlimit.append(f"--as={limits.memory_bytes}")
     return prlimit
 
 
-def _bwrap(box, writable, files, report_fd, filter_fd):
-    """The command that makes the box."""
-    bwrap = [BWRAP]
-    bwrap += "--unshare-all --unshare-user --disable-userns --die-with-parent --new-session".split()
-    bwrap += files
-    bwrap += "--symlink usr/bin /bin --symlink usr/lib /lib --symlink usr/lib64 /lib64".split()
-    bwrap += f"--dev /dev --proc /proc --size {64 << 20} --tmpfs /tmp --dir /w".split()
-    bwrap += "--remount-ro /dev --remount-ro /".split()  # they are tmpfs of no limited size
-    bwrap += ["--bind" if writable else "--ro-bind", str(box), "/w", "--chdir", "/w"]
-    bwrap += f"--hostname box --json-status-fd {report_fd}".split()
-    if seccomp.FILTER:
-        bwrap += ["--seccomp", str(filter_fd)]
-    return [*bwrap, "--"]
+def _bwrap(command, box, limits, stack, report_out):
+    """The arguments of Popen that start a command in a bwrap box, or without one if unsafe.
+
+    stack: closes what this opens. From the innermost command to the outermost."""
+    command = [*_prlimit(limits), *command]
+    filter_file = stack.enter_context(os.fdopen(os.memfd_create("seccomp"), "wb"))
+    filter_file.write(seccomp.FILTER)
+    filter_file.seek(0)
+    if kind() == "bwrap":
+        bwrap = [BWRAP, "--unshare-all", "--unshare-user", "--disable-userns"]
+        bwrap += ["--die-with-parent", "--new-session"]
+        bwrap += view.bwrap_arguments(view.view(command, box.bare))
+        bwrap += "--symlink usr/bin /bin --symlink usr/lib /lib --symlink usr/lib64 /lib64".split()
+        bwrap += f"--dev /dev --proc /proc --size {64 << 20} --tmpfs /tmp --dir /w".split()
+        bwrap += "--remount-ro /dev --remount-ro /".split()  # they are tmpfs of no limited size
+        bwrap += ["--bind" if box.writable else "--ro-bind", box.folder, "/w", "--chdir", "/w"]
+        bwrap += f"--hostname box --json-status-fd {report_out}".split()
+        if seccomp.FILTER:
+            bwrap += ["--seccomp", str(filter_file.fileno())]
+        command = [*bwrap, "--", *command]
+    if os.geteuid() == 0:
+        command = [*_setpriv(box.uid), *command]
+    if box.group:
+        command = [*box.group.enter, *command]
+    return {
+        "args": command,
+        "cwd": box.folder if kind() == "unsafe" else "/",
+        "env": ENVIRONMENT,
+        "pass_fds": (report_out, filter_file.fileno()),
+    }
+
+
+def _landlock(command, box, limits, stack):
+    """The arguments of Popen that start a command in a landlock box.
+
+    stack: closes what this opens."""
+    if reason := landlock.why_not():
+        raise SandboxError(reason)
+    command = [*_prlimit(limits), *command]
+    seen = view.view(command, box.bare)
+    rules = landlock.ruleset(seen, box.folder, box.scratch, box.writable)
+    stack.callback(os.close, rules)
+    watchdog = session.watchdog()
+
+    def enclose():
+        """Runs in the new process, which has a session of its own, before it is the program."""
+        session.report(watchdog, os.getpid())
+        if box.group:
+            box.group.join()
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setresgid(box.uid, box.uid, box.uid)
+            os.setresuid(box.uid, box.uid, box.uid)
+        landlock.enclose(rules, box.writable)
+
+    return {
+        "args": command,
+        "cwd": box.folder,
+        "env": {**ENVIRONMENT, "HOME": box.scratch, "TMPDIR": box.scratch},
+        "preexec_fn": enclose,
+    }
 
 
 def _setpriv(uid):
@@ -350,7 +463,7 @@ def _setpriv(uid):
 
 def _cgroup_parents():
     """(where cgroups are made, "") or (None, why nowhere)."""
-    if unsafe():
+    if kind() == "unsafe":
         return None, f"{UNSAFE_VARIABLE}=1"
     return cgroups.usable_parents(os.environ.get(cgroups.CGROUPS_VARIABLE))
 
@@ -394,7 +507,7 @@ def _attend(program, limits, stdin, began, group):
             clock_s = time.monotonic()
             if clock_s < min(look_at, deadline):
                 continue
-            usage = _look(process.pid)
+            usage = _look(_roots(program))
             out_of_memory = usage.memory_bytes > limits.memory_bytes
             if group:
                 # The group knows both better: it counts a page that processes share once, and it
@@ -402,6 +515,8 @@ def _attend(program, limits, stdin, began, group):
                 usage.cpu_s, out_of_memory = group.used()
             if out_of_memory:
                 return "MLE", usage
+            if _is_full(program.box.growing(), limits.folder_bytes):
+                return "RE", usage
             if usage.cpu_s > limits.cpu_s or clock_s >= deadline:
                 return "TLE", usage
             look_at = clock_s + LOOK_EVERY_S
@@ -416,17 +531,22 @@ def _feed(pipe, rest):
     return rest[written:]
 
 
-def _look(root):
-    """What a process and its descendants use, from /proc."""
+def _roots(program):
+    """The processes from which all others of the box descend."""
+    if kind() == "landlock":
+        return session.members(program.process.pid)
+    return [program.process.pid]
+
+
+def _look(roots):
+    """What processes and their descendants use, from /proc."""
     cpu_ticks = 0
     queued_ns = 0
     pages = 0
-    pids = [root]
-    while pids:
-        process = Path(f"/proc/{pids.pop()}")
+    for pid in session.tree(roots):
+        process = Path(f"/proc/{pid}")
         with contextlib.suppress(OSError):  # it may end while we look
             for task in (process / "task").iterdir():
-                pids += (task / "children").read_text().split()
                 queued_ns += int((task / "schedstat").read_text().split()[1])
             # The fields of proc(5) from field 3 on; field 2 may hold anything.
             stat = (process / "stat").read_bytes().rpartition(b")")[2].split()
@@ -439,6 +559,19 @@ def _look(root):
     )
 
 
+def _is_full(folders, limit_bytes):
+    """Whether the files in one of the folders hold more than a limit, by du(1)."""
+    for path in folders:
+        try:
+            command = ["/usr/bin/du", "-s", "--block-size=1", path]
+            done = subprocess.run(command, capture_output=True, timeout=LOOK_WITHIN_S)
+        except subprocess.TimeoutExpired:  # it has so many
+            return True
+        if int(done.stdout.split()[0]) > limit_bytes:
+            return True
+    return False
+
+
 def _end(program):
     """Kill what is left of a program and wait for it.
 
@@ -448,6 +581,10 @@ def _end(program):
     os.killpg(process.pid, signal.SIGKILL)
     _, wait_status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(wait_status)
+    cpu_s = usage.ru_utime + usage.ru_stime
+    if kind() == "landlock":
+        cpu_s += session.end(process.pid)
+        session.report(session.watchdog(), -process.pid)
     report = {}
     with program.report as lines:
         for line in lines:
@@ -457,4 +594,5 @@ def _end(program):
         # the box could not be built, then bwrap has waited for it.
         with contextlib.suppress(ChildProcessError):
             _, _, usage = os.wait4(report["child-pid"], 0)
-    return report, usage.ru_utime + usage.ru_stime
+            cpu_s = usage.ru_utime + usage.ru_stime
+    return report, cpu_s

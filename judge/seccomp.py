@@ -1,11 +1,12 @@
-"""The system calls that a box may not make, and the seccomp(2) filter that refuses them with EPERM.
+"""The system calls that a box may not make, and the seccomp(2) filters that refuse them with EPERM.
 
-It is a deny-list, because an allow-list breaks the JVM and node. FILTER is the compiled filter, a
-program in classic BPF, which is the form that bubblewrap takes; it is empty on machines other than
-x86_64 and aarch64, where no call is filtered.
+They are deny-lists, because an allow-list breaks the JVM and node. FILTER is the compiled filter, a
+program in classic BPF, which is the form that bubblewrap takes. ALONE refuses besides what
+namespaces make harmless, for boxes that have none (landlock.py), and ALONE_READER some more for
+programs that may not change their folder. All are empty on machines other than x86_64 and aarch64.
 
-To deny one more call, add a row to DENIED. The filter also refuses socket families past netlink
-(vsock and alg among them) and calls by the x32 ABI, and kills a process that makes a call by any
+To deny one more call, add a row to DENIED. The filters also refuse socket families past netlink
+(vsock and alg among them) and calls by the x32 ABI, and kill a process that makes a call by any
 other ABI, such as a 32-bit program.
 """
 
@@ -41,6 +42,7 @@ DENIED = """
     request_key        249  218  the kernel's keys are not per box
     keyctl             250  219  the kernel's keys are not per box
 
+    syslog             103  116  reads the kernel's log
     bpf                321  280  a way into the kernel that no program here needs
     perf_event_open    298  241  a way into the kernel that no program here needs
     userfaultfd        323  282  a way into the kernel that no program here needs
@@ -54,19 +56,60 @@ DENIED = """
     memfd_secret       447  447  memory that no process maps, and so is not counted
     shmget              29  194  System V memory that no process maps, and so is not counted
 """
+# Where a box has no namespaces. "-": the machine has no such call.
+DENIED_ALONE = """
+    socket              41  198  reaches the network and the sockets of the host
+    setsid             112  157  leaves the session by which the processes of a box are known
+    msgget              68  186  the host's queues
+    semget              64  190  the host's semaphores
+    mq_open            240  180  the host's queues
+    inotify_init       253    -  watches the host's folders
+    inotify_init1      294   26  watches the host's folders
+    fanotify_init      300  262  watches the host's folders
+"""
+# While a program runs that may not change its folder: Landlock has no right for these.
+DENIED_ALONE_READER = """
+    chmod               90    -  the modes of an ordinary user's files
+    fchmodat           268   53  the modes of an ordinary user's files
+    fchmodat2          452  452  the modes of an ordinary user's files
+    chown               92    -  their owners
+    lchown              94    -  their owners
+    fchownat           260   54  their owners
+    setxattr           188    5  their attributes
+    lsetxattr          189    6  their attributes
+    removexattr        197   14  their attributes
+    lremovexattr       198   15  their attributes
+"""
+# These may act on other processes of an ordinary user. Each is denied if the argument, counted from
+# 0, is above the limit: then it names another process than its caller, or all of the user's.
+DENIED_FOR_OTHERS = """
+    prlimit64          302  261  argument 0 limit 0
+    setpriority        141  140  argument 0 limit 0
+    setpriority        141  140  argument 1 limit 0
+    ioprio_set         251   30  argument 0 limit 1
+    ioprio_set         251   30  argument 1 limit 0
+    sched_setaffinity  203  122  argument 0 limit 0
+    sched_setparam     142  118  argument 0 limit 0
+    sched_setscheduler 144  119  argument 0 limit 0
+    sched_setattr      314  274  argument 0 limit 0
+"""
 
 
 @dataclass(frozen=True)
 class Machine:
     audit_arch: int  # AUDIT_ARCH_* of linux/audit.h
     socket: int  # the number of socket(2)
-    column: int  # which column of DENIED has this machine's numbers
+    clone: int  # the number of clone(2)
+    column: int  # which column of the tables has this machine's numbers
 
 
 MACHINES = {
-    "x86_64": Machine(audit_arch=0xC000003E, socket=41, column=1),
-    "aarch64": Machine(audit_arch=0xC00000B7, socket=198, column=2),
+    "x86_64": Machine(audit_arch=0xC000003E, socket=41, clone=56, column=1),
+    "aarch64": Machine(audit_arch=0xC00000B7, socket=198, clone=220, column=2),
 }
+CLONE3 = 435  # on both
+# The flags of clone(2) that make namespaces, CLONE_NEW* of linux/sched.h
+NEW_NAMESPACES = 0x7E020000
 X32_BIT = 0x40000000  # set in the number of a call by the x32 ABI
 
 # What an instruction does, from linux/bpf_common.h
@@ -74,65 +117,71 @@ LOAD = 0x20
 IF_EQUAL = 0x15
 IF_AT_LEAST = 0x35
 IF_ABOVE = 0x25
+IF_ANY_BIT = 0x45
 RETURN = 0x06
 # What it loads: offsets in struct seccomp_data of linux/seccomp.h
 NUMBER = 0
 ARCHITECTURE = 4
-FIRST_ARGUMENT = 16
+ARGUMENTS = 16  # of 8 bytes each, the low half first
 # What the filter returns, from linux/seccomp.h
 KILL = 0x80000000
 ALLOW = 0x7FFF0000
 DENY = 0x00050000 | errno.EPERM
+NO_SUCH_CALL = 0x00050000 | errno.ENOSYS
+INSTRUCTION = "HBBI"  # struct sock_filter: code, how many to skip if true, if false, operand
+INSTRUCTION_BYTES = struct.calcsize(INSTRUCTION)
 
 
-def compile_filter(name):
-    """The filter, an array of struct sock_filter, for the machine that os.uname() names so.
+def compile_filter(name, *tables, alone=False):
+    """A filter, an array of struct sock_filter, for the machine that os.uname() names so.
 
+    tables: texts of denied calls. alone: for a box without namespaces.
     Empty if the machine is not in MACHINES.
     """
     if name not in MACHINES:
         return b""
     machine = MACHINES[name]
-    lines = filter(None, DENIED.splitlines())
-    denied = sorted(int(line.split()[machine.column]) for line in lines)
-
-    # What the filter does, with N denied calls:
-    #
-    #            0  load the architecture
-    #            1  if it is this machine's, go to 3
-    #            2  kill
-    #            3  load the number of the call
-    #            4  if it is a call by the x32 ABI, go to `deny`
-    #     5 to 4+N  if it is this denied call, go to `deny`
-    #          5+N  if it is not socket(2), go to `allow`
-    #          6+N  load the family of the socket
-    #          7+N  if it is past netlink, go to `deny`
-    #   allow: 8+N  allow
-    #    deny: 9+N  deny
-    allow = len(denied) + 8
-    deny = allow + 1
     program = []
 
-    def add(code, operand, if_true=None, if_false=None):
-        """Append an instruction. if_true, if_false: where it goes on, if not to the next one."""
-        following = len(program) + 1
-        # The instruction holds the number of instructions to skip.
-        skips = [(target or following) - following for target in (if_true, if_false)]
-        program.append(struct.pack("HBBI", code, *skips, operand))
+    def add(code, operand, skip_if_true=0, skip_if_false=0):
+        program.append(struct.pack(INSTRUCTION, code, skip_if_true, skip_if_false, operand))
+
+    def when(condition, operand, action):
+        """Ends with `action` if the condition holds for what is loaded."""
+        add(condition, operand, skip_if_false=1)
+        add(RETURN, action)
+
+    def when_argument(number, argument, condition, operand):
+        """Denies the call of this number if the condition holds for one of its arguments."""
+        add(IF_EQUAL, number, skip_if_false=4)
+        add(LOAD, ARGUMENTS + 8 * argument)
+        when(condition, operand, DENY)
+        add(LOAD, NUMBER)
 
     add(LOAD, ARCHITECTURE)
-    add(IF_EQUAL, machine.audit_arch, if_true=3)
+    add(IF_EQUAL, machine.audit_arch, skip_if_true=1)
     add(RETURN, KILL)
     add(LOAD, NUMBER)
-    add(IF_AT_LEAST, X32_BIT, if_true=deny)
-    for number in denied:
-        add(IF_EQUAL, number, if_true=deny)
-    add(IF_EQUAL, machine.socket, if_false=allow)
-    add(LOAD, FIRST_ARGUMENT)
-    add(IF_ABOVE, socket.AF_NETLINK, if_true=deny)
+    when(IF_AT_LEAST, X32_BIT, DENY)
+    for number, _ in _calls(machine, *tables):
+        when(IF_EQUAL, number, DENY)
+    when_argument(machine.socket, 0, IF_ABOVE, socket.AF_NETLINK)
+    if alone:
+        when(IF_EQUAL, CLONE3, NO_SUCH_CALL)  # the C library then takes clone(2)
+        when_argument(machine.clone, 0, IF_ANY_BIT, NEW_NAMESPACES)
+        for number, row in _calls(machine, DENIED_FOR_OTHERS):
+            when_argument(number, int(row[4]), IF_ABOVE, int(row[6]))
     add(RETURN, ALLOW)
-    add(RETURN, DENY)
     return b"".join(program)
 
 
-FILTER = compile_filter(os.uname().machine)
+def _calls(machine, *tables):
+    """(number, row of its table) of each call that the machine has."""
+    rows = [line.split() for line in "".join(tables).splitlines() if line]
+    return [(int(row[machine.column]), row) for row in rows if row[machine.column] != "-"]
+
+
+_MACHINE = os.uname().machine
+FILTER = compile_filter(_MACHINE, DENIED)
+ALONE = compile_filter(_MACHINE, DENIED, DENIED_ALONE, alone=True)
+ALONE_READER = compile_filter(_MACHINE, DENIED, DENIED_ALONE, DENIED_ALONE_READER, alone=True)

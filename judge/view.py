@@ -11,6 +11,7 @@ import functools
 import glob
 import os
 import re
+from dataclasses import dataclass, field
 
 from judge.limits import SandboxError
 
@@ -47,12 +48,21 @@ HIDDEN_VARIABLE = "OORL_HIDDEN_FOLDERS"
 SYSTEM = re.compile(r"/usr(/local)?(/(bin|sbin|lib\w*|share|include))?")
 
 
+@dataclass(frozen=True)
+class View:
+    """Paths of the host, each shown where it is."""
+
+    shown: list[str]  # files, and folders with all that is in them
+    hidden: list[str] = field(default_factory=list)  # what is in those and still not shown
+    links: list[tuple[str, str]] = field(default_factory=list)  # (file, another name that it needs)
+
+
 def hide(*folders):
     """Hides folders, such as that of the problems, from all boxes of this process and its workers.
 
     Raises SandboxError for a folder that boxes need.
     """
-    hidden = _hidden()
+    hidden = _hidden_folders()
     for folder in map(os.path.realpath, folders):
         if SYSTEM.fullmatch(folder):
             raise SandboxError(f"programs may read all of {folder}: keep what is yours elsewhere")
@@ -60,25 +70,25 @@ def hide(*folders):
     os.environ[HIDDEN_VARIABLE] = os.pathsep.join(hidden)
 
 
-def _hidden():
+def _hidden_folders():
     return set(filter(None, os.environ.get(HIDDEN_VARIABLE, "").split(os.pathsep)))
 
 
-def arguments(command, bare):
-    """The arguments of bwrap that show a command the files of the host."""
-    shown = _bind(READABLE)
+def view(command, bare):
+    """The View of a command."""
+    seen = View(_without_nested(READABLE))
     if bare:
         tools = re.findall(r"/usr/[^\s:=]+", " ".join(command))
-        shown = _bare_arguments(("/usr/bin/prlimit", *tools))
-    hides = []
-    for folder in _hidden():
-        if os.path.isdir(folder) and any(folder.startswith(f"{path}/") for path in shown):
-            hides += ["--size", "4096", "--tmpfs", folder, "--remount-ro", folder]
-    return [*shown, *hides]
+        seen = _bare_view(("/usr/bin/prlimit", *tools))
+    folders = []
+    for folder in _hidden_folders():
+        if os.path.isdir(folder) and any(folder.startswith(f"{path}/") for path in seen.shown):
+            folders.append(folder)
+    return View(seen.shown, seen.hidden + folders, seen.links)
 
 
 @functools.cache
-def _bare_arguments(tools):
+def _bare_view(tools):
     patterns = list(LIBRARIES)
     if os.path.exists("/usr/lib/libc.so.6"):  # some distributions keep all libraries there
         patterns.append("/usr/lib")
@@ -88,20 +98,15 @@ def _bare_arguments(tools):
         patterns.append(_home(file))
         patterns += NEEDED.get(os.path.basename(tool), [])
         if file != tool:
-            links += ["--symlink", file, tool]
+            links.append((file, tool))
     paths = sum(map(glob.glob, patterns), [])
     if "/usr/bin" in paths:
-        return [*_bind(paths), *_hide_interpreters()]
-    return [*_bind(paths), *links]
+        return View(_without_nested(paths), _interpreters())
+    return View(_without_nested(paths), links=links)
 
 
-def _bind(paths):
-    """Shows each path where it is."""
-    binds = []
-    for path in sorted(set(paths)):
-        if os.path.dirname(path) not in paths:
-            binds += ["--ro-bind", path, path]
-    return binds
+def _without_nested(paths):
+    return [path for path in sorted(set(paths)) if os.path.dirname(path) not in paths]
 
 
 def _home(file):
@@ -112,13 +117,47 @@ def _home(file):
     return folder
 
 
-def _hide_interpreters():
-    """Puts an empty file over each interpreter in /usr/bin, whatever other names it has."""
+def _interpreters():
+    """The files of the interpreters in /usr/bin, by whatever other names they have."""
     with os.scandir("/usr/bin") as entries:
         files = [entry for entry in entries if os.path.isfile(entry)]
     found = {entry.stat().st_ino for entry in files if INTERPRETER.fullmatch(entry.name)}
-    hides = []
-    for entry in files:
-        if entry.stat().st_ino in found and not entry.is_symlink():
-            hides += ["--ro-bind", "/dev/null", entry.path]
-    return hides
+    return [
+        entry.path for entry in files if entry.stat().st_ino in found and not entry.is_symlink()
+    ]
+
+
+def bwrap_arguments(seen):
+    """The arguments of bwrap that show a View."""
+    arguments = []
+    for path in seen.shown:
+        arguments += ["--ro-bind", path, path]
+    for file, name in seen.links:
+        arguments += ["--symlink", file, name]
+    for path in seen.hidden:
+        if os.path.isdir(path):
+            arguments += ["--size", "4096", "--tmpfs", path, "--remount-ro", path]
+        else:
+            arguments += ["--ro-bind", "/dev/null", path]
+    return arguments
+
+
+def without_hidden(seen):
+    """The files and folders of a View that hold nothing hidden. A way to name it without mounts."""
+    hidden = set(seen.hidden)
+    around = set()  # the folders above what is hidden
+    for path in hidden:
+        while (path := os.path.dirname(path)) not in around and path != "/":
+            around.add(path)
+    left = list(seen.shown)
+    paths = []
+    while left:
+        path = left.pop()
+        if path in hidden:
+            continue
+        if path not in around:
+            paths.append(path)
+            continue
+        with os.scandir(path) as entries:
+            left += [entry.path for entry in entries if not entry.is_symlink()]
+    return paths

@@ -1,0 +1,120 @@
+"""The walls of a box on machines that allow no user namespaces, as most containers do: landlock(7).
+
+    ruleset(seen, box, scratch, writable)   -> a file descriptor: what the box may do with files
+    enclose(rules, writable)                puts the calling process behind the walls, for good
+
+A process that is behind them opens no file but those of its ruleset, ends or debugs no process but
+those behind the same walls, and makes no system call that the stricter filter of seccomp.py
+refuses, such as socket(2). The kernel keeps it to that through every fork and exec.
+
+Left out, as Landlock has no right for it: the name, the size and the times of a file that a box may
+not open can still be asked for.
+"""
+
+import contextlib
+import ctypes
+import os
+import struct
+
+from judge import seccomp, view
+from judge.limits import SandboxError
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+# System calls, by the same numbers on all machines
+CREATE_RULESET = 444
+ADD_RULE = 445
+RESTRICT_SELF = 446
+# Options of prctl(2)
+PR_SET_SECCOMP = 22
+PR_SET_NO_NEW_PRIVS = 38
+# From linux/landlock.h
+GET_VERSION = 1
+PATH_BENEATH = 1
+READ = 0b1101  # to execute and to read a file, to list a folder
+OF_FILES = 0b1100000000000111  # the rights that a file can have
+WRITE_FILE = 0b0010
+SCOPES = 0b11  # abstract sockets and signals
+# How many rights on files each version of the interface knows
+RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+# Since Linux 6.12 signals stop at the walls. Before, a uid of its own has to stop them.
+SIGNALS_SINCE = 6
+# What every program may read, and devices that it may write to.
+DEVICES = ["/dev/null", "/dev/zero", "/dev/full"]
+FILES = ["/dev/random", "/dev/urandom"]
+FILES += [f"/proc/{name}" for name in "cpuinfo meminfo stat version filesystems".split()]
+
+
+def version():
+    """The version of the kernel's interface, an int; 0 if there is none."""
+    return max(LIBC.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), GET_VERSION), 0)
+
+
+def why_not():
+    """Why no box can have these walls, and what to do; empty if it can."""
+    if not seccomp.FILTER:
+        return f"there is no filter of system calls for {os.uname().machine}"
+    if version() == 0:
+        return "the kernel has no Landlock, or this container's seccomp profile refuses it"
+    if os.geteuid() and version() < SIGNALS_SINCE:
+        return (
+            f"Landlock {version()} lets an ordinary user's programs signal all that is yours: run "
+            f"as root, whose boxes have uids of their own, or on Linux 6.12 (Landlock "
+            f"{SIGNALS_SINCE}) or later"
+        )
+    return ""
+
+
+def ruleset(seen, box, scratch, writable):
+    """The file descriptor of a new ruleset.
+
+    seen: View. box: the folder of the program, which it may change if `writable`. scratch: a folder
+    that it may always change. Raises SandboxError.
+    """
+    known = version()
+    every = (1 << RIGHTS.get(known, 16)) - 1
+    attributes = struct.pack("QQQ", every, 0, SCOPES)
+    size = len(attributes) if known >= SIGNALS_SINCE else 8
+    rules = LIBC.syscall(CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
+    if rules < 0:
+        raise SandboxError(f"no Landlock ruleset: {os.strerror(ctypes.get_errno())}")
+
+    def allow(path, rights):
+        with contextlib.suppress(FileNotFoundError):  # a link to nowhere
+            beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            rule = struct.pack("=Qi", rights & every, beneath)
+            failed = LIBC.syscall(ADD_RULE, rules, PATH_BENEATH, rule, 0)
+            os.close(beneath)
+            if failed:
+                reason = os.strerror(ctypes.get_errno())
+                raise SandboxError(f"no Landlock rule for {path}: {reason}")
+
+    try:
+        for path in (*view.without_hidden(seen), *FILES):
+            allow(path, READ if os.path.isdir(path) else READ & OF_FILES)
+        for path in DEVICES:
+            allow(path, READ & OF_FILES | WRITE_FILE)
+        allow(box, every if writable else READ)
+        allow(scratch, every)
+    except BaseException:
+        os.close(rules)
+        raise
+    return rules
+
+
+def enclose(rules, writable):
+    """Puts the calling thread behind the walls of a ruleset. Raises OSError.
+
+    writable: whether it is a compiler, which may change its files.
+    """
+    program = seccomp.ALONE if writable else seccomp.ALONE_READER
+    text = ctypes.create_string_buffer(program, len(program))
+    pointer = ctypes.addressof(text)
+    filter_program = struct.pack("HP", len(program) // seccomp.INSTRUCTION_BYTES, pointer)
+    _check(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    _check(LIBC.syscall(RESTRICT_SELF, rules, 0))
+    _check(LIBC.prctl(PR_SET_SECCOMP, 2, filter_program, 0, 0))
+
+
+def _check(failed):
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
