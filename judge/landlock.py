@@ -3,15 +3,14 @@
     ruleset(seen, box, scratch, writable)   -> a file descriptor: what the box may do with files
     enclose(rules, writable)                puts the calling process behind the walls, for good
 
-A process that is behind them opens no file but those of its ruleset, ends or debugs no process but
-those behind the same walls, and makes no system call that the stricter filter of seccomp.py
+A process that is behind them opens no file but those of its ruleset and what /proc says of it, ends
+or debugs no process but those behind the same walls, and makes no system call that the stricter filter of seccomp.py
 refuses, such as socket(2). The kernel keeps it to that through every fork and exec.
 
 Left out, as Landlock has no right for it: the name, the size and the times of a file that a box may
 not open can still be asked for.
 """
 
-import contextlib
 import ctypes
 import os
 import struct
@@ -40,7 +39,7 @@ RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 SIGNALS_SINCE = 6
 # What every program may read, and devices that it may write to.
 DEVICES = ["/dev/null", "/dev/zero", "/dev/full"]
-FILES = ["/dev/random", "/dev/urandom"]
+FILES = ["/dev/random", "/dev/urandom", "/etc/ssl/openssl.cnf"]
 FILES += [f"/proc/{name}" for name in "cpuinfo meminfo stat version filesystems".split()]
 
 
@@ -78,31 +77,34 @@ def ruleset(seen, box, scratch, writable):
     if rules < 0:
         raise SandboxError(f"no Landlock ruleset: {os.strerror(ctypes.get_errno())}")
 
-    def allow(path, rights):
-        with contextlib.suppress(FileNotFoundError):  # a link to nowhere
-            beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            rule = struct.pack("=Qi", rights & every, beneath)
-            failed = LIBC.syscall(ADD_RULE, rules, PATH_BENEATH, rule, 0)
-            os.close(beneath)
-            if failed:
-                reason = os.strerror(ctypes.get_errno())
-                raise SandboxError(f"no Landlock rule for {path}: {reason}")
-
     try:
         for path in (*view.without_hidden(seen), *FILES):
-            allow(path, READ if os.path.isdir(path) else READ & OF_FILES)
+            _allow(rules, path, READ if os.path.isdir(path) else READ & OF_FILES)
         for path in DEVICES:
-            allow(path, READ & OF_FILES | WRITE_FILE)
-        allow(box, every if writable else READ)
-        allow(scratch, every)
-    except BaseException:
+            _allow(rules, path, READ & OF_FILES | WRITE_FILE)
+        _allow(rules, box, every if writable else READ)
+        _allow(rules, scratch, every)
+    except OSError as error:
         os.close(rules)
-        raise
+        raise SandboxError(f"no Landlock rule: {error}") from error
     return rules
 
 
+def _allow(rules, path, rights):
+    """Adds to a ruleset what may be done with a file, or with all that is in a folder."""
+    try:
+        beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:  # a link to nowhere
+        return
+    try:
+        rule = struct.pack("=Qi", rights, beneath)
+        _check(LIBC.syscall(ADD_RULE, rules, PATH_BENEATH, rule, 0))
+    finally:
+        os.close(beneath)
+
+
 def enclose(rules, writable):
-    """Puts the calling thread behind the walls of a ruleset. Raises OSError.
+    """Puts the calling process behind the walls of a ruleset. Raises OSError.
 
     writable: whether it is a compiler, which may change its files.
     """
@@ -110,6 +112,7 @@ def enclose(rules, writable):
     text = ctypes.create_string_buffer(program, len(program))
     pointer = ctypes.addressof(text)
     filter_program = struct.pack("HP", len(program) // seccomp.INSTRUCTION_BYTES, pointer)
+    _allow(rules, "/proc/self", READ)
     _check(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _check(LIBC.syscall(RESTRICT_SELF, rules, 0))
     _check(LIBC.prctl(PR_SET_SECCOMP, 2, filter_program, 0, 0))

@@ -80,18 +80,19 @@ DENIED_ALONE_READER = """
     removexattr        197   14  their attributes
     lremovexattr       198   15  their attributes
 """
-# These may act on other processes of an ordinary user. Each is denied if the argument, counted from
-# 0, is above the limit: then it names another process than its caller, or all of the user's.
-DENIED_FOR_OTHERS = """
-    prlimit64          302  261  argument 0 limit 0
-    setpriority        141  140  argument 0 limit 0
-    setpriority        141  140  argument 1 limit 0
-    ioprio_set         251   30  argument 0 limit 1
-    ioprio_set         251   30  argument 1 limit 0
-    sched_setaffinity  203  122  argument 0 limit 0
-    sched_setparam     142  118  argument 0 limit 0
-    sched_setscheduler 144  119  argument 0 limit 0
-    sched_setattr      314  274  argument 0 limit 0
+# These may act on other processes of an ordinary user: the call is stopped if the argument, counted
+# from 0, is above the limit, so that it names another process than its caller, or all of the
+# user's. Ignored, it returns 0 as if it were done, since mono sets the priority of its threads.
+STOPPED_FOR_OTHERS = """
+    prlimit64          302  261  argument 0 limit 0 deny
+    setpriority        141  140  argument 0 limit 0 ignore
+    setpriority        141  140  argument 1 limit 0 ignore
+    ioprio_set         251   30  argument 0 limit 1 ignore
+    ioprio_set         251   30  argument 1 limit 0 ignore
+    sched_setaffinity  203  122  argument 0 limit 0 ignore
+    sched_setparam     142  118  argument 0 limit 0 ignore
+    sched_setscheduler 144  119  argument 0 limit 0 ignore
+    sched_setattr      314  274  argument 0 limit 0 ignore
 """
 
 
@@ -127,6 +128,7 @@ ARGUMENTS = 16  # of 8 bytes each, the low half first
 KILL = 0x80000000
 ALLOW = 0x7FFF0000
 DENY = 0x00050000 | errno.EPERM
+IGNORE = 0x00050000  # an error number of 0
 NO_SUCH_CALL = 0x00050000 | errno.ENOSYS
 INSTRUCTION = "HBBI"  # struct sock_filter: code, how many to skip if true, if false, operand
 INSTRUCTION_BYTES = struct.calcsize(INSTRUCTION)
@@ -151,11 +153,11 @@ def compile_filter(name, *tables, alone=False):
         add(condition, operand, skip_if_false=1)
         add(RETURN, action)
 
-    def when_argument(number, argument, condition, operand):
-        """Denies the call of this number if the condition holds for one of its arguments."""
+    def when_argument(number, argument, condition, operand, action=DENY):
+        """Ends with `action` if the call of this number has such an argument."""
         add(IF_EQUAL, number, skip_if_false=4)
         add(LOAD, ARGUMENTS + 8 * argument)
-        when(condition, operand, DENY)
+        when(condition, operand, action)
         add(LOAD, NUMBER)
 
     add(LOAD, ARCHITECTURE)
@@ -169,8 +171,9 @@ def compile_filter(name, *tables, alone=False):
     if alone:
         when(IF_EQUAL, CLONE3, NO_SUCH_CALL)  # the C library then takes clone(2)
         when_argument(machine.clone, 0, IF_ANY_BIT, NEW_NAMESPACES)
-        for number, row in _calls(machine, DENIED_FOR_OTHERS):
-            when_argument(number, int(row[4]), IF_ABOVE, int(row[6]))
+        for number, row in _calls(machine, STOPPED_FOR_OTHERS):
+            action = {"deny": DENY, "ignore": IGNORE}[row[7]]
+            when_argument(number, int(row[4]), IF_ABOVE, int(row[6]), action)
     add(RETURN, ALLOW)
     return b"".join(program)
 

@@ -111,6 +111,8 @@ def _without_nested(paths):
 
 def _home(file):
     """The folder in which a tool is installed; the file alone if it shares that with others."""
+    if file.endswith("/*"):  # all jars of a folder
+        return os.path.dirname(file)
     folder = os.path.dirname(file).removesuffix("/bin")
     if folder in ("/usr", "/usr/local") or not os.access(file, os.X_OK):
         return file

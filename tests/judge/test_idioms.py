@@ -2,7 +2,8 @@
 
 Every file of idioms/ holds small programs of one language, as answers of chat models write them.
 All do the same: read n, then a line of n integers, and print their sum and their maximum. One whose
-title says "(needs ...)" wants a newer standard than `make toolchains` can install.
+title says "(needs ...)" wants a newer standard than `make toolchains` can install. Each is compiled
+once, and then runs in both kinds of box.
 """
 
 import re
@@ -10,9 +11,10 @@ import re
 import pytest
 
 from conftest import ROOT
+from judge import sandbox
 from judge.languages import LANGUAGES
 from judging import missing_tools, problem, skip_without_tool
-from reward import judge_pool
+from reward import judge
 
 MISSING = missing_tools(LANGUAGES)
 TESTS = [{"stdin": "3\n4 -2 9\n", "stdout": "11 9\n"}, {"stdin": "1\n5\n", "stdout": "5 5\n"}]
@@ -31,15 +33,22 @@ def skip(request):
     skip_without_tool(request, MISSING)
 
 
-@pytest.fixture(scope="module")
-def verdicts():
-    """{(language, name): the verdict to come}: all are judged at once."""
-    with judge_pool(2) as pool:
-        yield {
-            (language, name): pool.submit(problem(language, TESTS), IDIOMS[language][name])
-            for language, name in ROWS
-            if language not in MISSING
-        }
+@pytest.fixture
+def in_both(request, monkeypatch):
+    """Compilers run in a landlock box, programs in a bwrap box and then in the other."""
+    real = sandbox.run
+
+    def run(*args, bare=False, **how):
+        monkeypatch.setenv(sandbox.BOX_VARIABLE, "bwrap")
+        results = [real(*args, bare=bare, **how)] if bare else []
+        monkeypatch.setenv(sandbox.BOX_VARIABLE, "landlock")
+        results.append(real(*args, bare=bare, **how))
+        if "needs /tmp" in request.node.name:
+            assert results.pop().stdout != results[0].stdout
+        assert len({(result.status, result.stdout) for result in results}) == 1, results
+        return results[0]
+
+    monkeypatch.setattr(sandbox, "run", run)
 
 
 def test_the_table_is_wide():
@@ -47,9 +56,9 @@ def test_the_table_is_wide():
 
 
 @pytest.mark.parametrize("language, name", ROWS)
-def test_idiom(language, name, verdicts, request):
-    if "(needs " in name or (language, name) in PENDING:
+def test_idiom(language, name, in_both, request):
+    if "(needs " in name and "/tmp" not in name or (language, name) in PENDING:
         # Strict but where a newer tool makes it pass.
         request.applymarker(pytest.mark.xfail(strict=(language, name) in PENDING))
-    result = verdicts[language, name].result()
+    result = judge(problem(language, TESTS), IDIOMS[language][name])
     assert result.status == "AC", result.detail

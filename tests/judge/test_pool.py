@@ -147,7 +147,7 @@ def test_close_is_prompt_and_leaves_nothing():
 
 
 def test_a_pool_hides_where_it_works(pool):
-    assert {str(ROOT), os.getcwd(), tempfile.gettempdir()} <= view._hidden()
+    assert {str(ROOT), os.getcwd(), tempfile.gettempdir()} <= view._hidden_folders()
 
 
 def test_folders_of_killed_pools_are_swept(monkeypatch, tmp_path):
