@@ -1,5 +1,7 @@
 """How fast the judge is: boxed runs a second of each language, against bare processes and floors.
 
+Both kinds of box are measured side by side, where this machine has both.
+
     python bench/judge.py [--languages python,bash] [--runs 40] [--submissions 200]
 
 Boxed: a passing program with many tests goes through a JudgePool of one worker a core: one
@@ -56,7 +58,7 @@ def main():
         help="of the load test; 0: none (default: %(default)s)",
     )
     args = parser.parse_args()
-    print(sandbox.probe())
+    kinds = kinds_of_box()
     if args.languages:
         names = args.languages.split(",")
     else:
@@ -64,36 +66,58 @@ def main():
     result = {
         "bench": "judge",
         "cores": CORES,
-        "sandbox": sandbox.probe(),
-        "overhead_ms": overhead_ms(100),
-        "runs_per_s": speeds(names, args.runs),
+        "sandbox": kinds,
+        "overhead_ms": {kind: overhead_ms(kind, 100) for kind in kinds},
+        "runs_per_s": speeds(kinds, names, args.runs),
     }
     changed = 0
     if args.submissions:
-        changed = changed_verdicts(args.submissions)
+        for kind in kinds:
+            changed += changed_verdicts(kind, args.submissions)
         result["submissions"] = args.submissions
         result["changed_verdicts"] = changed
     print("\n" + json.dumps(result))
     return int(changed > 0)
 
 
+def kinds_of_box():
+    """{kind: the line of probe()} of those that this machine has."""
+    lines = {}
+    for kind in sandbox.BOXES:
+        choose(kind)
+        try:
+            lines[kind] = sandbox.probe()
+        except sandbox.SandboxError as error:
+            print(f"no {kind}: {error}")
+        else:
+            print(lines[kind])
+    if not lines:
+        sys.exit("bench/judge.py: there is no sandbox here")
+    return lines
+
+
+def choose(kind):
+    os.environ[sandbox.BOX_VARIABLE] = kind
+
+
 # -------------------------------------------------------------------------------- runs a second
 
 
-def speeds(names, runs):
+def speeds(kinds, names, runs):
     """{language: its speeds}; prints the table of them."""
-    print("| language | boxed runs/s | bare runs/s | boxed / bare | floor |")
-    print("| --- | ---: | ---: | ---: | ---: |")
+    print(f"| language | {' | '.join(f'{kind} runs/s' for kind in kinds)} | bare runs/s | floor |")
+    print(f"| --- |{' ---: |' * len(kinds)} ---: | ---: |")
     runs_per_s = {}
-    with judge_pool(CORES) as pool:
-        for name in names:
-            boxed = boxed_per_s(pool, name, runs)
-            bare = bare_per_s(name, runs)
-            runs_per_s[name] = {"boxed": boxed, "bare": bare, "floor": FLOOR.get(name)}
-            floor = FLOOR.get(name, "")
-            print(
-                f"| {name} | {boxed:.1f} | {bare:.1f} | {boxed / bare:.2f} | {floor} |", flush=True
-            )
+    for name in names:
+        row = {}
+        for kind in kinds:
+            choose(kind)
+            with judge_pool(CORES) as pool:
+                row[kind] = boxed_per_s(pool, name, runs)
+        row["bare"] = bare_per_s(name, runs)
+        cells = " | ".join(f"{speed:.1f}" for speed in row.values())
+        print(f"| {name} | {cells} | {FLOOR.get(name, '')} |", flush=True)
+        runs_per_s[name] = {**row, "floor": FLOOR.get(name)}
     return runs_per_s
 
 
@@ -148,12 +172,13 @@ def bare_per_s(name, runs):
             return CORES * runs / (time.perf_counter() - began)
 
 
-def overhead_ms(runs):
+def overhead_ms(kind, runs):
     """CPU milliseconds that a box costs, in this process, in its children and in the kernel."""
+    choose(kind)
     with tempfile.TemporaryDirectory() as box:
         boxed = cpu_ms(runs, sandbox.run, TRUE, box, Limits())
     bare = cpu_ms(runs, subprocess.run, TRUE, capture_output=True)
-    print(f"{CORES} cores; the sandbox costs {boxed - bare:.1f} ms of CPU a run\n")
+    print(f"{CORES} cores; a {kind} box costs {boxed - bare:.1f} ms of CPU a run\n")
     return boxed - bare
 
 
@@ -178,10 +203,11 @@ def used_cpu_s():
 # ------------------------------------------------------------------------------------ under load
 
 
-def changed_verdicts(count):
+def changed_verdicts(kind, count):
     """How many of `count` mixed submissions get another verdict under load; prints the table."""
+    choose(kind)
     pairs = judged_twice(mixed_submissions(count))
-    print(f"\n| by 1 worker | by {4 * CORES} workers | submissions |")
+    print(f"\n{kind}\n| by 1 worker | by {4 * CORES} workers | submissions |")
     print("| --- | --- | ---: |")
     for (alone, loaded), submissions in sorted(pairs.items()):
         print(f"| {alone} | {loaded} | {submissions} |")

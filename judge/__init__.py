@@ -7,6 +7,7 @@ languages.py.
     answer.py, harnesses.py    the program in the answer; MultiPL-E's around it (harness_table.py)
     languages.py               how a program of each language is compiled, run and limited
     sandbox.py, limits.py      one run under limits (slots.py, cgroups.py, seccomp.py are its parts)
+    landlock.py, session.py    the same without namespaces: walls, and the processes behind them
     pool.py, verdict.py        many answers at a time; what comes out
 
 Nothing is imported here: who needs the table of languages only, such as data/, loads no more.

@@ -4,8 +4,9 @@
     enclose(rules, writable)                puts the calling process behind the walls, for good
 
 A process that is behind them opens no file but those of its ruleset and what /proc says of it, ends
-or debugs no process but those behind the same walls, and makes no system call that the stricter filter of seccomp.py
-refuses, such as socket(2). The kernel keeps it to that through every fork and exec.
+or debugs no process but those behind the same walls, and makes no system call that the stricter
+filters of seccomp.py refuse, such as socket(2). The kernel keeps it to that through every fork and
+exec.
 
 Left out, as Landlock has no right for it: the name, the size and the times of a file that a box may
 not open can still be asked for.

@@ -11,7 +11,7 @@ import functools
 import glob
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from judge.limits import SandboxError
 
@@ -52,9 +52,9 @@ SYSTEM = re.compile(r"/usr(/local)?(/(bin|sbin|lib\w*|share|include))?")
 class View:
     """Paths of the host, each shown where it is."""
 
-    shown: list[str]  # files, and folders with all that is in them
-    hidden: list[str] = field(default_factory=list)  # what is in those and still not shown
-    links: list[tuple[str, str]] = field(default_factory=list)  # (file, another name that it needs)
+    shown: tuple[str, ...]  # files, and folders with all that is in them
+    hidden: tuple[str, ...] = ()  # what is in those and still not shown
+    links: tuple[tuple[str, str], ...] = ()  # (file, another name that it needs)
 
 
 def hide(*folders):
@@ -81,10 +81,10 @@ def view(command, bare):
         tools = re.findall(r"/usr/[^\s:=]+", " ".join(command))
         seen = _bare_view(("/usr/bin/prlimit", *tools))
     folders = []
-    for folder in _hidden_folders():
+    for folder in sorted(_hidden_folders()):
         if os.path.isdir(folder) and any(folder.startswith(f"{path}/") for path in seen.shown):
             folders.append(folder)
-    return View(seen.shown, seen.hidden + folders, seen.links)
+    return View(seen.shown, (*seen.hidden, *folders), seen.links)
 
 
 @functools.cache
@@ -102,11 +102,11 @@ def _bare_view(tools):
     paths = sum(map(glob.glob, patterns), [])
     if "/usr/bin" in paths:
         return View(_without_nested(paths), _interpreters())
-    return View(_without_nested(paths), links=links)
+    return View(_without_nested(paths), links=tuple(links))
 
 
 def _without_nested(paths):
-    return [path for path in sorted(set(paths)) if os.path.dirname(path) not in paths]
+    return tuple(path for path in sorted(set(paths)) if os.path.dirname(path) not in paths)
 
 
 def _home(file):
@@ -124,9 +124,9 @@ def _interpreters():
     with os.scandir("/usr/bin") as entries:
         files = [entry for entry in entries if os.path.isfile(entry)]
     found = {entry.stat().st_ino for entry in files if INTERPRETER.fullmatch(entry.name)}
-    return [
+    return tuple(
         entry.path for entry in files if entry.stat().st_ino in found and not entry.is_symlink()
-    ]
+    )
 
 
 def bwrap_arguments(seen):
@@ -144,6 +144,7 @@ def bwrap_arguments(seen):
     return arguments
 
 
+@functools.cache
 def without_hidden(seen):
     """The files and folders of a View that hold nothing hidden. A way to name it without mounts."""
     hidden = set(seen.hidden)

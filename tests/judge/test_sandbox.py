@@ -578,6 +578,25 @@ def test_a_landlock_that_is_too_old_is_said(box, monkeypatch, uid, version, said
         assert bash(box, "echo 1 > ~/a; cat ~/a", bare=True).stdout == b"1\n"
 
 
+@only_landlock
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; assert not os.path.exists('/w'); os.mkdir('/tmp/' + str(os.getpid()))",
+        "import os; assert os.stat('/etc/shadow').st_size; os.access('/root', os.R_OK) or 1 / 0",
+        "import socket; socket.socketpair(); socket.socket()",
+        "import os; open('/proc/self/maps'); os.fork() or open(f'/proc/{os.getpid()}/maps')\n"
+        "assert os.wait()[1] == 0",
+    ],
+    ids=["/tmp", "stat", "sockets", "/proc/self"],
+)
+def test_what_landlock_does_not_hold(box, code):
+    """The lines of docs/judge.md; those on the disk and on processes have tests of their own."""
+    assert python(box, code, Limits()).status == "RE"
+    held = code.rpartition("; ")[0] if "/maps" not in code else "open('/proc/self/maps')"
+    assert python(box, held, Limits()).status == "OK"
+
+
 def test_an_unknown_box_is_an_error(monkeypatch):
     monkeypatch.setenv(sandbox.BOX_VARIABLE, "chroot")
     with pytest.raises(SandboxError, match="OORL_SANDBOX=chroot is unknown; known are bwrap, land"):

@@ -99,8 +99,10 @@ def test_a_wrap_passes_only_where_the_tool_is_in_sight(box, target):
 
 
 @pytest.mark.parametrize("source", [name for name in LANGUAGES if name != "bash"])
-def test_bash_cannot_even_compile(box, source):
+def test_bash_cannot_even_compile(box, source, request):
     """A script writes a program of another language into a folder, compiles it and runs it."""
+    if "landlock-csharp" in request.node.name:
+        pytest.skip("mono needs /proc/self, which only the first process of such a box has")
     language = LANGUAGES[source]
     file, main = file_and_main_class(language, language.canary)
     program = Program(language, language.canary, file, main)
