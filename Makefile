@@ -47,7 +47,8 @@ test: .venv/ready
 toolchains:
 	@$(call need,$(ELEVEN))
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) -s --no-print-directory $(BESIDE); \
-	else echo "as an ordinary user: nothing beside Debian's packages is installed"; fi
+	else for target in $(filter-out go-std,$(BESIDE)); do test -e $$target || \
+		echo "not installed: $$target; as root: make toolchains"; done; fi
 
 BESIDE = /usr/bin/tsc /usr/lib/node_modules/@types/node $(PCH).gch/c++20.gch \
 	$(PCH).gch/c++17.gch $(OURS)/go $(OURS)/scala2.13 go-std

@@ -17,11 +17,11 @@ def question(problem: dict) -> str:
 
 def translation_prompt(problem: dict) -> str:
     """The question to translate a program; it asks for one fenced block of the target language, the
-    format of Eq. 4."""
+    format of Eq. 4, and for its level where the installed tools are old."""
     source = LANGUAGES[problem["source_language"]]
     target = LANGUAGES[problem["target_language"]]
     prompt = (
-        f"Translate this {source.display} program to {target.display}. "
+        f"Translate this {source.display} program to {target.old_level or target.display}. "
         f"Reply with one ```{target.name} block.\n" + _fenced_block(source.name, problem["source"])
     )
     if problem.get("declaration"):

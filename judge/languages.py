@@ -50,6 +50,8 @@ class Language:
     beside: tuple[str, str] = ("", "")  # name and text of a second file in the box
     version: str = "--version"  # the option that makes the tool print its version
     standard: str = ""  # the version of the language that is judged, where the tool's does not tell
+    # What the prompt asks for in place of `display`, where the tools are older than models write for.
+    old_level: str = ""
     # What changes, field by field, with each better toolchain; the best comes first.
     better: list[dict] = field(default_factory=list)
     limits: Limits = Limits()
@@ -121,6 +123,7 @@ IMPLICIT_USINGS = "".join(
 def scala_from(folder, compiler):
     """What changes with the jars of another Scala, all of them in one folder."""
     return {
+        "old_level": "",
         "compile": "/usr/bin/java -Xmx512m -Xss8m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "
         f"-XX:SharedArchiveFile={folder}/cds.jsa -cp {folder}/* {compiler} "
         "-usejavacp -nowarn {file}",
@@ -230,7 +233,8 @@ _ROWS = [
         tags={"go", "golang"},
         file="p.go",
         compile=GO_BUILD.replace("GO ", "/usr/bin/go "),
-        better=[{"compile": GO_BUILD.replace("GO ", f"{OURS}/go/bin/go ")}],
+        old_level="Go 1.19",  # Debian 12's
+        better=[{"compile": GO_BUILD.replace("GO ", f"{OURS}/go/bin/go "), "old_level": ""}],
         run="./a.out",
         install="apt-get install golang-go",
         version="version",
@@ -245,12 +249,14 @@ _ROWS = [
         tags={"csharp", "cs", "c#"},
         file="p.cs",
         standard="C# 6 and part of 7",
+        old_level="C# 6",
         compile="/usr/bin/mcs -d:DEBUG -r:System.Numerics.dll -out:p.exe {file}",
         # Without the listener a failed Debug.Assert would exit with 0.
         run="/usr/bin/env MONO_TRACE_LISTENER=Console.Error /usr/bin/mono p.exe",
         better=[
             {
                 "standard": "C# of .NET",
+                "old_level": "",
                 "compile": f"/usr/bin/dotnet {CSC} -nologo -langversion:latest -d:DEBUG -warn:0 "
                 "-nullable:enable -out:p.dll {file} usings.cs "
                 + " ".join(f"-r:{path}" for path in DOTNET_REFERENCES),
@@ -273,6 +279,7 @@ _ROWS = [
         tags={"scala", "scala2", "scala3"},
         file="p.scala",
         standard="Scala 2.11",
+        old_level="Scala 2.11",
         compile="/usr/bin/scalac -J-Xmx512m -J-Xss8m -J-XX:+UseSerialGC "
         "-J-XX:TieredStopAtLevel=1 -nowarn {file}",
         run=JAVA_RUN + "-cp /usr/share/java/scala-library.jar:. {main}",
@@ -368,7 +375,7 @@ def installed_toolchains():
             versions[name] = f"{language.standard}, {line}" if language.standard else line
         else:
             fault = f"{tool} fails in the box ({result.status}: {line})"
-            missing[name] = f"{fault}: {language.install}"
+            missing[name] = f"{fault}; remove it, or install it again: {language.install}"
     return versions, missing
 
 

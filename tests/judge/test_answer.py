@@ -1,6 +1,7 @@
 """What is asked, and the program that is taken out of an answer."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,15 @@ def test_prompt_to_the_letter():
     assert translation_prompt({**asked, "declaration": "int f()"}).endswith(
         "\n```\nSignature: int f()"
     )
+
+
+def test_the_prompt_asks_for_an_old_level_where_the_tools_are_old(monkeypatch):
+    for level, wanted in (("C# 6", "C# 6"), ("", "C#")):
+        language = replace(LANGUAGES["csharp"], old_level=level)
+        monkeypatch.setitem(LANGUAGES, "csharp", language)
+        assert translation_prompt(problem("csharp")).startswith(
+            f"Translate this Java program to {wanted}. Reply with one ```csharp block."
+        )
 
 
 PY = "```python\na\n```"

@@ -1,11 +1,14 @@
 """What a program is called (Java's files and classes, Scala's objects), and the toolchain taken."""
 
+import os
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from judge import languages
+from judge import languages, sandbox
 from judge.languages import LANGUAGES, java_names
 
 
@@ -82,6 +85,27 @@ def test_the_best_installed_toolchain_is_taken():
     row = replace(LANGUAGES["scala"], better=better)
     assert languages.best_installed(row).standard == "good"
     assert languages.best_installed(replace(row, better=better[:1])).run == row.run
+
+
+def test_a_tool_that_cannot_run_is_missing_with_the_mend(monkeypatch):
+    """As Go for another machine, which a wheel may hold."""
+    if not os.access("/usr/local/lib", os.W_OK):
+        pytest.skip("a box sees tools in /usr only")
+    with tempfile.TemporaryDirectory(dir="/usr/local/lib") as folder:
+        os.chmod(folder, 0o755)
+        tool = Path(folder, "go")
+        tool.write_bytes(b"\x7fELF" + bytes(60))
+        tool.chmod(0o755)
+        language = replace(LANGUAGES["go"], compile=f"{tool} build {{file}}")
+        monkeypatch.setattr(languages, "LANGUAGES", {"go": language})
+        for kind in sandbox.BOXES:
+            monkeypatch.setenv(sandbox.BOX_VARIABLE, kind)
+            versions, missing = languages.installed_toolchains()
+            assert not versions and "\n" not in missing["go"]
+            assert f"{tool} fails in the box (RE: " in missing["go"]
+            assert missing["go"].endswith(
+                "; remove it, or install it again: apt-get install golang-go"
+            )
 
 
 def test_every_alternative_names_a_tool_that_tells_whether_it_is_installed():
