@@ -73,18 +73,22 @@ def ruleset(seen, box, scratch, writable):
     known = version()
     every = (1 << RIGHTS.get(known, 16)) - 1
     attributes = struct.pack("QQQ", every, 0, SCOPES)
-    size = len(attributes) if known >= SIGNALS_SINCE else 8
+    size = len(attributes)
+    if known < SIGNALS_SINCE:
+        size = 8  # the first of the fields
     rules = LIBC.syscall(CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
     if rules < 0:
         raise SandboxError(f"no Landlock ruleset: {os.strerror(ctypes.get_errno())}")
 
     try:
         for path in (*view.without_hidden(seen), *FILES):
-            _allow(rules, path, READ if os.path.isdir(path) else READ & OF_FILES)
+            _allow(rules, path, READ)
         for path in DEVICES:
-            _allow(rules, path, READ & OF_FILES | WRITE_FILE)
-        _allow(rules, box, every if writable else READ)
+            _allow(rules, path, READ | WRITE_FILE)
+        _allow(rules, box, READ)
         _allow(rules, scratch, every)
+        if writable:
+            _allow(rules, box, every)
     except OSError as error:
         os.close(rules)
         raise SandboxError(f"no Landlock rule: {error}") from error
@@ -98,6 +102,8 @@ def _allow(rules, path, rights):
     except FileNotFoundError:  # a link to nowhere
         return
     try:
+        if not os.path.isdir(path):
+            rights &= OF_FILES
         rule = struct.pack("=Qi", rights, beneath)
         _check(LIBC.syscall(ADD_RULE, rules, PATH_BENEATH, rule, 0))
     finally:
@@ -109,7 +115,9 @@ def enclose(rules, writable):
 
     writable: whether it is a compiler, which may change its files.
     """
-    program = seccomp.ALONE if writable else seccomp.ALONE_READER
+    program = seccomp.ALONE_READER
+    if writable:
+        program = seccomp.ALONE
     text = ctypes.create_string_buffer(program, len(program))
     pointer = ctypes.addressof(text)
     filter_program = struct.pack("HP", len(program) // seccomp.INSTRUCTION_BYTES, pointer)

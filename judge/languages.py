@@ -50,7 +50,7 @@ class Language:
     beside: tuple[str, str] = ("", "")  # name and text of a second file in the box
     version: str = "--version"  # the option that makes the tool print its version
     standard: str = ""  # the version of the language that is judged, where the tool's does not tell
-    # What the prompt asks for in place of `display`, where the tools are older than models write for.
+    # What the prompt asks for in place of `display`, where the tools are old.
     old_level: str = ""
     # What changes, field by field, with each better toolchain; the best comes first.
     better: list[dict] = field(default_factory=list)

@@ -124,9 +124,11 @@ def _interpreters():
     with os.scandir("/usr/bin") as entries:
         files = [entry for entry in entries if os.path.isfile(entry)]
     found = {entry.stat().st_ino for entry in files if INTERPRETER.fullmatch(entry.name)}
-    return tuple(
-        entry.path for entry in files if entry.stat().st_ino in found and not entry.is_symlink()
-    )
+    paths = []
+    for entry in files:
+        if entry.stat().st_ino in found and not entry.is_symlink():
+            paths.append(entry.path)
+    return tuple(paths)
 
 
 def bwrap_arguments(seen):
