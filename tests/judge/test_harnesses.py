@@ -759,6 +759,7 @@ def test_evaluate_asks_in_the_form(form, tiny):
     tokenizer = SimpleNamespace(
         eos_ids={0},
         decode=str,
+        decode_continuation=str,
         chat_prompt=lambda text: asked.append(text) or [1, 2],
         plain_prompt=lambda text: asked.append(text) or [3],
     )
