@@ -49,9 +49,9 @@ class Tokenizer:
             raise FileNotFoundError(
                 f"{directory} does not exist; give the directory of a Hugging Face checkpoint"
             )
-        config = read_json_object(directory / "config.json")
         settings = _read_settings(directory)
         self._backend = load_backend(directory, settings)
+        config = read_json_object(directory / "config.json")
         self.vocab_size = self._backend.vocab_size
         special_tokens = self._special_tokens(settings, config)
         self._bos_ids = self._backend.bos_ids
