@@ -48,13 +48,17 @@ def load_backend(directory, settings):
 
 def _added_tokens(directory, settings):
     """{id: {"content": piece, "special": bool, ...}} of the files beside the vocabulary."""
-    added = {}
     path = directory / "added_tokens.json"
-    if path.exists():
-        for piece, token in read_json_object(path).items():
-            added[token] = {"content": piece, "special": True, "normalized": False}
-    for token, entry in settings.get("added_tokens_decoder", {}).items():
-        added[int(token)] = entry
+    pieces = read_json_object(path) if path.exists() else {}
+    added = {}
+    try:
+        for piece, token in pieces.items():
+            added[int(token)] = {"content": piece, "special": True, "normalized": False}
+        path = directory / "tokenizer_config.json"
+        for token, entry in settings.get("added_tokens_decoder", {}).items():
+            added[int(token)] = {**entry, "content": str(entry["content"])}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not a list of added tokens ({error!r}); copy it again") from None
     return dict(sorted(added.items()))
 
 

@@ -197,8 +197,8 @@ def _eos_ids(directory, config):
     path = directory / "generation_config.json"
     for source in (config, read_json_object(path) if path.exists() else {}):
         value = source.get("eos_token_id")
-        if isinstance(value, list):
-            ids.update(value)
-        elif value is not None:
-            ids.add(value)
+        ids.update(value if isinstance(value, list) else [value])
+    ids.discard(None)
+    if not all(isinstance(token, int) for token in ids):
+        raise ValueError(f'{directory}/config.json: "eos_token_id" {ids} must be ids of tokens')
     return ids
