@@ -48,7 +48,7 @@ CARRIED_FILES = (
     "*.model",
     "*.tiktoken",
     "tekken.json",
-    "chat_template*",
+    "*chat_template*",
     "generation_config.json",
 )
 
@@ -251,7 +251,7 @@ def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
 def _copy_tokenizer(source, target):
     for pattern in CARRIED_FILES:
         for path in source.glob(pattern):
-            if path.is_dir():  # chat_templates/, the templates beside the default
+            if path.is_dir():  # additional_chat_templates/
                 shutil.copytree(path, target / path.name, dirs_exist_ok=True)
             else:
                 shutil.copy(path, target / path.name)

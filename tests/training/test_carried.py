@@ -23,7 +23,7 @@ CARRIED = (
     "tekken.json",
     "tokenization_qwen.py",
     "chat_template.jinja",
-    "chat_templates/rag.jinja",
+    "additional_chat_templates/rag.jinja",
     "chat_template.json",
     "generation_config.json",
 )
@@ -36,7 +36,7 @@ def test_a_checkpoint_carries_what_text_needs(tmp_path):
     transformers = pytest.importorskip("transformers")
     source = tmp_path / "source"
     shutil.copytree(ROOT / "toy" / "model", source)
-    (source / "chat_templates").mkdir()
+    (source / "additional_chat_templates").mkdir()
     for name in CARRIED + LEFT:
         (source / name).write_text("{}")
     vocabularies.byte_level(tokenizers).save(str(source / "tokenizer.json"))
@@ -44,7 +44,7 @@ def test_a_checkpoint_carries_what_text_needs(tmp_path):
     vocabularies.write_json(source, tokenizer_config=settings)
     content = "{{ messages[0].content }}"
     (source / "chat_template.jinja").write_text("A" + content)
-    (source / "chat_templates" / "rag.jinja").write_text("B" + content)
+    (source / "additional_chat_templates" / "rag.jinja").write_text("B" + content)
     model = load_model(source)
     optimizer = torch.optim.AdamW(model.parameters())
     (tmp_path / "run").mkdir()
