@@ -103,7 +103,8 @@ def compare(directory):
         different = [number for number, agree in enumerate(results, start=1) if not agree]
         if different:
             print(f"{directory.parts[-3]}: {column} of texts {different}", file=sys.stderr)
-    return [*cells, f"`{reference.convert_ids_to_tokens(ours.end_id)}`"]
+    end = reference.convert_ids_to_tokens(ours.end_id).replace("|", "\\|")
+    return [*cells, f"`{end}`"]
 
 
 COLUMNS = ["encode", "decode", "plain prompt", "chat prompt"]

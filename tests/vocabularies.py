@@ -25,9 +25,10 @@ SPECIAL += [
 ]
 SPECIAL += ["<｜end▁of▁sentence｜>", "<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>"]
 SPECIAL += ["[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"]
-NOT_SPECIAL = ["<think>", "</think>", "<tool_call>", "<|fim_prefix|>", "<|user|>", "<|end|>"]
+NOT_SPECIAL = ["<think>", "</think>", "<tool_call>", "<|fim_prefix|>"]
+TAKES_BLANKS = ["<|user|>", "<|end|>", "<|assistant|>"]  # the white space that follows them
 BLANKS = ["\n\n\n", "    "]
-ADDED = SPECIAL + NOT_SPECIAL
+ADDED = SPECIAL + NOT_SPECIAL + TAKES_BLANKS
 
 CONFIG = {"model_type": "llama", "bos_token_id": 0, "eos_token_id": 4}
 
@@ -80,9 +81,8 @@ def _trained(tokenizers, backend, initial_alphabet=()):
         content["added_tokens"] = content["added_tokens"][: len(SPECIAL)]
         backend = tokenizers.Tokenizer.from_str(json.dumps(content))
     added = tokenizers.AddedToken
-    takes_blanks = added("<|assistant|>", rstrip=True, normalized=False)
     backend.add_tokens([added(piece, normalized=False) for piece in NOT_SPECIAL + BLANKS])
-    backend.add_tokens([takes_blanks])
+    backend.add_tokens([added(piece, rstrip=True, normalized=False) for piece in TAKES_BLANKS])
     return backend
 
 

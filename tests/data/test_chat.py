@@ -84,6 +84,12 @@ def reference_prompt(reference, text, **options):
     )
 
 
+def without_taken_blanks(text):
+    """The text without the white space that some added tokens take; decoding does not show it."""
+    tokens = "|".join(map(re.escape, vocabularies.TAKES_BLANKS))
+    return re.sub(rf"({tokens})\s+", r"\1", text)
+
+
 def added_ids(ids, reference):
     known = reference.get_added_vocab()
     blank = {known[piece] for piece in vocabularies.BLANKS}
@@ -106,8 +112,7 @@ def test_prompts_are_those_of_transformers(name, directories, transformers):
             if directory is directories["byte_level"]:
                 written = reference_prompt(reference, text, tokenize=False)
                 shown = reference.decode(ids, skip_special_tokens=False)
-                # A token that takes the white space after it is decoded without.
-                assert shown == re.sub(r"(<\|assistant\|>)\n$", r"\1", written)
+                assert without_taken_blanks(shown) == without_taken_blanks(written)
         end = reference.convert_tokens_to_ids(TURN_ENDS.get(name, "<|im_end|>"))
         assert ours.end_id == end and ours.eos_ids == {4, end}
 
