@@ -129,8 +129,6 @@ class _Tokenizers:
         self._special_ids = {token for token, entry in entries.items() if entry.special}
         entries = {token: entry for token, entry in entries.items() if not _is_blank(entry.content)}
         # The library can be told to take special tokens for text, so all become special.
-        for entry in entries.values():
-            entry.special = True
         tokenizer.add_special_tokens(list(entries.values()))
         tokenizer.add_tokens([AddedToken(MARK, normalized=False)])
         self.mark_id = tokenizer.token_to_id(MARK)
@@ -188,7 +186,7 @@ class _SentencePiece:
         self.text_vocab_size = self._processor.vocab_size()
         self.vocab_size = max([self.text_vocab_size - 1, *added]) + 1
         self.mark_id = self.vocab_size
-        self._left_out = set(added)
+        self._left_out = set()
         self._user_defined = {}
         self._added_ids = {MARK: self.mark_id}
         for token in range(self.text_vocab_size):
@@ -230,7 +228,9 @@ class _SentencePiece:
         return parts
 
     def decode(self, ids):
-        return self._processor.decode([token for token in ids if token not in self._left_out])
+        left_out = self._left_out
+        text_ids = [i for i in ids if i < self.text_vocab_size and i not in left_out]
+        return self._processor.decode(text_ids)
 
     def id_of(self, piece):
         if piece in self._added_ids:

@@ -106,7 +106,7 @@ class Tokenizer:
         if turn.strips_right:
             text = text.rstrip()
         text = turn.prefix + text + turn.suffix
-        return turn.before + self._encode_parts([text], bool(turn.before)) + turn.after
+        return turn.before + self._backend.encode(text, continues=bool(turn.before)) + turn.after
 
     def plain_prompt(self, text: str) -> list[int]:
         """Ids of a text to be continued as it is: BOS, if the tokenizer adds one, and the text."""
@@ -140,24 +140,23 @@ class Tokenizer:
             )
         position = parts.index(self._backend.mark_id)
         prefix, suffix = parts[position - 1], parts[position + 1]
-        before = self._encode_parts(parts[: position - 1], continues=False)
         return ChatTurn(
-            before=before,
+            before=self._encode_parts(parts[: position - 1]),
             prefix=prefix.removesuffix(BLANKS),
             suffix=suffix.removeprefix(BLANKS),
-            after=self._encode_parts(parts[position + 2 :], continues=True),
+            after=self._encode_parts(parts[position + 2 :]),
             strips_left=not prefix.endswith(BLANKS),
             strips_right=not suffix.startswith(BLANKS),
         )
 
-    def _encode_parts(self, parts, continues):
-        """Ids of texts and ids, as split gives them. continues: whether other tokens precede."""
+    def _encode_parts(self, parts):
+        """Ids of texts and ids, as split gives them."""
         ids = []
         for part in parts:
             if isinstance(part, int):
                 ids.append(part)
             else:
-                ids += self._backend.encode(part, continues or bool(ids))
+                ids += self._backend.encode(part, continues=bool(ids))
         return ids
 
     def _turn_end(self, template):

@@ -46,7 +46,6 @@ CARRIED_FILES = (
     "vocab*",
     "merges.txt",
     "*.model",
-    "*.tiktoken",
     "tekken.json",
     "*chat_template*",
     "generation_config.json",

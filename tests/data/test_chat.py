@@ -115,6 +115,29 @@ def test_prompts_are_those_of_transformers(name, directories, transformers):
                 assert without_taken_blanks(shown) == without_taken_blanks(written)
         end = reference.convert_tokens_to_ids(TURN_ENDS.get(name, "<|im_end|>"))
         assert ours.end_id == end and ours.eos_ids == {4, end}
+        assert ours.decode([end]) == ""
+
+
+ANSWERED = "{{ messages[0].content }}{% if messages[1] %}{{ messages[1].content }}END{% endif %}"
+
+
+@pytest.mark.parametrize(
+    "end, eos_ids",
+    [("<|EOT|>", {4, 8}), (" \n<|EOT|>", {4, 8}), (" over <|EOT|>", {4}), ("", {4})],
+)
+def test_the_end_of_an_answer_follows_it(end, eos_ids, directories):
+    template = ANSWERED.replace("END", end)
+    directory = directories["byte_level"]
+    vocabularies.write_json(directory, tokenizer_config=settings(chat_template=template))
+    assert load_tokenizer(directory).eos_ids == eos_ids
+
+
+def test_a_template_may_refuse_an_answer(directories):
+    """As the end of an answer it has then what config.json has."""
+    template = "{{ messages[0].content }}{% if messages[1] %}{{ raise_exception('no') }}{% endif %}"
+    directory = directories["byte_level"]
+    vocabularies.write_json(directory, tokenizer_config=settings(chat_template=template))
+    assert load_tokenizer(directory).eos_ids == {4}
 
 
 def test_there_are_templates_enough():

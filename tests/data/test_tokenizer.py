@@ -135,7 +135,8 @@ def test_plain_text_begins_as_the_tokenizer_begins_it(byte_level):
         directory, tokenizer_config={"add_bos_token": True, "bos_token": "</s>"}
     )
     assert load_tokenizer(directory).plain_prompt("a b") == [1, *ids]
-    vocabularies.write_json(directory, tokenizer_config={"bos_token": "<s>"})
+    settings = {"add_bos_token": True, "bos_token": "<s>"}  # once is enough
+    vocabularies.write_json(directory, tokenizer_config=settings)
     backend.post_processor = tokenizers.processors.TemplateProcessing(
         single="<|EOT|> <s> $A </s>", special_tokens=[("<|EOT|>", 8), ("<s>", 0), ("</s>", 1)]
     )
@@ -165,8 +166,9 @@ def test_no_text_spells_an_added_token(piece, byte_level):
 
 
 def test_no_text_spells_a_token_of_sentencepiece(sentencepiece_directory):
-    vocabularies.write_json(sentencepiece_directory, added_tokens={"[X]": 380})
+    vocabularies.write_json(sentencepiece_directory, added_tokens={"[X]": 380, "[Y]": 385})
     ours = load_tokenizer(sentencepiece_directory)
+    assert ours.decode([0, 380, 382, 385, 386, *ours.encode("x")]) == "x"
     for text in (
         "<s>",
         "</s>x",

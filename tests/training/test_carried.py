@@ -18,6 +18,7 @@ CARRIED = (
     "added_tokens.json",
     "vocab.json",
     "vocab.txt",
+    "spiece.model",
     "merges.txt",
     "qwen.tiktoken",
     "tekken.json",
