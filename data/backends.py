@@ -30,11 +30,11 @@ def load_backend(directory, settings):
     Raises FileNotFoundError or ValueError, which name the file."""
     added = _added_tokens(directory, settings)
     if (directory / "tokenizer.json").exists():
-        return _Tokenizers(_read_tokenizer_json(directory / "tokenizer.json"), added)
+        return _Tokenizers(_read_tokenizer_json(directory / "tokenizer.json"), added, directory)
     if (directory / "tokenizer.model").exists():
         return _SentencePiece(directory / "tokenizer.model", added, settings)
     if (directory / "vocab.json").exists():
-        return _Tokenizers(_read_vocab_and_merges(directory, settings), added)
+        return _Tokenizers(_read_vocab_and_merges(directory, settings), added, directory)
     if (directory / "tekken.json").exists():
         raise ValueError(
             f"{directory}/tekken.json: Mistral's own format is not read; "
@@ -116,12 +116,18 @@ class _Tokenizers:
 
     adds_bos = False  # unless tokenizer_config.json says so
 
-    def __init__(self, tokenizer, added):
+    def __init__(self, tokenizer, added, directory):
         from tokenizers import AddedToken
 
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.add_tokens([AddedToken(**entry) for entry in added.values()])
+        for token, entry in added.items():
+            if tokenizer.token_to_id(entry["content"]) != token:
+                raise ValueError(
+                    f"{directory}: the added token {entry['content']!r} has not the id {token} "
+                    "in the tokenizer; take all its files from one model"
+                )
         self._tokenizer = tokenizer
         self.vocab_size = tokenizer.get_vocab_size()
         self.text_vocab_size = tokenizer.get_vocab_size(with_added_tokens=False)
@@ -134,7 +140,7 @@ class _Tokenizers:
         self.mark_id = tokenizer.token_to_id(MARK)
         self._added_ids = {*entries, self.mark_id}
         with_bos = tokenizer.encode("x")
-        self.bos_ids = with_bos.ids[: with_bos.special_tokens_mask.index(0)]
+        self.bos_ids = with_bos.ids[: [*with_bos.special_tokens_mask, 0].index(0)]
 
     def encode(self, text, continues=False):
         self._tokenizer.encode_special_tokens = True

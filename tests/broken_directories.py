@@ -64,6 +64,11 @@ TOKENIZERS = [
         ["tokenizer_config.json", "added tokens", "copy it again"],
     ),
     (
+        "added token of another model",
+        {"tokenizer_config.json": {"added_tokens_decoder": {"9000": {"content": "<x>"}}}},
+        ["added token '<x>'", "9000", "from one model"],
+    ),
+    (
         "added token without an id",
         {"added_tokens.json": {"<x>": None}},
         ["added_tokens.json", "added tokens", "copy it again"],
