@@ -125,8 +125,8 @@ class _Tokenizers:
         for token, entry in added.items():
             if tokenizer.token_to_id(entry["content"]) != token:
                 raise ValueError(
-                    f"{directory}: the added token {entry['content']!r} has not the id {token} "
-                    "in the tokenizer; take all its files from one model"
+                    f"{directory}: the added token {entry['content']!r} does not have the "
+                    f"id {token} in the vocabulary; take all files of the tokenizer from one model"
                 )
         self._tokenizer = tokenizer
         self.vocab_size = tokenizer.get_vocab_size()

@@ -28,7 +28,7 @@ from data.chat import DATE, NON_THINKING  # noqa: E402
 
 VERSION = "3.7.2"
 NAMES = ["qwen1_5", "qwen2_5", "qwen3", "llama2", "llama3", "llama3_1", "llama3_2", "mistral_nemo"]
-NAMES += ["yi", "deepseek_v3", "gemma2", "gemma3", "internlm2", "command_r_plus", "gptoss"]
+NAMES += ["yi", "deepseek_v3", "gemma2", "gemma3", "command_r_plus", "aya_expanse", "gptoss"]
 
 TEXTS = [
     "Translate this program to C++.\n\n```python\nprint(sum(map(int, input().split())))\n```\n",
