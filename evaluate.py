@@ -120,7 +120,9 @@ def evaluate(
 
     def submit(number, group):
         """Its samples are judged while the next batch is sampled."""
-        texts = [tokenizer.decode(response.tolist()) for response in group.responses]
+        is_continued = _is_continued(problems[number], form)
+        decode = tokenizer.decode_continuation if is_continued else tokenizer.decode
+        texts = [decode(response.tolist()) for response in group.responses]
         completions[number] = texts
         futures[number] = [pool.submit(problems[number], text, form) for text in texts]
 
@@ -147,9 +149,14 @@ def evaluate(
     return rows
 
 
+def _is_continued(problem, form):
+    """Whether the answer continues the prompt, in place of a chat."""
+    return form == "completion" and is_multipl_e(problem)
+
+
 def _prompt(tokenizer, problem, form):
     """The tokens of the prompt."""
-    if form == "completion" and is_multipl_e(problem):
+    if _is_continued(problem, form):
         # Without the last line break, which the model's tokens mostly hold together with the
         # indent that follows.
         return tokenizer.plain_prompt(problem["prompt"].rstrip())

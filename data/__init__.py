@@ -6,8 +6,9 @@ Rows (rows.py): reads problems.jsonl (translation problems with tests) and ir_gr
 (equivalent and inequivalent IRs of one C source); every row is checked before any work starts.
 Also keeps the problems whose language can be judged here, and appends rows to files.
 Prompts (prompts.py): from a row to the text that the model is asked, and an IR as an answer.
-Tokenizers (tokenizer.py, chat.py): from text to token ids and back, as the checkpoint's own
-tokenizer and chat template have it.
+Tokenizers (tokenizer.py, backends.py, chat.py): from text to token ids and back, as the
+checkpoint's own tokenizer and chat template have it.
+Files (files.py): text and JSON of a checkpoint, with errors that name the file.
 
 Nothing here imports torch: the command reward.py, which has no use for it, imports this room (only
 when it reads its files: the judge's worker processes, which must start quickly, do without).

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from data.files import read_json_object, require_file
 from distributed import ranks, sharding
 
 SINGLE_FILE = "model.safetensors"
@@ -35,8 +36,7 @@ def read_weights(directory, parameters, config, dtype, device):
     not finite."""
     weights = {}
     for path in _weight_files(directory):
-        if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist; the checkpoint is incomplete")
+        require_file(path)
         try:
             weights |= _read_file(path, parameters, config, dtype, device)
         except (SafetensorError, OSError) as error:
@@ -54,9 +54,16 @@ def read_weights(directory, parameters, config, dtype, device):
 def _weight_files(directory):
     path = directory / INDEX
     if not path.exists():
-        return [directory / SINGLE_FILE]
+        path = directory / SINGLE_FILE
+        for pickled in directory.glob("pytorch_model*.bin"):
+            if not path.exists():
+                raise ValueError(
+                    f"{pickled}: weights are read from safetensors only; load the model in "
+                    "transformers and write it with save_pretrained"
+                )
+        return [path]
     try:
-        files = set(json.loads(path.read_text())["weight_map"].values())
+        files = set(read_json_object(path)["weight_map"].values())
         return [directory / file for file in sorted(files)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not an index of shards ({error!r}); copy it again") from None

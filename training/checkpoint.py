@@ -39,16 +39,15 @@ from model import save_model
 # A run of one process means to use torch.distributed.checkpoint without ranks.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
-# Files of the initial model that every checkpoint carries along.
-TOKENIZER_FILES = (
-    "tokenizer.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
+# Files of the initial model that every checkpoint carries along: all kinds of tokenizers and chat
+# templates, and what goes with them.
+CARRIED_FILES = (
+    "*token*",
+    "vocab*",
     "merges.txt",
-    "chat_template.jinja",
+    "*.model",
+    "tekken.json",
+    "*chat_template*",
     "generation_config.json",
 )
 
@@ -249,9 +248,12 @@ def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
 
 
 def _copy_tokenizer(source, target):
-    for name in TOKENIZER_FILES:
-        if (source / name).exists():
-            shutil.copy(source / name, target / name)
+    for pattern in CARRIED_FILES:
+        for path in source.glob(pattern):
+            if path.is_dir():  # additional_chat_templates/
+                shutil.copytree(path, target / path.name, dirs_exist_ok=True)
+            else:
+                shutil.copy(path, target / path.name)
 
 
 def load_optimizer(checkpoint, model, optimizer):

@@ -1,10 +1,14 @@
 """Tokenizers: ids are the reference libraries' ids, and texts come back as they were."""
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 import sentencepiece
 
+import vocabularies
 from conftest import ROOT
 from data import load_tokenizer
 
@@ -89,3 +93,183 @@ def test_encodings_equal_the_reference_libraries_and_round_trip(kind, tmp_path):
         # SentencePiece knows <s> and drops it in decoding.
         drops_specials = kind == "sentencepiece" and text.startswith("<s>")
         assert ours.decode(ids) == text or drops_specials, text
+
+
+# ------------------------------------------------------------------------------- settings of files
+
+
+@pytest.fixture
+def byte_level(tmp_path):
+    """A model directory with tokenizer.json, and its backend."""
+    tokenizers = pytest.importorskip("tokenizers")
+    backend = vocabularies.byte_level(tokenizers)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    vocabularies.write_json(tmp_path, config=vocabularies.CONFIG, tokenizer_config={})
+    return tmp_path, backend
+
+
+@pytest.fixture
+def sentencepiece_directory(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(vocabularies.sentencepiece_model())
+    vocabularies.write_json(tmp_path, config=vocabularies.CONFIG)
+    return tmp_path
+
+
+def test_truncation_and_padding_of_a_trainer_are_off(byte_level):
+    directory, backend = byte_level
+    backend.enable_truncation(20)
+    backend.enable_padding(length=30)
+    backend.save(str(directory / "tokenizer.json"))
+    ours = load_tokenizer(directory)
+    assert len(ours.encode("q" * 10_000)) == 10_000
+    assert len(ours.encode("q")) == len(ours.plain_prompt("q")) == 1
+
+
+def test_plain_text_begins_as_the_tokenizer_begins_it(byte_level):
+    """Not with the bos_token_id of config.json, which Qwen and Yi have and never use."""
+    tokenizers = pytest.importorskip("tokenizers")
+    directory, backend = byte_level
+    ids = backend.encode("a b").ids
+    assert load_tokenizer(directory).plain_prompt("a b") == ids
+    vocabularies.write_json(
+        directory, tokenizer_config={"add_bos_token": True, "bos_token": "</s>"}
+    )
+    assert load_tokenizer(directory).plain_prompt("a b") == [1, *ids]
+    settings = {"add_bos_token": True, "bos_token": "<s>"}  # once is enough
+    vocabularies.write_json(directory, tokenizer_config=settings)
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<|EOT|> <s> $A </s>", special_tokens=[("<|EOT|>", 8), ("<s>", 0), ("</s>", 1)]
+    )
+    backend.save(str(directory / "tokenizer.json"))
+    ours = load_tokenizer(directory)
+    assert ours.plain_prompt("a b") == [8, 0, *ids]  # and no </s>: the text goes on
+    assert ours.encode("a b") == ids
+
+
+@pytest.mark.parametrize("settings, bos", [({}, [1]), ({"add_bos_token": False}, [])])
+def test_sentencepiece_begins_with_bos(settings, bos, sentencepiece_directory):
+    settings = {"bos_token": "<s>", **settings}
+    vocabularies.write_json(sentencepiece_directory, tokenizer_config=settings)
+    ours = load_tokenizer(sentencepiece_directory)
+    assert ours.plain_prompt("a b") == bos + ours.encode("a b")
+
+
+@pytest.mark.parametrize("piece", vocabularies.ADDED)
+def test_no_text_spells_an_added_token(piece, byte_level):
+    directory, backend = byte_level
+    ours = load_tokenizer(directory)
+    token = backend.token_to_id(piece)
+    for text in (piece, f"a{piece}b", f" {piece}\n{piece}"):
+        assert token not in ours.encode(text) + ours.chat_prompt(text)[3:-11]
+        assert ours.decode(ours.encode(text)) == text
+    assert backend.token_to_id("    ") in ours.encode("x    y")  # white space is text
+
+
+def test_no_text_spells_a_token_of_sentencepiece(sentencepiece_directory):
+    vocabularies.write_json(sentencepiece_directory, added_tokens={"[X]": 380, "[Y]": 385})
+    ours = load_tokenizer(sentencepiece_directory)
+    assert ours.decode([0, 380, 382, 385, 386, *ours.encode("x")]) == "x"
+    for text in (
+        "<s>",
+        "</s>x",
+        "a[X]",
+        "<end_of_turn>",
+        "the <end_of_turn>\n",
+        "ss<end_of_turn>s",
+    ):
+        ids = ours.encode(text)
+        assert not {0, 1, 2, 3, 380} & set(ids), text
+        assert ours.decode(ids) == text
+
+
+def test_ids_past_the_vocabulary_decode_to_nothing(byte_level, tmp_path_factory):
+    directory, _ = byte_level
+    ours = load_tokenizer(directory)
+    ids = ours.encode("a b")
+    assert ours.decode([*ids, ours.vocab_size, 151_999, *ours.eos_ids]) == "a b"
+    toy = load_tokenizer(ROOT / "toy" / "model")
+    ids = toy.encode("a b")
+    assert toy.decode([*ids, toy.vocab_size, 151_999, *toy.eos_ids]) == "a b"
+
+
+def test_decoding_leaves_out_special_tokens_only(byte_level):
+    directory, backend = byte_level
+    ours = load_tokenizer(directory)
+    ids = [backend.token_to_id(piece) for piece in ("<think>", "<|im_start|>", "</think>", "<s>")]
+    assert ours.decode(ids) == backend.decode(ids) == "<think></think>"
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "with_blank_at_the_start", "sentencepiece"])
+def test_a_continuation_keeps_its_first_blank(kind, tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    vocabularies.write_json(tmp_path, config=vocabularies.CONFIG)
+    if kind == "sentencepiece":
+        (tmp_path / "tokenizer.model").write_bytes(vocabularies.sentencepiece_model())
+    else:
+        getattr(vocabularies, kind)(tokenizers).save(str(tmp_path / "tokenizer.json"))
+    ours = load_tokenizer(tmp_path)
+    ids = ours.encode("zq wz")  # letters that no merge knows
+    cut = next(i for i, _ in enumerate(ids) if ours.decode(ids[:i]) == "zq")
+    assert ours.decode_continuation(ids[cut:]) == " wz"
+    assert ours.decode(ids) == "zq wz" and ours.decode_continuation([]) == ""
+
+
+@pytest.mark.parametrize("words", ["Qwen2Tokenizer", "GPT2TokenizerFast"])
+def test_vocab_and_merges(words, byte_level, tmp_path_factory):
+    transformers = pytest.importorskip("transformers")
+    _, backend = byte_level
+    directory = tmp_path_factory.mktemp("files")
+    backend.model.save(str(directory))
+    decoder = {}
+    for token, entry in backend.get_added_tokens_decoder().items():
+        flags = {"lstrip": entry.lstrip, "rstrip": entry.rstrip, "normalized": entry.normalized}
+        decoder[token] = {"content": entry.content, "special": entry.special, **flags}
+    config = {
+        "tokenizer_class": words,
+        "added_tokens_decoder": decoder,
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+    }
+    vocabularies.write_json(directory, config=vocabularies.CONFIG, tokenizer_config=config)
+    ours = load_tokenizer(directory)
+    reference = getattr(transformers, words.removesuffix("Fast")).from_pretrained(directory)
+    assert ours.vocab_size == len(reference) == backend.get_vocab_size()
+    for text in [*CODE[:-1], "12345  I'll e\u0301"]:  # the last one spells added tokens
+        assert ours.encode(text) == reference.encode(text, add_special_tokens=False), text
+        assert ours.decode(ours.encode(text)) == reference.decode(ours.encode(text)), text
+    assert ours.chat_prompt("x")[0] == 2  # <|im_start|>
+
+
+LOAD_AND_PRINT = """
+import sys
+from data import load_tokenizer
+sys.stdout.buffer.write(repr(load_tokenizer(sys.argv[1]).chat_prompt("x")).encode())
+"""
+
+
+def test_files_are_utf8_whatever_the_locale(byte_level):
+    directory, _ = byte_level
+    template = "{{ messages[0].content }}é☃"
+    vocabularies.write_json(directory, tokenizer_config={})
+    (directory / "chat_template.jinja").write_text(template, encoding="utf-8")
+    environment = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", LOAD_AND_PRINT, str(directory)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == repr(load_tokenizer(directory).encode("xé☃")), done.stderr
+
+
+def test_a_tokenizer_may_have_more_tokens_than_the_model(byte_level):
+    """Gemma 3's has one for images, of which its text model knows nothing."""
+    directory, backend = byte_level
+    rows = backend.get_vocab_size()
+    vocabularies.write_json(directory, config={**vocabularies.CONFIG, "vocab_size": rows})
+    backend.add_special_tokens(["<image>"])
+    backend.save(str(directory / "tokenizer.json"))
+    assert load_tokenizer(directory).vocab_size == rows + 1

@@ -759,6 +759,7 @@ def test_evaluate_asks_in_the_form(form, tiny):
     tokenizer = SimpleNamespace(
         eos_ids={0},
         decode=str,
+        decode_continuation=lambda ids: f" {ids}",
         chat_prompt=lambda text: asked.append(text) or [1, 2],
         plain_prompt=lambda text: asked.append(text) or [3],
     )
@@ -778,5 +779,6 @@ def test_evaluate_asks_in_the_form(form, tiny):
     assert (
         rows[0]["guarded"] == [False]
         and rows[0]["passed"] == 1
+        and rows[0]["completions"][0].startswith(" ") == (form == "completion")
         and rows[0]["source_language"] == "prompt"
     )
