@@ -84,7 +84,7 @@ def view(command, bare):
     if bare:
         seen = _bare_view(("/usr/bin/prlimit", *tools))
     else:
-        seen = _compiler_view(tuple(tools))
+        seen = View(_without_nested(READABLE), _not_needed(tuple(tools)))
     folders = []
     for folder in sorted(_hidden_folders()):
         if os.path.isdir(folder) and any(folder.startswith(f"{path}/") for path in seen.shown):
@@ -93,13 +93,13 @@ def view(command, bare):
 
 
 @functools.cache
-def _compiler_view(tools):
+def _not_needed(tools):
+    """The interpreters that these tools can do without."""
     needed = list(tools)
     for tool in tools:
         needed += [f"/usr/bin/{name}" for name in SCRIPTS.get(os.path.basename(tool), [])]
     own = set(map(os.path.realpath, [*needed, "/bin/sh"]))
-    hidden = [path for path in (*_interpreters(), *BASH) if os.path.realpath(path) not in own]
-    return View(_without_nested(READABLE), tuple(hidden))
+    return tuple(path for path in (*_interpreters(), *BASH) if os.path.realpath(path) not in own)
 
 
 @functools.cache
