@@ -1,9 +1,9 @@
 """A decoder language model in Hugging Face's layout: Transformer, load_model, save_model.
 
-Covers the dense families with RMSNorm, rotary positions, grouped-query attention and a gated MLP:
-Llama 2 and 3, CodeLlama and DeepSeek-Coder (llama), Mistral, Qwen2 and Qwen2.5-Coder (qwen2), Qwen3
-and Gemma. What sets them apart is data, in hf/families.py. Modules are named as the tensors of the
-checkpoints, so the state dict *is* the file.
+Covers families with RMSNorm, rotary positions, grouped-query attention and a gated MLP, or experts
+in its place; docs/models.md lists them. What sets them apart is data, in hf/families.py. Modules
+are named as the tensors of the checkpoints, so the state dict *is* the file; only the experts of a
+layer are stacked here, and one by one there.
 
 Attention is an argument of forward, so that a plain causal batch, a packed group (groups.py) and
 cached decoding (rollout.py) are one model: a function
@@ -11,7 +11,7 @@ cached decoding (rollout.py) are one model: a function
 
 Shapes: B sequences, S positions, T tokens of any layout, N rows of interest, D hidden_size,
 H heads, K key-value heads, E head_dim, V vocabulary. Under FSDP (distributed/) parameters are
-sharded, float32, and gathered in the compute dtype. Left out: dropout, mixtures of experts.
+sharded, float32, and gathered in the compute dtype. Left out: dropout.
 """
 
 import math
@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from distributed import sharding
 from hf import ModelConfig, read_weights, rope_frequencies, write_model_files
 from kernels import linear_logprob, matmul32
+from mlp import MLP, MixtureOfExperts
 
 
 class Transformer(nn.Module):
@@ -92,7 +93,7 @@ class Transformer(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-            if parameter.dim() == 2:
+            if parameter.dim() >= 2:
                 std = 0.02
                 if name.endswith(("o_proj.weight", "down_proj.weight")):
                     std /= math.sqrt(2 * self.config.num_hidden_layers)
@@ -123,7 +124,8 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config, config.hidden_size)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config, config.hidden_size)
-        self.mlp = MLP(config)
+        mlp = MixtureOfExperts if config.has_experts(layer) else MLP
+        self.mlp = mlp(config)
 
     def forward(self, *args):
         if self.recompute and torch.is_grad_enabled():
@@ -176,26 +178,6 @@ class Attention(nn.Module):
 
     def _heads(self, x):
         return x.unflatten(-1, (-1, self.head_dim))
-
-
-class MLP(nn.Module):
-    """x [..., D] -> [..., D], gated by SiLU or GELU."""
-
-    def __init__(self, config):
-        super().__init__()
-        size = config.intermediate_size
-        self.gate_proj = nn.Linear(config.hidden_size, size, bias=config.mlp_bias)
-        self.up_proj = nn.Linear(config.hidden_size, size, bias=config.mlp_bias)
-        self.down_proj = nn.Linear(size, config.hidden_size, bias=config.mlp_bias)
-        self.activation = config.family.activation
-
-    def forward(self, x):
-        gate = self.gate_proj(x)
-        if self.activation == "gelu_pytorch_tanh":
-            gate = F.gelu(gate, approximate="tanh")
-        else:
-            gate = F.silu(gate)
-        return self.down_proj(gate * self.up_proj(x))
 
 
 class RMSNorm(nn.Module):

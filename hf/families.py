@@ -16,34 +16,68 @@ from pathlib import Path
 
 from hf.rope import ROPE_KEYS
 
+FULL, SLIDING = "full_attention", "sliding_attention"  # the kinds of layers in "layer_types"
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)
+EXPERT_SIZES = ("num_experts", "num_experts_per_tok", "moe_intermediate_size")
+
 
 @dataclass(frozen=True)
 class Family:
     """What all models of one model_type have in common and config.json does not say."""
 
     architecture: str  # the class in transformers
+    defaults: dict = field(default_factory=dict)  # keys that config.json may leave out
     activation: str = "silu"  # of the MLP's gate
     activation_aliases: tuple = ()  # what config.json may call it as well
     qk_norm: bool = False  # q and k go through an RMSNorm before RoPE
     qkv_bias: bool = False  # q, k, v have a bias and o has none, whatever attention_bias says
     norm_plus_one: bool = False  # an RMSNorm multiplies by 1 + weight
     scaled_embedding: bool = False  # embeddings are multiplied by sqrt(hidden_size)
-    tied_by_default: bool = False  # where tie_word_embeddings is missing
-    sliding_window: str = "never"  # or "always", or "optional": if use_sliding_window is true
+    experts: bool = False  # the MLP of most layers is a mixture of experts
+    # Which layers have the window: none; all; or last, those from max_window_layers on.
+    windowed: str = "none"
+    window_switch: bool = False  # only if use_sliding_window is true
+    layer_types: bool = False  # config.json may say it layer by layer, in "layer_types"
 
+
+QWEN_WINDOW = {"windowed": "last", "window_switch": True, "layer_types": True}
 
 FAMILIES = {
     "llama": Family("LlamaForCausalLM"),
-    "mistral": Family("MistralForCausalLM", sliding_window="always"),
-    "qwen2": Family("Qwen2ForCausalLM", qkv_bias=True, sliding_window="optional"),
-    "qwen3": Family("Qwen3ForCausalLM", qk_norm=True, sliding_window="optional"),
+    "mistral": Family("MistralForCausalLM", {"sliding_window": 4096}, windowed="all"),
+    "qwen2": Family(
+        "Qwen2ForCausalLM",
+        {"sliding_window": 4096, "max_window_layers": 28},
+        qkv_bias=True,
+        **QWEN_WINDOW,
+    ),
+    "qwen3": Family(
+        "Qwen3ForCausalLM",
+        {"sliding_window": 4096, "max_window_layers": 28, "head_dim": 128},
+        qk_norm=True,
+        **QWEN_WINDOW,
+    ),
+    "qwen3_moe": Family(
+        "Qwen3MoeForCausalLM",
+        {"sliding_window": 4096},
+        qk_norm=True,
+        experts=True,
+        windowed="all",
+        window_switch=True,
+    ),
     "gemma": Family(
         "GemmaForCausalLM",
+        {"tie_word_embeddings": True},
         activation="gelu_pytorch_tanh",
         activation_aliases=("gelu",),
         norm_plus_one=True,
         scaled_embedding=True,
-        tied_by_default=True,
     ),
 }
 
@@ -67,6 +101,12 @@ class ModelConfig:
     attention_bias: bool = False  # of q, k, v and o
     mlp_bias: bool = False
     windows: tuple = ()  # per layer: how many keys a query sees, itself included; 0 or none: all
+    # Mixtures of experts
+    num_experts: int = 0
+    num_experts_per_tok: int = 0
+    moe_intermediate_size: int = 0  # of an expert
+    norm_topk_prob: bool = False  # the weights of a token's experts are made to sum to 1
+    mlp_only_layers: tuple = ()  # layers with an MLP of intermediate_size in place of experts
     raw: dict = field(default_factory=dict, repr=False)  # config.json as read, to be written back
 
     @classmethod
@@ -82,28 +122,34 @@ class ModelConfig:
                 f'{path}: "model_type" {model_type!r} is unknown; known are {", ".join(FAMILIES)}'
             )
         family = FAMILIES[model_type]
-        rope = _rope_parameters(path, raw)
-        _check_activation(path, raw, family)
+        keys = {**family.defaults, **raw}
+        if "num_local_experts" in keys:
+            keys["num_experts"] = keys["num_local_experts"]  # as transformers 5 writes it
         try:
-            heads = raw["num_attention_heads"]
-            return cls(
-                num_hidden_layers=raw["num_hidden_layers"],
-                vocab_size=raw["vocab_size"],
-                hidden_size=raw["hidden_size"],
-                intermediate_size=raw["intermediate_size"],
+            _check_values(path, keys, family)
+            rope = _rope_parameters(path, keys)
+            heads = keys["num_attention_heads"]
+            config = cls(
+                num_hidden_layers=keys["num_hidden_layers"],
+                vocab_size=keys["vocab_size"],
+                hidden_size=keys["hidden_size"],
+                intermediate_size=keys["intermediate_size"],
                 num_attention_heads=heads,
-                num_key_value_heads=raw.get("num_key_value_heads") or heads,
-                head_dim=raw.get("head_dim") or raw["hidden_size"] // heads,
+                num_key_value_heads=keys.get("num_key_value_heads") or heads,
+                head_dim=keys.get("head_dim") or keys["hidden_size"] // heads,
                 model_type=model_type,
-                rms_norm_eps=raw.get("rms_norm_eps", 1e-6),
-                rope_theta=rope.get("rope_theta", raw.get("rope_theta", 10_000.0)),
-                tie_word_embeddings=raw.get("tie_word_embeddings", family.tied_by_default),
+                rms_norm_eps=keys.get("rms_norm_eps", 1e-6),
+                rope_theta=rope["rope_theta"],
+                tie_word_embeddings=keys.get("tie_word_embeddings", False),
                 rope=rope if rope["rope_type"] != "default" else {},
-                attention_bias=raw.get("attention_bias", False),
-                mlp_bias=raw.get("mlp_bias", False),
-                windows=_windows(raw, family),
+                attention_bias=keys.get("attention_bias", False),
+                mlp_bias=keys.get("mlp_bias", False),
+                windows=_windows(path, keys, family),
                 raw=raw,
             )
+            if family.experts:
+                _read_experts(config, keys)
+            return config
         except KeyError as key:
             raise ValueError(
                 f"{path}: {key} is missing; it is part of every {model_type} config"
@@ -117,6 +163,10 @@ class ModelConfig:
     def window(self, layer):
         """How many keys a query of the layer sees, itself included; 0: all. layer: int -> int."""
         return self.windows[layer] if self.windows else 0
+
+    def has_experts(self, layer):
+        """Whether the layer's MLP is a mixture of experts. layer: int -> bool."""
+        return self.num_experts > 0 and layer not in self.mlp_only_layers
 
     def to_json(self, dtype):
         """config.json of weights in `dtype`, a torch.dtype -> dict.
@@ -151,48 +201,99 @@ def _read_json_object(path):
         raise ValueError(f"{path}: not a JSON object ({error}); copy it again") from None
 
 
-def _rope_parameters(path, raw):
-    """The parameters of the rotary positions, "rope_type" always among them."""
+def _check_values(path, keys, family):
+    sizes = [*SIZES, *(EXPERT_SIZES if family.experts else ())]
+    for key in sizes:
+        if type(keys[key]) is not int or keys[key] < 1:
+            raise ValueError(f'{path}: "{key}" is {keys[key]!r}; it must be a whole number above 0')
+    heads, kv_heads = keys["num_attention_heads"], keys.get("num_key_value_heads") or 1
+    if heads % kv_heads:
+        raise ValueError(
+            f'{path}: "num_attention_heads" {heads} is no multiple of "num_key_value_heads" '
+            f"{kv_heads}; copy the file again"
+        )
+    activation = keys.get("hidden_activation") or keys.get("hidden_act")  # Gemma has both
+    if activation not in (None, family.activation, *family.activation_aliases):
+        raise ValueError(
+            f'{path}: "hidden_act" {activation!r} is unknown; '
+            f"known of {keys['model_type']} is {family.activation}"
+        )
+
+
+def _rope_parameters(path, keys):
+    """The parameters of the rotary positions, "rope_type" and "rope_theta" always among them."""
     # transformers 5 writes rope_parameters; older ones rope_theta and rope_scaling, whose type is
-    # named "type" or "rope_type".
-    rope = {**(raw.get("rope_scaling") or {}), **(raw.get("rope_parameters") or {})}
+    # named "type" or "rope_type". Where both stand, it takes rope_scaling, and so do we.
+    rope = dict(keys.get("rope_scaling") or keys.get("rope_parameters") or {})
+    if FULL in rope or SLIDING in rope:
+        raise ValueError(
+            f'{path}: "rope_parameters" differ by layer, which a {keys["model_type"]} does not '
+            "have; give one set of parameters"
+        )
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     rope["rope_type"] = rope_type
+    rope.setdefault("rope_theta", keys.get("rope_theta", 10_000.0))
     if rope_type not in ROPE_KEYS:
         raise ValueError(
             f"{path}: rope type {rope_type!r} is unknown; known are {', '.join(ROPE_KEYS)}"
         )
     for key in ROPE_KEYS[rope_type]:
         if key == "original_max_position_embeddings" and not rope.get(key):
-            rope[key] = raw.get("max_position_embeddings")  # as transformers does
+            rope[key] = keys.get("max_position_embeddings")  # as transformers does
         if rope.get(key) is None:
             raise ValueError(f'{path}: rope type {rope_type!r} needs "{key}" beside it')
-    if rope.get("partial_rotary_factor", raw.get("partial_rotary_factor", 1)) != 1:
+    if rope.get("partial_rotary_factor", keys.get("partial_rotary_factor", 1)) != 1:
         raise ValueError(
             f'{path}: "partial_rotary_factor" is not 1, which this model does not have'
         )
     return rope
 
 
-def _check_activation(path, raw, family):
-    activation = raw.get("hidden_activation") or raw.get("hidden_act")  # Gemma has both
-    if activation not in (None, family.activation, *family.activation_aliases):
-        raise ValueError(
-            f'{path}: "hidden_act" {activation!r} is unknown; '
-            f"known of {raw['model_type']} is {family.activation}"
-        )
-
-
-def _windows(raw, family):
+def _windows(path, keys, family):
     """The window of each layer in keys, 0 where the layer sees all; () if all layers see all."""
-    has_windows = family.sliding_window == "always"
-    first_windowed = 0  # the first layer with a window
-    if family.sliding_window == "optional":
-        has_windows = raw.get("use_sliding_window")
-        first_windowed = raw.get("max_window_layers", 0)
-    window = raw.get("sliding_window")
-    if not (has_windows and window):
-        return ()
-    if raw.get("layer_types"):
-        return tuple(window if kind == "sliding_attention" else 0 for kind in raw["layer_types"])
-    return tuple(window if i >= first_windowed else 0 for i in range(raw["num_hidden_layers"]))
+    window = keys.get("sliding_window")
+    if family.windowed == "none" or family.window_switch and not keys.get("use_sliding_window"):
+        window = None
+    windows = []
+    for kind in _layer_types(path, keys, family, window):
+        windows.append(window if kind == SLIDING else 0)
+    return tuple(windows) if any(windows) else ()
+
+
+def _layer_types(path, keys, family, window):
+    """The kind of each layer, FULL or SLIDING: "layer_types" of config.json, or what the class
+    makes of the other keys."""
+    n_layers = keys["num_hidden_layers"]
+    first_windowed = n_layers
+    if window:
+        first_windowed = keys["max_window_layers"] if family.windowed == "last" else 0
+    by_class = [FULL if layer < first_windowed else SLIDING for layer in range(n_layers)]
+    kinds = list(keys.get("layer_types") or by_class)
+    if len(kinds) != n_layers or not {FULL, SLIDING}.issuperset(kinds):
+        raise ValueError(
+            f'{path}: "layer_types" {kinds} must have one of {FULL}, {SLIDING} for each of '
+            f"{n_layers} layers"
+        )
+    if kinds != by_class and not family.layer_types:
+        raise ValueError(
+            f'{path}: "layer_types" differ by layer, which a {keys["model_type"]} does not have; '
+            "give another model_type, or remove them"
+        )
+    if SLIDING in kinds and not window:
+        raise ValueError(
+            f'{path}: "layer_types" has {SLIDING}, and no window is set; give "sliding_window" '
+            'and, where the model has it, "use_sliding_window": true'
+        )
+    return kinds
+
+
+def _read_experts(config, keys):
+    """Sets the fields of a mixture of experts."""
+    config.num_experts = keys["num_experts"]
+    config.num_experts_per_tok = keys["num_experts_per_tok"]
+    config.moe_intermediate_size = keys["moe_intermediate_size"]
+    config.norm_topk_prob = keys.get("norm_topk_prob", False)
+    dense = set(keys.get("mlp_only_layers") or [])
+    step = keys.get("decoder_sparse_step", 1)  # every so many layers have experts
+    dense.update(layer for layer in range(config.num_hidden_layers) if (layer + 1) % step)
+    config.mlp_only_layers = tuple(sorted(dense))

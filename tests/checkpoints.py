@@ -33,12 +33,26 @@ def window(size, first_layer):
     }
 
 
+EXPERTS = {
+    "head_dim": 16,
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "num_hidden_layers": 4,
+}
+
 # name: (family, scaling of the rotary positions, more keys of its config)
 VARIANTS = {
     "qwen3": ("qwen3", None, {"head_dim": 16}),
     "qwen3-bias": ("qwen3", None, {"head_dim": 16, "attention_bias": True}),
     "qwen3-yarn": ("qwen3", "yarn", {"head_dim": 16}),
     "qwen3-window": ("qwen3", None, window(7, 1)),
+    "qwen3_moe": ("qwen3_moe", None, {**EXPERTS, "norm_topk_prob": True}),
+    "qwen3_moe-some": (
+        "qwen3_moe",
+        "yarn",
+        {**EXPERTS, **window(9, 0), "decoder_sparse_step": 2, "mlp_only_layers": [3]},
+    ),
     "qwen2": ("qwen2", None, {}),
     "qwen2-yarn": ("qwen2", "yarn-mscale", {}),
     "qwen2-mha": ("qwen2", None, {"num_key_value_heads": 4}),
@@ -60,6 +74,7 @@ VARIANTS = {
 }
 CLASSES = {
     "qwen3": "Qwen3",
+    "qwen3_moe": "Qwen3Moe",
     "qwen2": "Qwen2",
     "llama": "Llama",
     "mistral": "Mistral",

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 
 from checkpoints import VARIANTS, checkpoint_by_transformers, long_tokens
 from conftest import ROOT
 from groups import Group, token_logprobs
+from mlp import GroupedLinear
 from model import load_model, save_model
 from rollout import generate
 
@@ -48,7 +50,7 @@ def test_logits_and_greedy_decode_equal_transformers_and_back(
 
 
 @pytest.mark.parametrize(
-    "variant", ["mistral", "mistral-two", "qwen2-window", "llama-llama3", "gemma"]
+    "variant", ["mistral", "mistral-two", "qwen2-window", "llama-llama3", "gemma", "qwen3_moe"]
 )
 def test_packed_groups_see_what_transformers_sees(variant, tmp_path):
     """Window and scaling hold on the packed path too: positions restart behind the prompt."""
@@ -79,3 +81,21 @@ def test_transformers_loads_the_warm_start():
     tokens = torch.randint(0, 900, (2, 40))
     assert 0.5e6 < sum(p.numel() for p in ours.parameters()) < 2e6
     torch.testing.assert_close(ours.logits(tokens), theirs(tokens).logits, atol=1e-3, rtol=1e-4)
+
+
+def test_one_kernel_for_all_experts_gives_what_a_loop_gives(monkeypatch):
+    """torch's grouped_mm runs on a CPU too: here with an expert that has no rows."""
+    torch.manual_seed(0)
+    layer = GroupedLinear(3, 16, 8)
+    nn.init.normal_(layer.weight)
+    x, weights = torch.randn(10, 16), torch.randn(10, 8)
+    results = []
+    for runs in (False, True):
+        monkeypatch.setattr("mlp.grouped_mm_runs", lambda *_, runs=runs: runs)
+        inputs = x.clone().requires_grad_()
+        layer.weight.grad = None
+        y = layer(inputs, torch.tensor([4, 4, 10]))
+        (y * weights).sum().backward()
+        results.append((y.detach(), inputs.grad, layer.weight.grad))
+    torch.testing.assert_close(results[0], results[1])
+    torch.testing.assert_close(results[0][0][4:], x[4:] @ layer.weight[2].T)
