@@ -155,17 +155,15 @@ class Attention(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        family = config.family
         self.head_dim = config.head_dim
         q_size = config.num_attention_heads * config.head_dim
         kv_size = config.num_key_value_heads * config.head_dim
-        qkv_bias = config.attention_bias or family.qkv_bias
-        o_bias = config.attention_bias and not family.qkv_bias
-        self.q_proj = nn.Linear(config.hidden_size, q_size, bias=qkv_bias)
-        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=qkv_bias)
-        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=qkv_bias)
-        self.o_proj = nn.Linear(q_size, config.hidden_size, bias=o_bias)
-        norm = RMSNorm if family.qk_norm else nn.Identity
+        bias = config.attention_bias
+        self.q_proj = nn.Linear(config.hidden_size, q_size, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
+        self.o_proj = nn.Linear(q_size, config.hidden_size, bias=config.attention_out_bias)
+        norm = RMSNorm if config.family.qk_norm else nn.Identity
         self.q_norm = norm(config, config.head_dim)
         self.k_norm = norm(config, config.head_dim)
 

@@ -40,8 +40,10 @@ class Family:
     norm_plus_one: bool = False  # an RMSNorm multiplies by 1 + weight
     scaled_embedding: bool = False  # embeddings are multiplied by sqrt(hidden_size)
     experts: bool = False  # the MLP of most layers is a mixture of experts
-    # Which layers have the window: none; all; or last, those from max_window_layers on.
+    # Which layers have the window: none; all; last, those from max_window_layers on; or all but
+    # those of full_layers.
     windowed: str = "none"
+    full_layers: tuple = ()  # (n, i): layers i, i + n, i + 2 n, ... have no window
     window_switch: bool = False  # only if use_sliding_window is true
     layer_types: bool = False  # config.json may say it layer by layer, in "layer_types"
 
@@ -51,6 +53,28 @@ QWEN_WINDOW = {"windowed": "last", "window_switch": True, "layer_types": True}
 FAMILIES = {
     "llama": Family("LlamaForCausalLM"),
     "mistral": Family("MistralForCausalLM", {"sliding_window": 4096}, windowed="all"),
+    "ministral": Family(
+        "MinistralForCausalLM", {"sliding_window": 4096}, windowed="all", layer_types=True
+    ),
+    "cwm": Family(
+        "CwmForCausalLM",
+        {
+            "rms_norm_eps": 1e-5,
+            "sliding_window": 8192,
+            "rope_theta": 1_000_000.0,
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "factor": 16.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+        },
+        windowed="all but full_layers",
+        full_layers=(4, 0),
+        layer_types=True,
+    ),
+    "seed_oss": Family("SeedOssForCausalLM", {"attention_bias": True, "attention_out_bias": False}),
     "qwen2": Family(
         "Qwen2ForCausalLM",
         {"sliding_window": 4096, "max_window_layers": 28},
@@ -98,7 +122,8 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     tie_word_embeddings: bool = False
     rope: dict = field(default_factory=dict)  # scaling {"rope_type", ...}; empty: none
-    attention_bias: bool = False  # of q, k, v and o
+    attention_bias: bool = False  # of q, k and v
+    attention_out_bias: bool = False  # of o
     mlp_bias: bool = False
     windows: tuple = ()  # per layer: how many keys a query sees, itself included; 0 or none: all
     # Mixtures of experts
@@ -127,8 +152,10 @@ class ModelConfig:
             keys["num_experts"] = keys["num_local_experts"]  # as transformers 5 writes it
         try:
             _check_values(path, keys, family)
-            rope = _rope_parameters(path, keys)
+            rope = _rope_parameters(path, keys, family)
             heads = keys["num_attention_heads"]
+            attention_bias = family.qkv_bias or keys.get("attention_bias", False)
+            out_bias = attention_bias and not family.qkv_bias
             config = cls(
                 num_hidden_layers=keys["num_hidden_layers"],
                 vocab_size=keys["vocab_size"],
@@ -142,7 +169,8 @@ class ModelConfig:
                 rope_theta=rope["rope_theta"],
                 tie_word_embeddings=keys.get("tie_word_embeddings", False),
                 rope=rope if rope["rope_type"] != "default" else {},
-                attention_bias=keys.get("attention_bias", False),
+                attention_bias=attention_bias,
+                attention_out_bias=keys.get("attention_out_bias", out_bias),
                 mlp_bias=keys.get("mlp_bias", False),
                 windows=_windows(path, keys, family),
                 raw=raw,
@@ -220,11 +248,12 @@ def _check_values(path, keys, family):
         )
 
 
-def _rope_parameters(path, keys):
+def _rope_parameters(path, keys, family):
     """The parameters of the rotary positions, "rope_type" and "rope_theta" always among them."""
     # transformers 5 writes rope_parameters; older ones rope_theta and rope_scaling, whose type is
     # named "type" or "rope_type". Where both stand, it takes rope_scaling, and so do we.
-    rope = dict(keys.get("rope_scaling") or keys.get("rope_parameters") or {})
+    of_class = family.defaults.get("rope_parameters", {})
+    rope = dict(keys.get("rope_scaling") or keys.get("rope_parameters") or of_class)
     if FULL in rope or SLIDING in rope:
         raise ValueError(
             f'{path}: "rope_parameters" differ by layer, which a {keys["model_type"]} does not '
@@ -264,10 +293,7 @@ def _layer_types(path, keys, family, window):
     """The kind of each layer, FULL or SLIDING: "layer_types" of config.json, or what the class
     makes of the other keys."""
     n_layers = keys["num_hidden_layers"]
-    first_windowed = n_layers
-    if window:
-        first_windowed = keys["max_window_layers"] if family.windowed == "last" else 0
-    by_class = [FULL if layer < first_windowed else SLIDING for layer in range(n_layers)]
+    by_class = [_type_by_class(keys, family, window, layer) for layer in range(n_layers)]
     kinds = list(keys.get("layer_types") or by_class)
     if len(kinds) != n_layers or not {FULL, SLIDING}.issuperset(kinds):
         raise ValueError(
@@ -285,6 +311,16 @@ def _layer_types(path, keys, family, window):
             'and, where the model has it, "use_sliding_window": true'
         )
     return kinds
+
+
+def _type_by_class(keys, family, window, layer):
+    """The kind of a layer where config.json has no "layer_types"."""
+    if family.full_layers:
+        every, first = family.full_layers
+        return FULL if layer % every == first % every else SLIDING
+    if not window or family.windowed == "last" and layer < keys["max_window_layers"]:
+        return FULL
+    return SLIDING
 
 
 def _read_experts(config, keys):

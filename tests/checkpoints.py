@@ -41,6 +41,7 @@ EXPERTS = {
     "num_hidden_layers": 4,
 }
 
+FULL, SLIDING = "full_attention", "sliding_attention"
 # name: (family, scaling of the rotary positions, more keys of its config)
 VARIANTS = {
     "qwen3": ("qwen3", None, {"head_dim": 16}),
@@ -69,6 +70,15 @@ VARIANTS = {
     "mistral": ("mistral", None, {"sliding_window": 11}),
     "mistral-all": ("mistral", None, {"sliding_window": None, "head_dim": None}),
     "mistral-two": ("mistral", None, {"sliding_window": 2}),
+    "ministral": (
+        "ministral",
+        None,
+        {"head_dim": 16, "sliding_window": 9, "layer_types": [FULL, SLIDING, FULL]},
+    ),
+    "ministral-all": ("ministral", "yarn", {"sliding_window": 13, "head_dim": 24}),
+    "cwm": ("cwm", "llama3", {"sliding_window": 7, "num_hidden_layers": 5, "head_dim": 16}),
+    "seed_oss": ("seed_oss", None, {"attention_bias": True, "head_dim": 24}),
+    "seed_oss-o": ("seed_oss", "linear", {"attention_out_bias": True, "mlp_bias": True}),
     "gemma": ("gemma", None, {"head_dim": 256}),
     "gemma-mqa": ("gemma", None, {"head_dim": 24, "num_key_value_heads": 1}),
 }
@@ -78,6 +88,9 @@ CLASSES = {
     "qwen2": "Qwen2",
     "llama": "Llama",
     "mistral": "Mistral",
+    "ministral": "Ministral",
+    "cwm": "Cwm",
+    "seed_oss": "SeedOss",
     "gemma": "Gemma",
 }
 
