@@ -20,15 +20,24 @@ class MLP(nn.Module):
 
     def __init__(self, config):
         super().__init__()
+        hidden = config.hidden_size
         size = config.intermediate_size
-        self.gate_proj = nn.Linear(config.hidden_size, size, bias=config.mlp_bias)
-        self.up_proj = nn.Linear(config.hidden_size, size, bias=config.mlp_bias)
-        self.down_proj = nn.Linear(size, config.hidden_size, bias=config.mlp_bias)
+        self.fused = config.family.fused
+        if self.fused:
+            self.gate_up_proj = nn.Linear(hidden, 2 * size, bias=config.mlp_bias)
+        else:
+            self.gate_proj = nn.Linear(hidden, size, bias=config.mlp_bias)
+            self.up_proj = nn.Linear(hidden, size, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(size, hidden, bias=config.mlp_bias)
         self.activation = config.family.activation
 
     def forward(self, x):
-        gate = activate(self.gate_proj(x), self.activation)
-        return self.down_proj(gate * self.up_proj(x))
+        if self.fused:
+            gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        else:
+            gate = self.gate_proj(x)
+            up = self.up_proj(x)
+        return self.down_proj(activate(gate, self.activation) * up)
 
 
 class MixtureOfExperts(nn.Module):

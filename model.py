@@ -1,6 +1,6 @@
 """A decoder language model in Hugging Face's layout: Transformer, load_model, save_model.
 
-Covers families with RMSNorm, rotary positions, grouped-query attention and a gated MLP, or experts
+Covers families with rotary positions, grouped-query attention and a gated MLP, or experts
 in its place; docs/models.md lists them. What sets them apart is data, in hf/families.py. Modules
 are named as the tensors of the checkpoints, so the state dict *is* the file; only the experts of a
 layer are stacked here, and one by one there.
@@ -39,13 +39,16 @@ class Transformer(nn.Module):
         self.model.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         blocks = [Block(config, layer) for layer in range(config.num_hidden_layers)]
         self.model.layers = nn.ModuleList(blocks)
-        self.model.norm = RMSNorm(config, config.hidden_size)
+        self.model.norm = make_norm(config, config.hidden_size)
         self.lm_head = Head(config.hidden_size, config.vocab_size, bias=False)
         self._tie_head()
-        frequencies, self.rope_scale = rope_frequencies(
-            config.head_dim, config.rope_theta, config.rope
-        )
-        self.register_buffer("frequencies", frequencies, persistent=False)  # [E / 2] float32
+        ropes = config.different_ropes()
+        for block in blocks:
+            block.rope = ropes.index(config.rope_of(block.layer))
+        turns = [rope_frequencies(config.head_dim, *rope) for rope in ropes]
+        self.rope_scales = [scale for _, scale in turns]
+        frequencies = torch.stack([each for each, _ in turns])
+        self.register_buffer("frequencies", frequencies, persistent=False)  # [kinds, E / 2]
         self._initialise()
 
     def forward(
@@ -58,19 +61,20 @@ class Transformer(nn.Module):
         targets: int64 [N], targets[i] is predicted by row rows[i].
         Returns logits [..., V] or [N, V] float32; with targets what Head returns."""
         x = self.model.embed_tokens(tokens)  # [..., D]
-        if self.config.family.scaled_embedding:
+        if self.config.embedding_multiplier != 1:
             # The factor is rounded like the activations, as the checkpoints were trained.
-            scale = torch.tensor(self.config.hidden_size**0.5, dtype=x.dtype)
-            x = x * scale
-        angles = positions[..., None, None].float() * self.frequencies  # [..., 1, E / 2] float32
-        cos = angles.cos() * self.rope_scale
-        sin = angles.sin() * self.rope_scale
+            x = x * torch.tensor(self.config.embedding_multiplier, dtype=x.dtype)
+        turns = []  # cos and sin of each kind of rotary positions, [..., 1, E / 2] float32
+        for frequencies, scale in zip(self.frequencies, self.rope_scales):
+            angles = positions[..., None, None].float() * frequencies
+            turns.append((angles.cos() * scale, angles.sin() * scale))
         for block in self.model.layers:
-            x = block(x, cos, sin, attend)
+            x = block(x, *turns[block.rope], attend)
         if rows is not None:
             # An embedding lookup is x[rows] with a backward that has the same bits in every run;
             # on a CPU that of x[rows] itself varies.
             x = F.embedding(rows, x) if x.dim() == 2 else x[rows]
+        temperature = temperature * self.config.logits_scaling
         return self.lm_head(self.model.norm(x), targets, temperature, entropy)
 
     def logits(self, tokens):
@@ -121,9 +125,12 @@ class Block(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
         self.layer = layer
-        self.input_layernorm = RMSNorm(config, config.hidden_size)
+        self.rope = 0  # which of the model's kinds of rotary positions
+        self.residual_multiplier = config.residual_multiplier
+        self.norms = config.family.norms
+        for name in filter(None, self.norms):
+            setattr(self, name, make_norm(config, config.hidden_size))
         self.self_attn = Attention(config)
-        self.post_attention_layernorm = RMSNorm(config, config.hidden_size)
         mlp = MixtureOfExperts if config.has_experts(layer) else MLP
         self.mlp = mlp(config)
 
@@ -142,12 +149,19 @@ class Block(nn.Module):
 
     def before(self, x, cos, sin):
         """What comes before attention: x [..., D] -> q [..., H, E], k and v [..., K, E]."""
-        return self.self_attn.project(self.input_layernorm(x), cos, sin)
+        return self.self_attn.project(self._norm(0, x), cos, sin)
 
     def after(self, x, y):
         """What comes after it: x [..., D] and attention's y [..., H, E] -> [..., D]."""
-        x = x + self.self_attn.o_proj(y.flatten(-2))
-        return x + self.mlp(self.post_attention_layernorm(x))
+        y = self._norm(1, self.self_attn.o_proj(y.flatten(-2)))
+        x = x + y * self.residual_multiplier
+        y = self._norm(3, self.mlp(self._norm(2, x)))
+        return x + y * self.residual_multiplier
+
+    def _norm(self, place, x):
+        """The norm at one of Family.norms' four places, which may have none. x: [..., D]."""
+        name = self.norms[place]
+        return getattr(self, name)(x) if name else x
 
 
 class Attention(nn.Module):
@@ -156,26 +170,46 @@ class Attention(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.head_dim = config.head_dim
+        # The scores are multiplied by 1 / sqrt(E) outside, and what a family differs by, here.
+        self.q_factor = config.attention_multiplier * config.head_dim**0.5
         q_size = config.num_attention_heads * config.head_dim
         kv_size = config.num_key_value_heads * config.head_dim
-        bias = config.attention_bias
-        self.q_proj = nn.Linear(config.hidden_size, q_size, bias=bias)
-        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
-        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
+        self.sizes = [q_size, kv_size, kv_size]
+        self.fused = config.family.fused
+        if self.fused:
+            self.qkv_proj = nn.Linear(config.hidden_size, sum(self.sizes), bias=False)
+        else:
+            bias = config.attention_bias
+            self.q_proj = nn.Linear(config.hidden_size, q_size, bias=bias)
+            self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
+            self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
         self.o_proj = nn.Linear(q_size, config.hidden_size, bias=config.attention_out_bias)
-        norm = RMSNorm if config.family.qk_norm else nn.Identity
-        self.q_norm = norm(config, config.head_dim)
-        self.k_norm = norm(config, config.head_dim)
+        self.qk_norm = config.family.qk_norm
+        if self.qk_norm:
+            of_heads = self.qk_norm == "heads"
+            self.q_norm = make_norm(config, config.head_dim if of_heads else q_size)
+            self.k_norm = make_norm(config, config.head_dim if of_heads else kv_size)
 
     def project(self, x, cos, sin):
         """x [..., D] -> q [..., H, E], k and v [..., K, E], q and k rotated by their position."""
-        q = self.q_norm(self._heads(self.q_proj(x)))
-        k = self.k_norm(self._heads(self.k_proj(x)))
-        v = self._heads(self.v_proj(x))
-        return rotate(q, cos, sin), rotate(k, cos, sin), v
+        if self.fused:
+            q, k, v = self.qkv_proj(x).split(self.sizes, dim=-1)
+        else:
+            q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        if self.qk_norm == "whole":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in (q, k, v))
+        if self.qk_norm == "heads":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q = rotate(q, cos * self.q_factor, sin * self.q_factor)
+        return q, rotate(k, cos, sin), v
 
-    def _heads(self, x):
-        return x.unflatten(-1, (-1, self.head_dim))
+
+def make_norm(config, size):
+    """The kind of norm that the family has, for x [..., size]."""
+    if config.family.layer_norm:
+        return nn.LayerNorm(size, eps=config.rms_norm_eps)
+    return RMSNorm(config, size)
 
 
 class RMSNorm(nn.Module):
@@ -187,16 +221,19 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.eps = config.rms_norm_eps
         self.plus_one = config.family.norm_plus_one
+        self.rounded_last = config.family.norm_rounded_last
         self.weight = nn.Parameter(torch.zeros(size) if self.plus_one else torch.ones(size))
 
     def forward(self, x):
         wide = widened(x)
         mean_square = wide.square().mean(-1, keepdim=True)
         wide = wide * torch.rsqrt(mean_square + self.eps)
+        if not self.rounded_last:
+            return wide.to(x.dtype) * self.weight
+        weight = widened(self.weight)
         if self.plus_one:
-            wide = wide * (1 + widened(self.weight))
-            return wide.to(x.dtype)
-        return wide.to(x.dtype) * self.weight
+            weight = 1 + weight
+        return (wide * weight).to(x.dtype)
 
 
 class Head(nn.Linear):
@@ -204,13 +241,15 @@ class Head(nn.Linear):
     gathers a weight only in a forward of the module that owns it."""
 
     def forward(self, x, targets=None, temperature=1.0, entropy=False):
-        """Hidden rows x [..., D] -> logits [..., V] float32.
+        """Hidden rows x [..., D] -> logits [..., V] float32, divided by the temperature.
 
         With targets int64 [N], x [N, D] -> log pi(target) float32 [N]; with entropy=True also the
         entropies of the distributions, float32 [N]."""
         if targets is not None:
             return linear_logprob(x, self.weight, targets, temperature, entropy)
         logits = matmul32(x.flatten(0, -2), self.weight.T)  # [rows, V]
+        if temperature != 1:
+            logits = logits / temperature
         return logits.unflatten(0, x.shape[:-1])
 
 
