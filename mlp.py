@@ -1,4 +1,4 @@
-"""What a block does with each token by itself: a gated MLP, or a mixture of experts in its place.
+"""What a block does with each token by itself: an MLP, or a mixture of experts in its place.
 
 A mixture (qwen3_moe) has many small MLPs, the experts. A router picks a few for each token, and
 their outputs are added with the router's weights. Nothing is dropped: an expert takes all tokens
@@ -13,6 +13,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from kernels import matmul32
+
+
+def make_mlp(config, layer):
+    """The kind of MLP that the layer has."""
+    if config.has_experts(layer):
+        return MixtureOfExperts(config)
+    if config.family.gated:
+        return MLP(config)
+    return UngatedMLP(config)
 
 
 class MLP(nn.Module):
@@ -38,6 +47,20 @@ class MLP(nn.Module):
             gate = self.gate_proj(x)
             up = self.up_proj(x)
         return self.down_proj(activate(gate, self.activation) * up)
+
+
+class UngatedMLP(nn.Module):
+    """x [..., D] -> [..., D], with the names of StarCoder 2."""
+
+    def __init__(self, config):
+        super().__init__()
+        size = config.intermediate_size
+        self.c_fc = nn.Linear(config.hidden_size, size, bias=config.mlp_bias)
+        self.c_proj = nn.Linear(size, config.hidden_size, bias=config.mlp_bias)
+        self.activation = config.family.activation
+
+    def forward(self, x):
+        return self.c_proj(activate(self.c_fc(x), self.activation))
 
 
 class MixtureOfExperts(nn.Module):

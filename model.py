@@ -25,7 +25,9 @@ from torch.utils.checkpoint import checkpoint
 from distributed import sharding
 from hf import ModelConfig, read_weights, rope_frequencies, write_model_files
 from kernels import linear_logprob, matmul32
-from mlp import MLP, MixtureOfExperts
+from mlp import make_mlp
+
+RESIDUAL = ("o_proj.weight", "down_proj.weight", "c_proj.weight")  # what adds to the stream
 
 
 class Transformer(nn.Module):
@@ -99,7 +101,7 @@ class Transformer(nn.Module):
                 nn.init.zeros_(parameter)
             if parameter.dim() >= 2:
                 std = 0.02
-                if name.endswith(("o_proj.weight", "down_proj.weight")):
+                if name.endswith(RESIDUAL):
                     std /= math.sqrt(2 * self.config.num_hidden_layers)
                 nn.init.normal_(parameter, std=std)
 
@@ -131,8 +133,7 @@ class Block(nn.Module):
         for name in filter(None, self.norms):
             setattr(self, name, make_norm(config, config.hidden_size))
         self.self_attn = Attention(config)
-        mlp = MixtureOfExperts if config.has_experts(layer) else MLP
-        self.mlp = mlp(config)
+        self.mlp = make_mlp(config, layer)
 
     def forward(self, *args):
         if self.recompute and torch.is_grad_enabled():

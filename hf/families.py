@@ -195,6 +195,20 @@ FAMILIES = {
         rope_types=("default",),
         windowed="all",
     ),
+    "starcoder2": Family(
+        "Starcoder2ForCausalLM",
+        {"tie_word_embeddings": True, "use_bias": True, "norm_epsilon": 1e-5},
+        activation="gelu_pytorch_tanh",
+        layer_norm=True,
+        gated=False,
+        names={
+            "rms_norm_eps": "norm_epsilon",
+            "attention_bias": "use_bias",
+            "attention_out_bias": "use_bias",
+            "mlp_bias": "use_bias",
+        },
+        windowed="all",
+    ),
 }
 
 
@@ -246,6 +260,8 @@ class ModelConfig:
             )
         family = FAMILIES[model_type]
         keys = {**family.defaults, **raw}
+        for key, name in family.names.items():
+            keys[key] = keys[name]
         if "num_local_experts" in keys:
             keys["num_experts"] = keys["num_local_experts"]  # as transformers 5 writes it
         try:

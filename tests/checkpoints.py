@@ -133,6 +133,8 @@ VARIANTS = {
     ),
     "phi3": ("phi3", None, {}),
     "phi3-window": ("phi3", None, {"sliding_window": 11}),
+    "starcoder2": ("starcoder2", None, {"norm_epsilon": 1e-5}),
+    "starcoder2-window": ("starcoder2", None, {"sliding_window": 11, "use_bias": False}),
     "gemma-mqa": ("gemma", None, {"head_dim": 24, "num_key_value_heads": 1}),
 }
 CLASSES = {
@@ -150,6 +152,7 @@ CLASSES = {
     "granite": "Granite",
     "gemma3_text": "Gemma3Text",
     "phi3": "Phi3",
+    "starcoder2": "Starcoder2",
     "gemma": "Gemma",
 }
 
