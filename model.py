@@ -44,13 +44,7 @@ class Transformer(nn.Module):
         self.model.norm = make_norm(config, config.hidden_size)
         self.lm_head = Head(config.hidden_size, config.vocab_size, bias=False)
         self._tie_head()
-        ropes = config.different_ropes()
-        for block in blocks:
-            block.rope = ropes.index(config.rope_of(block.layer))
-        turns = [rope_frequencies(config.head_dim, *rope) for rope in ropes]
-        self.rope_scales = [scale for _, scale in turns]
-        frequencies = torch.stack([each for each, _ in turns])
-        self.register_buffer("frequencies", frequencies, persistent=False)  # [kinds, E / 2]
+        self._set_up_rope()
         self._initialise()
 
     def forward(
@@ -63,9 +57,10 @@ class Transformer(nn.Module):
         targets: int64 [N], targets[i] is predicted by row rows[i].
         Returns logits [..., V] or [N, V] float32; with targets what Head returns."""
         x = self.model.embed_tokens(tokens)  # [..., D]
-        if self.config.embedding_multiplier != 1:
+        if self.config.embedding_scale != 1:
             # The factor is rounded like the activations, as the checkpoints were trained.
-            x = x * torch.tensor(self.config.embedding_multiplier, dtype=x.dtype)
+            scale = torch.tensor(self.config.embedding_scale, dtype=x.dtype)
+            x = x * scale
         turns = []  # cos and sin of each kind of rotary positions, [..., 1, E / 2] float32
         for frequencies, scale in zip(self.frequencies, self.rope_scales):
             angles = positions[..., None, None].float() * frequencies
@@ -93,6 +88,22 @@ class Transformer(nn.Module):
     def dtype(self):
         """The dtype it computes in; sharded weights are kept in float32."""
         return self.compute_dtype or self.lm_head.weight.dtype
+
+    def _set_up_rope(self):
+        """Most models have one kind of rotary positions; Gemma 3, Olmo 3 and SmolLM3 have two."""
+        kinds = []
+        for block in self.model.layers:
+            kind = self.config.rope_of(block.layer)
+            if kind not in kinds:
+                kinds.append(kind)
+            block.rope = kinds.index(kind)
+        frequencies = []
+        self.rope_scales = []
+        for theta, rope in kinds:
+            of_kind, scale = rope_frequencies(self.config.head_dim, theta, rope)
+            frequencies.append(of_kind)
+            self.rope_scales.append(scale)
+        self.register_buffer("frequencies", torch.stack(frequencies), persistent=False)
 
     def _initialise(self):
         """Normal, std 0.02; what adds to the residual stream is scaled by depth, as in GPT-2."""
@@ -130,10 +141,14 @@ class Block(nn.Module):
         self.rope = 0  # which of the model's kinds of rotary positions
         self.residual_multiplier = config.residual_multiplier
         self.norms = config.family.norms
-        for name in filter(None, self.norms):
-            setattr(self, name, make_norm(config, config.hidden_size))
+        self._add_norms(config, self.norms[:1])
         self.self_attn = Attention(config)
+        self._add_norms(config, self.norms[1:])
         self.mlp = make_mlp(config, layer)
+
+    def _add_norms(self, config, names):
+        for name in filter(None, names):
+            setattr(self, name, make_norm(config, config.hidden_size))
 
     def forward(self, *args):
         if self.recompute and torch.is_grad_enabled():
@@ -155,9 +170,9 @@ class Block(nn.Module):
     def after(self, x, y):
         """What comes after it: x [..., D] and attention's y [..., H, E] -> [..., D]."""
         y = self._norm(1, self.self_attn.o_proj(y.flatten(-2)))
-        x = x + y * self.residual_multiplier
+        x = x.add(y, alpha=self.residual_multiplier)
         y = self._norm(3, self.mlp(self._norm(2, x)))
-        return x + y * self.residual_multiplier
+        return x.add(y, alpha=self.residual_multiplier)
 
     def _norm(self, place, x):
         """The norm at one of Family.norms' four places, which may have none. x: [..., D]."""
@@ -171,39 +186,50 @@ class Attention(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.head_dim = config.head_dim
-        # The scores are multiplied by 1 / sqrt(E) outside, and what a family differs by, here.
-        self.q_factor = config.attention_multiplier * config.head_dim**0.5
+        self.q_factor = 1.0  # beside the 1 / sqrt(E) of every attention
+        if config.attention_multiplier:
+            self.q_factor = config.attention_multiplier * config.head_dim**0.5
         q_size = config.num_attention_heads * config.head_dim
         kv_size = config.num_key_value_heads * config.head_dim
         self.sizes = [q_size, kv_size, kv_size]
+        bias = config.attention_bias
         self.fused = config.family.fused
         if self.fused:
-            self.qkv_proj = nn.Linear(config.hidden_size, sum(self.sizes), bias=False)
+            self.qkv_proj = nn.Linear(config.hidden_size, sum(self.sizes), bias=bias)
         else:
-            bias = config.attention_bias
             self.q_proj = nn.Linear(config.hidden_size, q_size, bias=bias)
             self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
             self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
         self.o_proj = nn.Linear(q_size, config.hidden_size, bias=config.attention_out_bias)
         self.qk_norm = config.family.qk_norm
-        if self.qk_norm:
-            of_heads = self.qk_norm == "heads"
-            self.q_norm = make_norm(config, config.head_dim if of_heads else q_size)
-            self.k_norm = make_norm(config, config.head_dim if of_heads else kv_size)
+        if self.qk_norm == "heads":
+            self.q_norm = make_norm(config, config.head_dim)
+            self.k_norm = make_norm(config, config.head_dim)
+        if self.qk_norm == "whole":
+            self.q_norm = make_norm(config, q_size)
+            self.k_norm = make_norm(config, kv_size)
 
     def project(self, x, cos, sin):
         """x [..., D] -> q [..., H, E], k and v [..., K, E], q and k rotated by their position."""
         if self.fused:
             q, k, v = self.qkv_proj(x).split(self.sizes, dim=-1)
         else:
-            q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+            q = self.q_proj(x)
+            k = self.k_proj(x)
+            v = self.v_proj(x)
         if self.qk_norm == "whole":
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in (q, k, v))
+            q = self.q_norm(q)
+            k = self.k_norm(k)
+        q = self._heads(q)
+        k = self._heads(k)
+        v = self._heads(v)
         if self.qk_norm == "heads":
-            q, k = self.q_norm(q), self.k_norm(k)
-        q = rotate(q, cos * self.q_factor, sin * self.q_factor)
-        return q, rotate(k, cos, sin), v
+            q = self.q_norm(q)
+            k = self.k_norm(k)
+        return rotate(q, cos, sin, self.q_factor), rotate(k, cos, sin), v
+
+    def _heads(self, x):
+        return x.unflatten(-1, (-1, self.head_dim))
 
 
 def make_norm(config, size):
@@ -259,13 +285,16 @@ def widened(x):
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def rotate(x, cos, sin):
-    """RoPE: x [..., H, E] rotated by position; cos and sin [..., 1, E / 2] float32.
+def rotate(x, cos, sin, factor=1.0):
+    """RoPE: x [..., H, E] rotated by position, times the factor; cos and sin [..., 1, E / 2]
+    float32.
 
     The halves of a head are the pairs that turn, as in Hugging Face's layout (in the paper, arXiv
     2104.09864, neighbours are)."""
     left, right = widened(x).chunk(2, dim=-1)  # [..., H, E / 2]
     rotated = torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+    if factor != 1:
+        rotated = rotated * factor
     return rotated.to(x.dtype)
 
 
