@@ -137,6 +137,18 @@ VARIANTS = {
     "starcoder2-window": ("starcoder2", None, {"sliding_window": 11, "use_bias": False}),
     "gemma-mqa": ("gemma", None, {"head_dim": 24, "num_key_value_heads": 1}),
 }
+# What packing, FSDP and copies in another dtype could miss: experts, two kinds of rotary positions,
+# layers without any, factors, fused matrices, LayerNorm.
+ONE_OF_EACH_NEW_KIND = (
+    "qwen3_moe",
+    "cwm",
+    "olmo3",
+    "smollm3",
+    "granite",
+    "gemma3",
+    "phi3",
+    "starcoder2",
+)
 CLASSES = {
     "qwen3": "Qwen3",
     "qwen3_moe": "Qwen3Moe",

@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import train
+from checkpoints import ONE_OF_EACH_NEW_KIND, checkpoint_by_transformers
 from config import Config
 from conftest import ROOT
 from data import append_rows
@@ -132,6 +133,12 @@ def test_the_gradient_does_not_depend_on_the_ranks(results, count, name):
         assert torch.equal(
             result[count][name, "moments of 1"][k], v
         )  # one process wrote it, `count` ranks read it
+
+
+def test_every_kind_of_family_is_sharded_and_saved(tmp_path):
+    for variant in ONE_OF_EACH_NEW_KIND:
+        checkpoint_by_transformers(variant, tmp_path / variant)
+    ended(torchrun(2, RANKS, "families", tmp_path))
 
 
 # ------------------------------------------------------------------------------ memory
