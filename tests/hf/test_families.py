@@ -10,7 +10,7 @@ import torch
 from checkpoints import checkpoint_by_transformers, long_tokens
 from conftest import ROOT
 from groups import Group, token_logprobs
-from model import load_model
+from model import ModelConfig, load_model
 from rollout import generate
 
 
@@ -108,8 +108,10 @@ UNUSUAL = {
         "llama",
         {"rope_scaling": YARN, "rope_theta": 700.0, "rope_parameters": {"rope_type": "default"}},
     ),
-    "no max_window_layers": ("qwen2-window", {"max_window_layers": None}),
-    "no sliding_window": ("mistral", {"sliding_window": None}),
+    "no max_window_layers": (
+        "qwen2-window",
+        {"max_window_layers": None, "layer_types": None},
+    ),
     "one rope_scaling for two kinds": (
         "gemma3",
         {"rope_scaling": YARN, "rope_theta": 3000.0, "rope_parameters": None},
@@ -149,6 +151,13 @@ def test_unusual_configs_are_read_as_transformers_reads_them(variant, more, tmp_
     with torch.no_grad():
         ours = load_model(tmp_path).logits(tokens)
         torch.testing.assert_close(ours, theirs(tokens).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_mistral_without_sliding_window_has_that_of_its_class(tmp_path):
+    theirs = checkpoint_by_transformers("mistral", tmp_path)
+    change_config(tmp_path, sliding_window=None)
+    window = type(theirs.config).from_pretrained(tmp_path).sliding_window
+    assert ModelConfig.from_pretrained(tmp_path).windows == (window,) * 3 == (4096,) * 3
 
 
 def test_another_head_beside_tied_embeddings_is_named(tmp_path):
