@@ -93,7 +93,7 @@ FAMILIES = {
     ),
     "qwen3_moe": Family(
         "Qwen3MoeForCausalLM",
-        {"sliding_window": 4096},
+        {"sliding_window": 4096, "decoder_sparse_step": 1},
         qk_norm="heads",
         experts=True,
         windowed="all",

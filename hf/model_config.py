@@ -29,7 +29,12 @@ MULTIPLIERS = (
 )
 # What models here do not have, and is null or false where they do without it.
 REFUSED = ("attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention")
-EXPERT_SIZES = ("num_experts", "num_experts_per_tok", "moe_intermediate_size")
+EXPERT_SIZES = (
+    "num_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "decoder_sparse_step",
+)
 
 
 @dataclass
@@ -358,6 +363,7 @@ def _set_experts(config, keys):
     config.moe_intermediate_size = keys["moe_intermediate_size"]
     config.norm_topk_prob = keys.get("norm_topk_prob", False)
     dense = set(keys.get("mlp_only_layers") or [])
-    step = keys.get("decoder_sparse_step", 1)  # every so many layers have experts
-    dense.update(layer for layer in range(config.num_hidden_layers) if (layer + 1) % step)
+    for layer in range(config.num_hidden_layers):
+        if (layer + 1) % keys["decoder_sparse_step"]:
+            dense.add(layer)
     config.mlp_only_layers = tuple(sorted(dense))

@@ -35,7 +35,7 @@ fi
 
 head -24 toy/heldout.jsonl > $out/heldout.jsonl
 head -24 toy/problems.jsonl > $out/problems.jsonl
-head -24 toy/ir_groups.jsonl > $out/ir_groups.jsonl
+head -8 toy/ir_groups.jsonl > $out/ir_groups.jsonl
 rm -rf $out/run $out/eval.jsonl
 
 $python evaluate.py --model "$model" --problems $out/heldout.jsonl --max-new-tokens 192 \

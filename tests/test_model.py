@@ -16,7 +16,6 @@ from mlp import GroupedLinear
 from model import copy_in, load_model, save_model
 from rollout import generate
 
-
 CASES = [(variant, 0, False, torch.float32) for variant in VARIANTS]
 CASES += [(variant, 1, True, torch.bfloat16) for variant in VARIANTS if "-" not in variant]
 

@@ -81,6 +81,16 @@ BROKEN = {
         "layer_types. differ by layer, which a llama does not have; give another model_type",
     ),
     "experts without their number": ({"model_type": "qwen3_moe"}, "'num_experts' is missing"),
+    "a step of 0 between experts": (
+        {
+            "model_type": "qwen3_moe",
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 8,
+            "decoder_sparse_step": 0,
+        },
+        "decoder_sparse_step. is 0; .* above 0",
+    ),
     "biases that are not there": (
         {"attention_bias": True},
         "tensors are missing, the first is .*bias; is config.json that of another model",
