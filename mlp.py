@@ -2,8 +2,7 @@
 
 A mixture (qwen3_moe) has many small MLPs, the experts. A router picks a few for each token, and
 their outputs are added with the router's weights. Nothing is dropped: an expert takes all tokens
-that are sent to it. Left out: the load-balancing loss of pre-training, which would pull a trained
-router away from what it has learnt.
+that are sent to it. Left out: the load-balancing loss of pre-training.
 
 Shapes: T tokens of any layout, D hidden_size, k experts of a token, G experts of a layer.
 """
