@@ -85,6 +85,7 @@ def generate(
     pending = [request for request in requests if request.numbers]
     pending.sort(key=lambda request: len(request.group.prompt))  # like lengths run together
     capacity = max(map(len, prompts), default=0) + max_new_tokens
+    model.config.check_length(capacity)
     batch_size = max(1, cache_tokens // (capacity * samples))
     settings = Settings(max_new_tokens, temperature, set(eos_ids), seed)
     for start in range(0, len(pending), batch_size):

@@ -45,7 +45,7 @@ INTERPRETER = re.compile(
 )
 BASH = list(filter(os.path.isfile, ["/usr/bin/bash"]))
 # Tools that are scripts, and the interpreters that run them.
-SCRIPTS = {"tsc": ["node"], "mcs": ["mono"], "scalac": ["bash"]}
+SCRIPTS = {"tsc": ["/usr/bin/node"], "mcs": ["/usr/bin/mono"], "scalac": ["/usr/bin/bash"]}
 # An environment variable, so that worker processes inherit it: folders to hide, as in PATH.
 HIDDEN_VARIABLE = "OORL_HIDDEN_FOLDERS"
 # Folders that a box cannot do without.
@@ -97,7 +97,7 @@ def _not_needed(tools):
     """The interpreters that these tools can do without."""
     needed = list(tools)
     for tool in tools:
-        needed += [f"/usr/bin/{name}" for name in SCRIPTS.get(os.path.basename(tool), [])]
+        needed += SCRIPTS.get(os.path.basename(tool), [])
     own = set(map(os.path.realpath, [*needed, "/bin/sh"]))
     return tuple(path for path in (*_interpreters(), *BASH) if os.path.realpath(path) not in own)
 
