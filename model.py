@@ -14,6 +14,7 @@ H heads, K key-value heads, E head_dim, V vocabulary. Under FSDP (distributed/) 
 sharded, float32, and gathered in the compute dtype. Left out: dropout.
 """
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -267,6 +268,18 @@ class Head(nn.Linear):
     """The output layer. Log-probs are computed here, not outside from the weight, because FSDP
     gathers a weight only in a forward of the module that owns it."""
 
+    wide_weight = None  # in float32, while kept_wide
+
+    @contextlib.contextmanager
+    def kept_wide(self):
+        """In a `with`, logits do not widen the weight every time. A GPU widens nothing."""
+        if not self.weight.is_cuda:
+            self.wide_weight = widened(self.weight.detach())
+        try:
+            yield
+        finally:
+            self.wide_weight = None
+
     def forward(self, x, targets=None, temperature=1.0, entropy=False):
         """Hidden rows x [..., D] -> logits [..., V] float32, divided by the temperature.
 
@@ -274,7 +287,8 @@ class Head(nn.Linear):
         entropies of the distributions, float32 [N]."""
         if targets is not None:
             return linear_logprob(x, self.weight, targets, temperature, entropy)
-        logits = matmul32(x.flatten(0, -2), self.weight.T)  # [rows, V]
+        weight = self.weight if self.wide_weight is None else self.wide_weight
+        logits = matmul32(x.flatten(0, -2), weight.T)  # [rows, V]
         if temperature != 1:
             logits = logits / temperature
         return logits.unflatten(0, x.shape[:-1])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from groups import Group
 from model import causal_mask, sdpa
@@ -88,11 +89,12 @@ def generate(
     model.config.check_length(capacity)
     batch_size = max(1, cache_tokens // (capacity * samples))
     settings = Settings(max_new_tokens, temperature, set(eos_ids), seed)
-    for start in range(0, len(pending), batch_size):
-        batch = pending[start : start + batch_size]
-        _generate_batch(model, batch, settings, progress)
-        for request in batch if finished else []:
-            finished(request.prompt_number, request.group)
+    with model.lm_head.kept_wide():
+        for start in range(0, len(pending), batch_size):
+            batch = pending[start : start + batch_size]
+            _generate_batch(model, batch, settings, progress)
+            for request in batch if finished else []:
+                finished(request.prompt_number, request.group)
     return [request.group for request in requests]
 
 
@@ -226,8 +228,18 @@ class KVCache:
         rows = torch.arange(len(k), device=k.device)[:, None]
         keys[rows, self.positions] = k
         values[rows, self.positions] = v
+        keys = keys[:, : self.end]
+        values = values[:, : self.end]
         mask = self.masks[self.windows[layer]]
-        return sdpa(q, keys[:, : self.end], values[:, : self.end], attn_mask=mask)
+        if q.shape[1] > 1:
+            return sdpa(q, keys, values, attn_mask=mask)
+        # One token: the heads that share keys are taken for its queries. Kernels for grouped heads
+        # are slow with a mask, or repeat the keys.
+        queries = q[:, 0].unflatten(1, (keys.shape[2], -1))  # [B, K, H / K, E]
+        y = F.scaled_dot_product_attention(
+            queries, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask
+        )
+        return y.flatten(1, 2)[:, None]
 
     def select(self, rows):
         """Keeps (or repeats) the sequences `rows` [B'] int64."""

@@ -653,6 +653,23 @@ def tasks(pid):
 
 
 @only_landlock
+def test_the_dead_of_another_judge_are_not_counted_for_a_box(box):
+    """As of a judge that was killed, when nobody waits for what its boxes leave."""
+    if os.geteuid():
+        pytest.skip("only root has slot uids")
+    with slot() as free:
+        pass
+    become = ["/usr/bin/setpriv", f"--reuid={free}", "--clear-groups", "/usr/bin/true"]
+    dead = [subprocess.Popen(become) for _ in range(12)]
+    time.sleep(0.5)
+    start = "threading.Thread(target=time.sleep, args=(1,)).start()"
+    code = f"import threading, time\nfor _ in range(8): {start}"
+    assert python(box, code, replace(SHORT, processes=12)).status == "OK"
+    for process in dead:
+        process.wait()
+
+
+@only_landlock
 def test_files_without_a_name_are_counted(box):
     code = (
         "import os, time\n"
