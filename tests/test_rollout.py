@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import model as model_module
-from model import causal_mask
+import rollout
+from model import Transformer, causal_mask
 from rollout import KVCache, generate
 
 
@@ -20,7 +22,7 @@ def test_a_step_attends_like_repeated_heads(tiny, window, monkeypatch):
     values = torch.randn_like(keys)
     cache.layers[0] = [keys.clone(), values.clone()]
     positions = torch.tensor([[6], [0], [3]])
-    cache.feed(positions)
+    cache.feed(positions, capacity)
     q = torch.randn(batch, 1, heads, size, dtype=torch.float64)
     k = torch.randn(batch, 1, kv_heads, size, dtype=torch.float64)
     v = torch.randn_like(k)
@@ -82,3 +84,32 @@ def test_the_wide_head_is_given_back_after_an_error(tiny):
     with pytest.raises(ValueError, match="NaN"):
         generate(tiny, [[1]], 1, 2, 1.0, [-1], seed=0)
     assert tiny.lm_head.wide_weight is None
+
+
+@pytest.mark.parametrize("look_every", [2, 5, 50])
+def test_looking_later_changes_no_sample(tiny, monkeypatch, look_every):
+    prompts = [[1, 2, 3], [4], [5, 6]]
+    finished = []
+    every_token = generate(tiny, prompts, 3, 12, 1.0, range(6), 0, progress=finished.append)
+    assert sum(finished) == 9 and len(finished) > 3
+    monkeypatch.setitem(rollout.LOOK_EVERY, "cpu", look_every)
+    finished.clear()
+    later = generate(tiny, prompts, 3, 12, 1.0, range(6), 0, progress=finished.append)
+    assert sum(finished) == 9 and len(finished) <= -(-12 // look_every)
+    for group, other in zip(every_token, later):
+        assert list(map(list, group.responses)) == list(map(list, other.responses))
+        torch.testing.assert_close(torch.cat(group.logps), torch.cat(other.logps))
+
+
+def test_a_step_asks_for_no_value(tiny):
+    """So that a GPU never waits for the host within one: fake tensors have none to give."""
+    with FakeTensorMode(), torch.no_grad():
+        model = Transformer(tiny.config).to(torch.bfloat16)
+        cache = KVCache(tiny.config, 3, 20, "cpu", torch.bfloat16)
+        tokens = torch.zeros(3, dtype=torch.int64)
+        logits = rollout._next_logits(model, cache, tokens, tokens + 7, end=8)
+        uniform = torch.rand(3, dtype=torch.float64)
+        drawn, logps = rollout._sample(logits, 1.0, uniform)
+        assert (logits.dtype, logps.dtype) == (torch.float32, torch.float32)
+        with pytest.raises(DataDependentOutputException):
+            int(drawn[0])
