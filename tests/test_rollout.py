@@ -104,8 +104,8 @@ def test_looking_later_changes_no_sample(tiny, monkeypatch, look_every):
 def test_a_step_asks_for_no_value(tiny):
     """So that a GPU never waits for the host within one: fake tensors have none to give."""
     with FakeTensorMode(), torch.no_grad():
-        model = Transformer(tiny.config).to(torch.bfloat16)
-        cache = KVCache(tiny.config, 3, 20, "cpu", torch.bfloat16)
+        model = Transformer(tiny.config)
+        cache = KVCache(tiny.config, 3, 20, "cpu", torch.float32)
         tokens = torch.zeros(3, dtype=torch.int64)
         logits = rollout._next_logits(model, cache, tokens, tokens + 7, end=8)
         uniform = torch.rand(3, dtype=torch.float64)
