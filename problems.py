@@ -83,7 +83,7 @@ class Checked:
     mutants: int = 0  # that compile
     caught: int = 0  # of them, by the chosen tests
     witnesses: int = 0
-    dropped: dict = field(default_factory=dict)  # tests that went, by reason
+    dropped: dict = field(default_factory=dict)  # tests and solutions that went, by reason
 
 
 def main():
@@ -297,7 +297,8 @@ def run_again(solution, first_runs, tests):
 def fingerprint(problem, settings, versions):
     """A hash (str) of all that Checked depends on: while it stays the same, it is kept."""
     tools = [versions[language] for language in sorted(settings.sources)]
-    values = [asdict(problem), astuple(settings), tools]
+    values = [problem.id, problem.refused, problem.solutions, problem.tests]
+    values += [dict(problem.dropped), astuple(settings), tools]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
@@ -425,7 +426,7 @@ def report(results, wall_s):
             middle = statistics.median(values)
             print(f"{name}: {min(values):g} to {max(values):g}, median {middle:g}")
     if dropped:
-        print("tests left out:", ", ".join(f"{why} x {n}" for why, n in sorted(dropped.items())))
+        print("left out:", ", ".join(f"{why} x {n}" for why, n in sorted(dropped.items())))
     for kind, ids in sorted(refused.items()):
         more = "; ..." if len(ids) > 3 else ""
         print(f"refused, {kind}: {len(ids)} ({'; '.join(ids[:3])}{more})")
@@ -471,7 +472,7 @@ def inspect(log, id):
     else:
         raise ValueError(f'{log}: no row has "id" {id!r}')
     print(f"{id} ({checked.where}): {checked.why_not or 'kept'}")
-    print(f"{checked.witnesses} solutions agree, {checked.dropped} tests left out")
+    print(f"{checked.witnesses} solutions agree; left out: {checked.dropped}")
     print(f"{checked.caught} of {checked.mutants} mutants caught")
     print(f"\n{checked.language}\n{checked.source}")
     for stdin, stdout in checked.tests:

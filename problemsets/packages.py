@@ -10,7 +10,7 @@ solutions of several files, and code that a package adds to them.
 import re
 from pathlib import Path
 
-from problemsets.record import Problem, Test
+from problemsets.record import Problem, Test, language_of
 
 # What a line of problem.yaml means for us: the pattern, and why the problem cannot be used.
 REFUSED = [
@@ -50,8 +50,12 @@ def read_package(folder, root):
             raise ValueError(f"{answer}: there is no {question.name} beside it; add it")
         problem.tests.append(Test(_read(question), _read(answer)))
     for file in sorted(folder.glob("submissions/accepted/*")):
-        if file.is_file():
-            problem.add_solution(file.suffix.removeprefix("."), _read(file))
+        language = file.suffix.removeprefix(".")
+        if file.is_file() and language_of(language):
+            try:
+                problem.add_solution(language, _read(file))
+            except ValueError:  # such as Latin-1
+                problem.dropped["a solution is not UTF-8"] += 1
     return problem
 
 

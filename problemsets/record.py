@@ -52,7 +52,7 @@ class Problem:
     solutions: list[Solution] = field(default_factory=list)  # those that the set calls right
     tests: list[Test] = field(default_factory=list)
     refused: str = ""  # why it cannot be used, if its row says so
-    dropped: Counter = field(default_factory=Counter)  # tests that went, by reason
+    dropped: Counter = field(default_factory=Counter)  # tests and solutions that went, by reason
 
     def add_solution(self, language, source):
         """Adds a solution in a language by any of its names; other languages are left out."""
