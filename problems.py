@@ -40,9 +40,9 @@ from judge.pool import restart_as_process_1
 from problemsets import (
     ELSEWHERE,
     FORMATS,
+    Case,
     Evaluation,
     Refused,
-    Test,
     clusters,
     features,
     half_limit_s,
@@ -171,7 +171,7 @@ def agreed_solution(problem, settings, rng, checked):
     """The source, and its runs on the tests on which the accepted solutions agree.
 
     problem: Problem. rng: random.Random. checked: Checked, to note the counts in.
-    -> (Solution, {Test: Outcome}), the smallest test first. Raises Refused."""
+    -> (Solution, {Case: Outcome}), the smallest test first. Raises Refused."""
     if problem.refused:
         raise Refused(problem.refused)
     if not problem.tests:
@@ -231,7 +231,7 @@ def candidates(problem, settings, rng):
 def passed_tests(solution, tests):
     """A solution's Outcomes on the tests that it passes, and why it fails the first that it does.
 
-    solution: Solution. tests: list of Test. -> ({Test: Outcome}, str). If it is too slow anywhere,
+    solution: Solution. tests: list of Case. -> ({Case: Outcome}, str). If it is too slow anywhere,
     it passes none."""
     (runs,) = outcomes([solution], [test.stdin for test in tests], half_limit_s(solution.language))
     if runs is None:
@@ -252,7 +252,7 @@ def passed_tests(solution, tests):
 def choose_tests(solution, first_runs, count, rng, checked):
     """Puts into `checked` up to `count` tests that catch mutants of the source. Raises Refused.
 
-    solution: Solution. first_runs: {Test: Outcome}, the smallest test first. rng: random.Random.
+    solution: Solution. first_runs: {Case: Outcome}, the smallest test first. rng: random.Random.
     A mutant is caught by the first test that it fails."""
     slowest_s = max(outcome.cpu_s for outcome in first_runs.values())
     cpu_s = math.ceil(4 * slowest_s + 0.01)
@@ -281,17 +281,18 @@ def choose_tests(solution, first_runs, count, rng, checked):
         raise Refused(f"tests tell little: {checked.caught} of {checked.mutants} mutants caught")
     rest = [test for test in tests if test not in catches]
     chosen += rest[: count - len(chosen)]
-    checked.tests = sorted(chosen, key=Test.size)
+    checked.tests = sorted(chosen, key=Case.size)
 
 
 def run_again(solution, first_runs, tests):
     """Raises Refused if the source does not give the same bytes again, in other surroundings.
 
-    solution: Solution. first_runs: {Test: Outcome}. tests: list of Test, to run again."""
+    solution: Solution. first_runs: {Case: Outcome}. tests: list of Case, to run again."""
     stdins = [test.stdin for test in tests]
     (runs,) = outcomes([solution], stdins, 2 * half_limit_s(solution.language), ELSEWHERE)
-    if [outcome.stdout for outcome in runs] != [first_runs[test].stdout for test in tests]:
-        raise Refused(f"not the same output again: {solution.language}")
+    for test, outcome in zip(tests, runs):
+        if outcome[:2] != first_runs[test][:2]:  # status and stdout
+            raise Refused(f"not the same output again: {solution.language}")
 
 
 def fingerprint(problem, settings, versions):

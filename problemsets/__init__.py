@@ -12,7 +12,7 @@ cannot be used is read and marked as refused. Imports no torch.
 from problemsets.mutants import mutants
 from problemsets.overlap import Evaluation, clusters, features
 from problemsets.readers import FORMATS, read_problem_sets
-from problemsets.record import Problem, Refused, Solution, Test
+from problemsets.record import Case, Problem, Refused, Solution
 from problemsets.running import ELSEWHERE, half_limit_s, outcomes
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "Problem",
     "Refused",
     "Solution",
-    "Test",
+    "Case",
     "clusters",
     "features",
     "half_limit_s",

@@ -39,12 +39,13 @@ OPERATORS = {
 NOISE = re.compile(
     r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|^\s*#[^\n]*", re.M | re.S
 )
-TOKEN = re.compile(
-    r"(?P<comparison>(?<=\s)[<>](?=\s)|[<>=!]=)"
-    r"|(?P<operator>[-+*]=|&&|\|\||(?<=[\w)\] ])[-+*/%](?=[\w(\[ ]))"
-    r"|(?P<constant>(?<![\w.])\d+(?![\w.]))"
-    r"|(?P<statement>(?<=[;{}])\s*[\w.\[\]]+\s*(?:[-+*/%|&^]=|\.push)[^;{}]*;)"
-)
+# kind of edit -> what is edited. A "<" without space around it may be that of a template.
+TOKENS = {
+    "comparison": r"(?<=\s)[<>](?=\s)|[<>=!]=",
+    "operator": r"[-+*]=|&&|\|\||(?<=[\w)\] ])[-+*/%](?=[\w(\[ ])",
+    "constant": r"(?<![\w.])\d+(?![\w.])",
+    "statement": r"(?<=[;{}])\s*[\w.\[\]]+\s*(?:[-+*/%|&^]=|\.push)[^;{}]*;",
+}
 OTHER = dict(
     swap.split()
     for swap in ("< <=", "<= <", "> >=", ">= >", "== !=", "!= ==", "+= -=", "-= +=", "*= +=")
@@ -108,10 +109,10 @@ def _python_edits(node):
 def _token_mutants(source):
     """(kind, program) of every edit outside of NOISE."""
     code = NOISE.sub(_blank, source)  # as long as the source
-    for match in TOKEN.finditer(code):
-        kind = match.lastgroup
-        for new in _token_edits(kind, match[0]):
-            yield kind, source[: match.start()] + new + source[match.end() :]
+    for kind, pattern in TOKENS.items():
+        for match in re.finditer(pattern, code):
+            for new in _token_edits(kind, match[0]):
+                yield kind, source[: match.start()] + new + source[match.end() :]
 
 
 def _token_edits(kind, token):

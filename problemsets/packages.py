@@ -10,7 +10,7 @@ solutions of several files, and code that a package adds to them.
 import re
 from pathlib import Path
 
-from problemsets.record import Problem, Test, language_of
+from problemsets.record import Case, Problem, language_of
 
 # What a line of problem.yaml means for us: the pattern, and why the problem cannot be used.
 REFUSED = [
@@ -48,7 +48,7 @@ def read_package(folder, root):
         question = answer.with_suffix(".in")
         if not question.is_file():
             raise ValueError(f"{answer}: there is no {question.name} beside it; add it")
-        problem.tests.append(Test(_read(question), _read(answer)))
+        problem.tests.append(Case(_read(question), _read(answer)))
     for file in sorted(folder.glob("submissions/accepted/*")):
         language = file.suffix.removeprefix(".")
         if file.is_file() and language_of(language):

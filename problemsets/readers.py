@@ -30,7 +30,7 @@ from typing import NamedTuple
 import data
 from judge.answer import extract_code
 from problemsets.packages import package_folders, read_package
-from problemsets.record import Problem, Test, language_of
+from problemsets.record import Case, Problem, language_of
 
 # CodeContests' numbers (its page: UNKNOWN_LANGUAGE, PYTHON, CPP, PYTHON3, JAVA).
 CODE_CONTESTS_LANGUAGES = ["unknown", "python 2", "cpp", "python", "java"]
@@ -175,7 +175,7 @@ def _paired_tests(place, field, cases, names):
     tests = []
     for i, pair in enumerate(zip(inputs, outputs)):
         stdin, stdout = [_text(place, f"{field}[{i}]", value) for value in pair]
-        tests.append(Test(stdin, stdout))
+        tests.append(Case(stdin, stdout))
     return tests
 
 
@@ -189,7 +189,7 @@ def _listed_tests(place, field, cases, names):
             if name not in case:
                 raise ValueError(f'{place}: "{field}"[{i}] needs "{name}"')
             texts.append(_text(place, f"{field}[{i}].{name}", case[name]))
-        tests.append(Test(*texts))
+        tests.append(Case(*texts))
     return tests
 
 

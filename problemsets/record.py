@@ -34,7 +34,7 @@ class Solution(NamedTuple):
     source: str
 
 
-class Test(NamedTuple):
+class Case(NamedTuple):
     stdin: str
     stdout: str
 
@@ -50,7 +50,7 @@ class Problem:
     where: str  # FILE:ROW
     statement: str = ""
     solutions: list[Solution] = field(default_factory=list)  # those that the set calls right
-    tests: list[Test] = field(default_factory=list)
+    tests: list[Case] = field(default_factory=list)
     refused: str = ""  # why it cannot be used, if its row says so
     dropped: Counter = field(default_factory=Counter)  # tests and solutions that went, by reason
 
@@ -85,8 +85,8 @@ class Problem:
                 self.dropped["two outputs for one input"] += len(wanted)
                 continue
             self.dropped["duplicate"] += len(wanted) - 1
-            self.tests.append(Test(stdin, wanted[0]))
-        self.tests.sort(key=Test.size)
+            self.tests.append(Case(stdin, wanted[0]))
+        self.tests.sort(key=Case.size)
         self.dropped["more than enough"] += len(self.tests[TESTS:])
         del self.tests[TESTS:]
         self.dropped = +self.dropped  # without the zeros

@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
     cpu_s: float
 
     def passes(self, test):
-        """Whether this is the output of a Test, as reward.py compares: bool"""
+        """Whether this is the output of a Case, as reward.py compares: bool"""
         return reward.compare(self, test.stdout.encode()) == "OK"
 
 
