@@ -143,10 +143,12 @@ def make_problems(args, settings, targets):
         for checked in part:
             rows += rows_of(checked, targets, args.each, settings.seed)
         write_rows(path, rows)
-        print(f"{path}: {len(rows)} rows of {len(part)} problems; {languages_of(rows)}")
-    report(results, time.monotonic() - start)
+        pairs = Counter(f"{row['source_language']} -> {row['target_language']}" for row in rows)
+        print(f"{path}: {len(rows)} rows of {len(part)} problems; {counted(pairs)}")
+    kept = training + held_out
+    report(results, kept, time.monotonic() - start)
     if args.report_png:
-        draw([checked for checked in results if not checked.why_not], args.report_png)
+        draw(kept, args.report_png)
     sys.exit(0 if training else "problems.py: no problem is left for --out")
 
 
@@ -159,11 +161,11 @@ def check(problem, settings, key):
     rng = seeded(settings.seed, problem.id)
     try:
         solution, first_runs = agreed_solution(problem, settings, rng, checked)
+        checked.language, checked.source = solution
         choose_tests(solution, first_runs, settings.tests, rng, checked)
         run_again(solution, first_runs, checked.tests)
     except Refused as refused:
         checked.why_not = str(refused)
-    checked.language, checked.source = solution if not checked.why_not else ("", "")
     return checked
 
 
@@ -209,13 +211,14 @@ def candidates(problem, settings, rng):
     """The solutions that may be a source, the one to be preferred first: list of Solution.
 
     First those of a language drawn by its weight, then the shortest. Raises Refused."""
-    known = [solution for solution in problem.solutions if solution.language in settings.sources]
-    if not known:
-        found = ", ".join(sorted({solution.language for solution in problem.solutions}))
-        raise Refused(f"no solution in a source language: {found or 'none in any that is known'}")
+    found = {solution.language for solution in problem.solutions}
+    if not found & settings.sources.keys():
+        others = ", ".join(sorted(found)) or "none in any that is known"
+        raise Refused(f"no solution in a source language: {others}")
     allowed = []
-    for solution in known:
-        if len(solution.source.encode()) <= settings.max_source:
+    for solution in problem.solutions:
+        is_short = len(solution.source.encode()) <= settings.max_source
+        if is_short and solution.language in settings.sources:
             allowed.append(solution)
     if not allowed:
         raise Refused(f"every solution is over --max-source {settings.max_source}")
@@ -233,7 +236,7 @@ def passed_tests(solution, tests):
 
     solution: Solution. tests: list of Case. -> ({Case: Outcome}, str). If it is too slow anywhere,
     it passes none."""
-    (runs,) = outcomes([solution], [test.stdin for test in tests], half_limit_s(solution.language))
+    (runs,) = outcomes([solution], tests, half_limit_s(solution.language))
     if runs is None:
         return {}, f"{solution.language}, it does not compile"
     passed = {}
@@ -263,7 +266,7 @@ def choose_tests(solution, first_runs, count, rng, checked):
     while alive and start < len(tests):
         chunk = tests[start : 2 * start + 1]  # 1, 2, 4, ... tests: most mutants fail the first
         survivors = []
-        for mutant, runs in zip(alive, outcomes(alive, [test.stdin for test in chunk], cpu_s)):
+        for mutant, runs in zip(alive, outcomes(alive, chunk, cpu_s)):
             if runs is None:
                 continue
             checked.mutants += start == 0
@@ -288,8 +291,7 @@ def run_again(solution, first_runs, tests):
     """Raises Refused if the source does not give the same bytes again, in other surroundings.
 
     solution: Solution. first_runs: {Case: Outcome}. tests: list of Case, to run again."""
-    stdins = [test.stdin for test in tests]
-    (runs,) = outcomes([solution], stdins, 2 * half_limit_s(solution.language), ELSEWHERE)
+    (runs,) = outcomes([solution], tests, 2 * half_limit_s(solution.language), ELSEWHERE)
     for test, outcome in zip(tests, runs):
         if outcome[:2] != first_runs[test][:2]:  # status and stdout
             raise Refused(f"not the same output again: {solution.language}")
@@ -297,9 +299,8 @@ def run_again(solution, first_runs, tests):
 
 def fingerprint(problem, settings, versions):
     """A hash (str) of all that Checked depends on: while it stays the same, it is kept."""
-    tools = [versions[language] for language in sorted(settings.sources)]
     values = [problem.id, problem.refused, problem.solutions, problem.tests]
-    values += [dict(problem.dropped), astuple(settings), tools]
+    values += [dict(problem.dropped), astuple(settings), versions]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
@@ -349,7 +350,7 @@ def rows_of(checked, targets, each, seed):
 
     checked: Checked. targets: {language: weight}. each: int. -> list of dict"""
     rng = seeded(f"targets {seed}", checked.id)
-    others = [language for language in targets if language != checked.language]
+    others = sorted(targets.keys() - {checked.language})
     meta = {
         "where": checked.where,
         "solutions_agree": checked.witnesses,
@@ -390,7 +391,8 @@ def read_rows(paths):
     """The rows of tables of any form. paths: list of Path -> list of dict"""
     rows = []
     for path in paths:
-        rows += [row for _, row in data.read_table(path)]
+        for _, row in data.read_table(path):
+            rows.append(row)
     return rows
 
 
@@ -411,9 +413,8 @@ def read_log(path):
 # ------------------------------------------------------------------------------- the report
 
 
-def report(results, wall_s):
-    """Prints counts. results: list of Checked. wall_s: float. -> None"""
-    kept = [checked for checked in results if not checked.why_not]
+def report(results, kept, wall_s):
+    """Prints counts. results, kept: lists of Checked, all and those kept. wall_s: float. -> None"""
     refused = {}  # kind -> ids, with the detail
     dropped = Counter()
     for checked in results:
@@ -427,7 +428,7 @@ def report(results, wall_s):
             middle = statistics.median(values)
             print(f"{name}: {min(values):g} to {max(values):g}, median {middle:g}")
     if dropped:
-        print("left out:", ", ".join(f"{why} x {n}" for why, n in sorted(dropped.items())))
+        print(f"left out: {counted(dropped)}")
     for kind, ids in sorted(refused.items()):
         more = "; ..." if len(ids) > 3 else ""
         print(f"refused, {kind}: {len(ids)} ({'; '.join(ids[:3])}{more})")
@@ -435,17 +436,17 @@ def report(results, wall_s):
 
 def figures(kept):
     """{name: list of numbers, one for each Checked}: what the report and its picture show."""
-    return {
-        "tests a problem": [len(checked.tests) for checked in kept],
-        "share of mutants caught": [checked.caught / checked.mutants for checked in kept],
-        "bytes of the source": [len(checked.source.encode()) for checked in kept],
-    }
+    columns = {"tests a problem": [], "share of mutants caught": [], "bytes of the source": []}
+    for checked in kept:
+        numbers = len(checked.tests), checked.caught / checked.mutants, len(checked.source.encode())
+        for column, number in zip(columns.values(), numbers):
+            column.append(number)
+    return columns
 
 
-def languages_of(rows):
-    """The pairs of languages of rows, with their counts: str"""
-    pairs = Counter((row["source_language"], row["target_language"]) for row in rows)
-    return ", ".join(f"{source} -> {target} x {n}" for (source, target), n in sorted(pairs.items()))
+def counted(counter):
+    """What a Counter holds, with how often: str"""
+    return ", ".join(f"{name} x {count}" for name, count in sorted(counter.items()))
 
 
 def draw(kept, path):
@@ -472,7 +473,7 @@ def inspect(log, id):
             break
     else:
         raise ValueError(f'{log}: no row has "id" {id!r}')
-    print(f"{id} ({checked.where}): {checked.why_not or 'kept'}")
+    print(f"{id} ({checked.where}): {checked.why_not or 'passed all checks'}")
     print(f"{checked.witnesses} solutions agree; left out: {checked.dropped}")
     print(f"{checked.caught} of {checked.mutants} mutants caught")
     print(f"\n{checked.language}\n{checked.source}")

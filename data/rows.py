@@ -172,7 +172,7 @@ def read_jsonl(path, required: dict[str, type], any_text=False) -> list[tuple[in
         if line.strip():
             row = _parse_row(f"{path}:{number}", line)
             if not any_text:
-                _check_surrogates(f"{path}:{number}", row)
+                check_surrogates(f"{path}:{number}", row)
             check_fields(f"{path}:{number}", row, required)
             rows.append((number, row))
     return rows
@@ -218,7 +218,7 @@ def _parse_row(where, line):
     return row
 
 
-def _check_surrogates(where, row):
+def check_surrogates(where, row):
     """JSON may spell half of a surrogate pair; no file or pipe could take such a text later."""
     try:
         json.dumps(row, ensure_ascii=False).encode()

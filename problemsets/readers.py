@@ -139,7 +139,7 @@ def _parsed(place, row, field):
 def _text(place, field, value):
     """The text of a test: a string, bytes, or a list of lines."""
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
-        return "\n".join(value)
+        value = "\n".join(value)
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -149,6 +149,7 @@ def _text(place, field, value):
         raise ValueError(
             f'{place}: "{field}" is a {type(value).__name__}; it must be text or a list of lines'
         )
+    data.check_surrogates(f'{place}: "{field}"', value)  # JSON in a string may spell one
     return value
 
 

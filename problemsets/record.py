@@ -33,6 +33,9 @@ class Solution(NamedTuple):
     language: str  # a key of NAMES
     source: str
 
+    def size(self):
+        return len(self.source), self
+
 
 class Case(NamedTuple):
     stdin: str
@@ -63,7 +66,7 @@ class Problem:
 
     def tidy(self):
         """Keeps the shortest solutions, and the smallest tests that are of use. -> None"""
-        by_length = sorted(set(self.solutions), key=lambda solution: len(solution.source))
+        by_length = sorted(set(self.solutions), key=Solution.size)
         counts = Counter()
         self.solutions = []
         for solution in by_length:

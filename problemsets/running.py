@@ -1,7 +1,7 @@
 """Programs on inputs, many in one box of judge/: here a box for each run would cost most.
 
-    outcomes([Solution("python", "print(int(input()) * 2)")], ["4\\n", "5\\n"])
-        == [[Outcome("OK", b"8\\n", ...), Outcome("OK", b"10\\n", ...)]]
+    outcomes([Solution("python", "print(int(input()) * 2)")], [Case("4\\n", "8\\n")], 1)
+        == [[Outcome("OK", b"8\\n", 0.01)]]
 
 A shell in the box starts a fresh process for each input and prints what it did. Expected outputs
 stay outside. The kernel's clock of CPU seconds ends a run that is too slow, so that a loaded
@@ -54,10 +54,10 @@ def half_limit_s(language):
     return max(1, int(LANGUAGES[language].limits.cpu_s / 2))
 
 
-def outcomes(solutions, stdins, cpu_s, surroundings=""):
-    """What each solution does with each input, in one box.
+def outcomes(solutions, cases, cpu_s, surroundings=""):
+    """What each solution does with the input of each case, in one box.
 
-    solutions: list of Solution, all of one language. stdins: list of str. cpu_s: int, of each run.
+    solutions: list of Solution, all of one language. cases: list of Case. cpu_s: int, of each run.
     surroundings: what stands before its command.
     -> for each solution a list of Outcome, which ends with one that was too slow, or None if the
     solution does not compile. Raises SandboxError."""
@@ -67,19 +67,18 @@ def outcomes(solutions, stdins, cpu_s, surroundings=""):
         names = file_and_main_class(language, solution.source)
         programs.append(reward.Program(language, solution.source, *names))
     with sandbox.folder() as box:
-        for i, stdin in enumerate(stdins):
-            Path(box, f"i{i}").write_text(stdin)
+        for i, case in enumerate(cases):
+            Path(box, f"i{i}").write_bytes(case.stdin.encode())
         for p, program in enumerate(programs):
             Path(box, f"p{p}").mkdir()
             Path(box, f"p{p}").chmod(0o777)  # the compiler runs under the uid of a slot
             program.write_files(Path(box, f"p{p}"))
-        compiled = (
-            _compile(programs, language, box) if language.compile else set(range(len(programs)))
-        )
-        found = {p: [] for p in compiled}
-        left = set(compiled)
+        left = set(range(len(programs)))
+        if language.compile:
+            left = _compile(programs, language, box)
+        found = {p: [] for p in left}
         while left:
-            left = _run(programs, left, found, len(stdins), language, cpu_s, surroundings, box)
+            left = _run(programs, left, found, len(cases), language, cpu_s, surroundings, box)
     return [found.get(p) for p in range(len(programs))]
 
 
@@ -124,7 +123,7 @@ def _run(programs, left, found, inputs, language, cpu_s, surroundings, box):
         if len(found[p]) < inputs and not slow:
             unfinished.add(p)
     if unfinished:
-        status = result.status if result.status != "OK" else "RE"
+        status = result.status.replace("OK", "RE")
         found[min(unfinished)].append(Outcome(status, b"", 0.0))
     return unfinished
 

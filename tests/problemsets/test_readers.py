@@ -153,6 +153,7 @@ BAD = {
         ({"solutions": 5}, '"solutions" is a int'),
         ({"solutions": "[1"}, '"solutions" is not JSON'),
         ({"input_output": '{"inputs": ["1"], "outputs": []}'}, "1 inputs and 0 outputs"),
+        ({"input_output": r'{"inputs": ["\ud800"], "outputs": [""]}'}, "holds half of a surrogate"),
         ({"input_output": '{"inputs": [{}], "outputs": ["1"]}'}, r'"input_output\[0\]" is a dict'),
     ],
     "code_contests": [

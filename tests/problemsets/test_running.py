@@ -7,7 +7,7 @@ import pytest
 from judge import landlock, sandbox
 from judge.languages import LANGUAGES
 from judging import missing_tools
-from problemsets import ELSEWHERE, Solution, outcomes
+from problemsets import ELSEWHERE, Case, Solution, outcomes
 
 DOUBLE = "print(int(input()) * 2)"
 KILLS_ITS_BOX = "import os\nos.kill(-1, 9)"
@@ -23,10 +23,14 @@ def kind(request, monkeypatch):
     monkeypatch.setenv(sandbox.BOX_VARIABLE, request.param)
 
 
+def cases(*stdins):
+    return [Case(stdin, "") for stdin in stdins]
+
+
 def statuses(programs, stdins, language="python", surroundings=""):
     solutions = [Solution(language, program) for program in programs]
     found = []
-    for runs in outcomes(solutions, stdins, 1, surroundings):
+    for runs in outcomes(solutions, cases(*stdins), 1, surroundings):
         found.append(runs and [outcome.status for outcome in runs])
     return found
 
@@ -42,7 +46,7 @@ def test_each_program_has_its_own_fate():
         DOUBLE,
     ]
     solutions = [Solution("python", program) for program in programs]
-    found = outcomes(solutions, ["4\n", "5\n"], 1)
+    found = outcomes(solutions, cases("4\n", "5\n"), 1)
     assert [[outcome.status for outcome in runs] for runs in found] == [
         ["OK", "OK"],
         ["TLE"],  # no more runs of it
@@ -64,5 +68,5 @@ def test_compilers_and_surroundings():
     programs = [sound, "int main( {"]
     assert statuses(programs, [""], "cpp") == [["OK"], None]
     for surroundings, text in (("", b"here\n"), (ELSEWHERE, b"elsewhere\n")):
-        (runs,) = outcomes([Solution("cpp", sound)], [""], 1, surroundings)
+        (runs,) = outcomes([Solution("cpp", sound)], cases(""), 1, surroundings)
         assert runs[0].stdout == text
