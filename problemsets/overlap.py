@@ -2,8 +2,8 @@
 
 Two texts overlap if the smaller of their two sets of 13-grams lies by half in the other. A gram is
 13 words or marks in a row, whatever the white space and the case. The same holds for sets of
-tests. Grams that many problems share, such as the head of a C++ program, say nothing and are left
-out.
+tests. What many programs begin with says nothing and is left out: imports and macros, and grams
+that many problems share.
 """
 
 import json
@@ -11,6 +11,8 @@ import re
 from collections import Counter, defaultdict
 
 GRAM = 13
+# Lines that every program of an author may begin with, and comments of Python.
+HEAD = re.compile(r"^\s*(#|using |import |from |typedef ).*", re.M)
 SHARE = 0.5
 COMMON = 1 / 20  # of the problems; a gram that more have is left out
 FEW = 20  # holders of a gram are always looked at
@@ -28,7 +30,11 @@ def features(problem, source):
 
     problem: Problem. source: str, the chosen solution."""
     tests = {(test.stdin.strip(), test.stdout.strip()) for test in problem.tests}
-    return {"source": grams(source), "statement": grams(problem.statement), "tests": tests}
+    return {
+        "source": grams(HEAD.sub("", source)),
+        "statement": grams(problem.statement),
+        "tests": tests,
+    }
 
 
 class Index:

@@ -75,7 +75,8 @@ def read_problem_sets(paths, form="auto"):
             known.statement = known.statement or problem.statement
             known.refused = known.refused or problem.refused
             known.solutions += problem.solutions
-            known.tests += problem.tests
+            if problem.tests != known.tests:
+                known.tests += problem.tests
     if not problems:
         raise ValueError(f"{' '.join(map(str, paths))}: no problem there; give at least one row")
     for problem in problems.values():
@@ -313,6 +314,7 @@ FORMATS = {  # the first whose fields a row has
     "synthetic_1": Format(
         {"problem_id": str, "gold_standard_solution": object, "verification_info": object},
         _read_synthetic_1,
+        joins=True,  # a row for each answer of a model
     ),
     "xcodeeval": Format(
         {"src_uid": str, "lang": str, "source_code": str, "hidden_unit_tests": object},
