@@ -37,7 +37,8 @@ def test_clusters():
 def test_a_common_head_does_not_join():
     alone = [features(Problem("", ""), HEAD + f" x{k} y{k} z{k}") for k in range(30)]
     assert len(set(clusters(alone))) == 30
-    assert len(set(clusters(alone + alone))) == 30  # but equal ones do
+    assert len(set(clusters(alone + alone))) == 30  # but equal ones do,
+    assert len(set(clusters(alone[:10] + alone[:1] * 25))) == 10  # however many there are
 
 
 def test_evaluation_sets_of_any_form():

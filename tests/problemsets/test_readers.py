@@ -72,7 +72,9 @@ def test_packages(tmp_path):
 
 
 def test_tests_that_are_of_no_use_go(tmp_path):
-    problem = by_name([write(tmp_path / "set.jsonl", problem_rows.apps)])["odd-tests"]
+    found = by_name([write(tmp_path / "set.jsonl", problem_rows.apps)])
+    assert found["two-outputs"].dropped == {"two outputs for one input": 2}
+    problem = found["odd-tests"]
     assert problem.dropped == {"no output": 1, "over 64 KB": 1, "duplicate": 2}
     assert len(problem.tests) == len(TESTS) + 1
     sizes = [test.size() for test in problem.tests]
