@@ -23,6 +23,7 @@ import json
 import math
 import os
 import random
+import re
 import statistics
 import sys
 import time
@@ -94,8 +95,9 @@ def main():
         if args.inspect:
             sys.exit(inspect(log_of(args.out), args.inspect))
         check_arguments(parser, args)
-        targets = weights(args.targets)
-        settings = Settings(weights(args.sources), args.max_source, args.tests, args.seed)
+        targets = weights("--targets", args.targets)
+        sources = weights("--sources", args.sources)
+        settings = Settings(sources, args.max_source, args.tests, args.seed)
         restart_as_process_1()
         make_problems(args, settings, targets)
     except (ValueError, OSError, sandbox.SandboxError) as error:
@@ -518,13 +520,15 @@ def check_arguments(parser, args):
         parser.error("give --held-out and --held-out-file together")
 
 
-def weights(text):
-    """{language: weight} of a text such as "python=2,cpp". Raises ValueError."""
+def weights(flag, text):
+    """{language: weight} of a flag's text, such as "python=2,cpp". Raises ValueError."""
     of_language = {}
     for part in text.split(","):
         language, _, weight = part.partition("=")
         if language not in LANGUAGES:
-            raise ValueError(f"{language!r} is unknown; known are {', '.join(LANGUAGES)}")
+            raise ValueError(f"{flag}: {language!r} is unknown; known are {', '.join(LANGUAGES)}")
+        if not re.fullmatch(r"[0-9.]*[1-9][0-9.]*", weight or "1"):
+            raise ValueError(f"{flag}: the weight {weight!r} of {language} must be above 0")
         of_language[language] = float(weight or 1)
     return of_language
 

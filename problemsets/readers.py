@@ -22,6 +22,7 @@ The statement of a problem is read only to compare problems. Left out: a set's o
 
 import ast
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ def read_problem_sets(paths, form="auto"):
 
     paths: list of Path. form: "auto", "package", or a key of FORMATS.
     -> list of Problem. Raises ValueError, which names file, row and field."""
+    sys.set_int_max_str_digits(0)  # APPS has longer ones
     problems = {}
     for path in paths:
         for problem, joins in _problems_of(path, form):
@@ -138,9 +140,11 @@ def _parsed(place, row, field):
 
 
 def _text(place, field, value):
-    """The text of a test: a string, bytes, or a list of lines."""
-    if isinstance(value, list) and all(isinstance(line, str) for line in value):
-        value = "\n".join(value)
+    """The text of a test: a string, bytes, a number, or a list of such lines."""
+    if isinstance(value, list):
+        value = "\n".join(_text(place, field, line) for line in value)
+    if isinstance(value, int | float):
+        value = str(value)
     if isinstance(value, bytes):
         try:
             return value.decode()

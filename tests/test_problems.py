@@ -15,6 +15,7 @@ from conftest import ROOT
 from judge.languages import LANGUAGES
 from judging import missing_tools
 from problem_rows import RIGHT, write
+from problemsets import Case, Evaluation, Problem
 from support import gone
 
 MISSING = missing_tools({"python": LANGUAGES["python"]})
@@ -114,6 +115,79 @@ def test_a_killed_run_continues_and_workers_do_not_matter(done, source, tmp_path
     assert finished.returncode == 0, finished.stderr
     assert written(tmp_path) == written(done[0])
     assert "/12 " not in finished.stderr  # it did not begin again
+
+
+def kept(id, source, language="python", tests=(("1", "2"),)):
+    problem = Problem(id, "", tests=[Case(*test) for test in tests])
+    checked = problems.Checked(id, "", id, "", language, source, tests, mutants=4, caught=3)
+    return problem, checked
+
+
+def test_near_duplicates_are_on_one_side_and_evaluation_sets_are_avoided():
+    words = [f"w{n}" for n in range(1000)]
+    pairs = []
+    for k in range(12):
+        source = " ".join(words[30 * k : 30 * k + 30])
+        pairs.append(kept(f"a{k}", source, tests=[(f"{k}", "yes")]))
+        pairs.append(kept(f"b{k}", source.replace(" ", "\n"), tests=[(f"x{k}", "1")]))
+    listed, results = zip(*pairs)
+    known = [{"prompt": results[4].source}, {"tests": [{"stdin": "9", "stdout": "yes\n"}]}]
+    training, held_out = problems.split(listed, results, Evaluation(known), 7, seed=0)
+    assert len(held_out) in (6, 7) and len(training) + len(held_out) == 24 - 3
+    sides = [{checked.id[1:] for checked in side} for side in (training, held_out)]
+    assert not sides[0] & sides[1]
+    dropped = {checked.id: checked.why_not for checked in results if checked.why_not}
+    assert dropped == {
+        "a2": "overlaps with --against: its source",
+        "b2": "overlaps with --against: its source",
+        "a9": "overlaps with --against: its tests",
+    }
+
+
+def test_targets_are_drawn_by_weight_and_never_the_source():
+    targets = problems.weights("--targets", "python,cpp=8,java")
+    drawn = []
+    for k in range(200):
+        _, checked = kept(f"p{k}", "x", "python")
+        rows = problems.rows_of(checked, targets, 1, seed=0)
+        assert rows == problems.rows_of(checked, targets, 1, seed=0)
+        drawn += [row["target_language"] for row in rows]
+    assert len(drawn) == 200 and 150 < drawn.count("cpp") < 200 and "python" not in drawn
+    assert {row["id"] for row in problems.rows_of(checked, targets, 9, 0)} == {
+        "p199:cpp",
+        "p199:java",
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], 'bad.jsonl:2: "input_output" is missing; add it'),
+        (["--sources", "python,cobol"], "--sources: 'cobol' is unknown; known are python, cpp"),
+        (["--targets", "cpp=0"], "--targets: the weight '0' of cpp must be above 0"),
+        (["--held-out", "0"], "give --held-out and --held-out-file together"),
+        (["--each", "0"], "must be at least 1"),
+    ],
+)
+def test_bad_input_is_named_before_any_program_runs(source, tmp_path, flags, message):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(source.read_text().splitlines()[0] + '\n{"solutions": "[]"}\n')
+    finished = run(tmp_path, bad, *flags)
+    assert finished.returncode in (1, 2) and message in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+def test_inspect(done):
+    argv = [sys.executable, str(ROOT / "problems.py"), "--out", str(done[0] / "p.jsonl")]
+    for id, parts in {
+        "traps/right": ["passed all checks", "2 solutions agree", RIGHT, "--- stdin\n3\n"],
+        "traps/wrong": ["its only solution fails: python, test 1, WA"],
+        "nothing": ["no row has \"id\" 'nothing'"],
+    }.items():
+        finished = subprocess.run([*argv, "--inspect", id], capture_output=True, text=True)
+        for part in parts:
+            assert part in finished.stdout + finished.stderr
 
 
 def lines_of(path):

@@ -71,6 +71,15 @@ def test_packages(tmp_path):
     assert "\r" not in found["crlf"].tests[0].stdin
 
 
+def test_numbers_and_lists_of_lines_are_texts(tmp_path):
+    row = problem_rows.apps("a", [RIGHT], TESTS)
+    digits = "9" * 5000
+    row["input_output"] = f'{{"inputs": [["1", 2], "3\\n"], "outputs": [4, [{digits}]]}}'
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert read_problem_sets([path])[0].tests == [Case("1\n2", "4"), Case("3\n", digits)]
+
+
 def test_tests_that_are_of_no_use_go(tmp_path):
     found = by_name([write(tmp_path / "set.jsonl", problem_rows.apps)])
     assert found["two-outputs"].dropped == {"two outputs for one input": 2}
