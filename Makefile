@@ -91,6 +91,7 @@ bench: .venv/ready
 	$(RUN) bench/judge.py
 	$(RUN) bench/load.py
 	$(RUN) bench/step.py
+	$(RUN) bench/rollout.py
 	$(RUN) bench/memory.py
 	$(RUN) bench/noise.py
 

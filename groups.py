@@ -61,6 +61,7 @@ def token_logprobs(model, groups, temperature=1.0, entropies=None):
     if not groups:
         return []
     row = _pack(groups, model.device)
+    model.config.check_length(max(map(Span.key_count, row.spans)))
     logps = model(
         row.tokens,
         row.positions,

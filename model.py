@@ -1,9 +1,9 @@
 """A decoder language model in Hugging Face's layout: Transformer, load_model, save_model.
 
-Covers the dense families with RMSNorm, rotary positions, grouped-query attention and a gated MLP:
-Llama 2 and 3, CodeLlama and DeepSeek-Coder (llama), Mistral, Qwen2 and Qwen2.5-Coder (qwen2), Qwen3
-and Gemma. What sets them apart is data, in hf/families.py. Modules are named as the tensors of the
-checkpoints, so the state dict *is* the file.
+Covers families with rotary positions, grouped-query attention and a gated MLP, or experts
+in its place; docs/models.md lists them. What sets them apart is data, in hf/families.py. Modules
+are named as the tensors of the checkpoints, so the state dict *is* the file; only the experts of a
+layer are stacked here, and one by one there.
 
 Attention is an argument of forward, so that a plain causal batch, a packed group (groups.py) and
 cached decoding (rollout.py) are one model: a function
@@ -11,9 +11,10 @@ cached decoding (rollout.py) are one model: a function
 
 Shapes: B sequences, S positions, T tokens of any layout, N rows of interest, D hidden_size,
 H heads, K key-value heads, E head_dim, V vocabulary. Under FSDP (distributed/) parameters are
-sharded, float32, and gathered in the compute dtype. Left out: dropout, mixtures of experts.
+sharded, float32, and gathered in the compute dtype. Left out: dropout.
 """
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from torch.utils.checkpoint import checkpoint
 from distributed import sharding
 from hf import ModelConfig, read_weights, rope_frequencies, write_model_files
 from kernels import linear_logprob, matmul32
+from mlp import make_mlp
+
+RESIDUAL = ("o_proj.weight", "down_proj.weight", "c_proj.weight")  # what adds to the stream
 
 
 class Transformer(nn.Module):
@@ -38,13 +42,10 @@ class Transformer(nn.Module):
         self.model.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         blocks = [Block(config, layer) for layer in range(config.num_hidden_layers)]
         self.model.layers = nn.ModuleList(blocks)
-        self.model.norm = RMSNorm(config, config.hidden_size)
+        self.model.norm = make_norm(config, config.hidden_size)
         self.lm_head = Head(config.hidden_size, config.vocab_size, bias=False)
         self._tie_head()
-        frequencies, self.rope_scale = rope_frequencies(
-            config.head_dim, config.rope_theta, config.rope
-        )
-        self.register_buffer("frequencies", frequencies, persistent=False)  # [E / 2] float32
+        self._set_up_rope()
         self._initialise()
 
     def forward(
@@ -57,19 +58,21 @@ class Transformer(nn.Module):
         targets: int64 [N], targets[i] is predicted by row rows[i].
         Returns logits [..., V] or [N, V] float32; with targets what Head returns."""
         x = self.model.embed_tokens(tokens)  # [..., D]
-        if self.config.family.scaled_embedding:
+        if self.config.embedding_scale != 1:
             # The factor is rounded like the activations, as the checkpoints were trained.
-            scale = torch.tensor(self.config.hidden_size**0.5, dtype=x.dtype)
+            scale = torch.tensor(self.config.embedding_scale, dtype=x.dtype)
             x = x * scale
-        angles = positions[..., None, None].float() * self.frequencies  # [..., 1, E / 2] float32
-        cos = angles.cos() * self.rope_scale
-        sin = angles.sin() * self.rope_scale
+        turns = []  # cos and sin of each kind of rotary positions, [..., 1, E / 2] float32
+        for frequencies, scale in zip(self.frequencies, self.rope_scales):
+            angles = positions[..., None, None].float() * frequencies
+            turns.append((angles.cos() * scale, angles.sin() * scale))
         for block in self.model.layers:
-            x = block(x, cos, sin, attend)
+            x = block(x, *turns[block.rope], attend)
         if rows is not None:
             # An embedding lookup is x[rows] with a backward that has the same bits in every run;
             # on a CPU that of x[rows] itself varies.
             x = F.embedding(rows, x) if x.dim() == 2 else x[rows]
+        temperature = temperature * self.config.logits_scaling
         return self.lm_head(self.model.norm(x), targets, temperature, entropy)
 
     def logits(self, tokens):
@@ -87,14 +90,30 @@ class Transformer(nn.Module):
         """The dtype it computes in; sharded weights are kept in float32."""
         return self.compute_dtype or self.lm_head.weight.dtype
 
+    def _set_up_rope(self):
+        """Most models have one kind of rotary positions; Gemma 3, Olmo 3 and SmolLM3 have two."""
+        kinds = []
+        for block in self.model.layers:
+            kind = self.config.rope_of(block.layer)
+            if kind not in kinds:
+                kinds.append(kind)
+            block.rope = kinds.index(kind)
+        frequencies = []
+        self.rope_scales = []
+        for theta, rope in kinds:
+            of_kind, scale = rope_frequencies(self.config.head_dim, theta, rope)
+            frequencies.append(of_kind)
+            self.rope_scales.append(scale)
+        self.register_buffer("frequencies", torch.stack(frequencies), persistent=False)
+
     def _initialise(self):
         """Normal, std 0.02; what adds to the residual stream is scaled by depth, as in GPT-2."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-            if parameter.dim() == 2:
+            if parameter.dim() >= 2:
                 std = 0.02
-                if name.endswith(("o_proj.weight", "down_proj.weight")):
+                if name.endswith(RESIDUAL):
                     std /= math.sqrt(2 * self.config.num_hidden_layers)
                 nn.init.normal_(parameter, std=std)
 
@@ -120,10 +139,17 @@ class Block(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
         self.layer = layer
-        self.input_layernorm = RMSNorm(config, config.hidden_size)
+        self.rope = 0  # which of the model's kinds of rotary positions
+        self.residual_multiplier = config.residual_multiplier
+        self.norms = config.family.norms
+        self._add_norms(config, self.norms[:1])
         self.self_attn = Attention(config)
-        self.post_attention_layernorm = RMSNorm(config, config.hidden_size)
-        self.mlp = MLP(config)
+        self._add_norms(config, self.norms[1:])
+        self.mlp = make_mlp(config, layer)
+
+    def _add_norms(self, config, names):
+        for name in filter(None, names):
+            setattr(self, name, make_norm(config, config.hidden_size))
 
     def forward(self, *args):
         if self.recompute and torch.is_grad_enabled():
@@ -140,12 +166,19 @@ class Block(nn.Module):
 
     def before(self, x, cos, sin):
         """What comes before attention: x [..., D] -> q [..., H, E], k and v [..., K, E]."""
-        return self.self_attn.project(self.input_layernorm(x), cos, sin)
+        return self.self_attn.project(self._norm(0, x), cos, sin)
 
     def after(self, x, y):
         """What comes after it: x [..., D] and attention's y [..., H, E] -> [..., D]."""
-        x = x + self.self_attn.o_proj(y.flatten(-2))
-        return x + self.mlp(self.post_attention_layernorm(x))
+        y = self._norm(1, self.self_attn.o_proj(y.flatten(-2)))
+        x = x.add(y, alpha=self.residual_multiplier)
+        y = self._norm(3, self.mlp(self._norm(2, x)))
+        return x.add(y, alpha=self.residual_multiplier)
+
+    def _norm(self, place, x):
+        """The norm at one of Family.norms' four places, which may have none. x: [..., D]."""
+        name = self.norms[place]
+        return getattr(self, name)(x) if name else x
 
 
 class Attention(nn.Module):
@@ -153,49 +186,58 @@ class Attention(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        family = config.family
         self.head_dim = config.head_dim
+        self.q_factor = 1.0  # beside the 1 / sqrt(E) of every attention
+        if config.attention_multiplier:
+            self.q_factor = config.attention_multiplier * config.head_dim**0.5
         q_size = config.num_attention_heads * config.head_dim
         kv_size = config.num_key_value_heads * config.head_dim
-        qkv_bias = config.attention_bias or family.qkv_bias
-        o_bias = config.attention_bias and not family.qkv_bias
-        self.q_proj = nn.Linear(config.hidden_size, q_size, bias=qkv_bias)
-        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=qkv_bias)
-        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=qkv_bias)
-        self.o_proj = nn.Linear(q_size, config.hidden_size, bias=o_bias)
-        norm = RMSNorm if family.qk_norm else nn.Identity
-        self.q_norm = norm(config, config.head_dim)
-        self.k_norm = norm(config, config.head_dim)
+        self.sizes = [q_size, kv_size, kv_size]
+        bias = config.attention_bias
+        self.fused = config.family.fused
+        if self.fused:
+            self.qkv_proj = nn.Linear(config.hidden_size, sum(self.sizes), bias=bias)
+        else:
+            self.q_proj = nn.Linear(config.hidden_size, q_size, bias=bias)
+            self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
+            self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
+        self.o_proj = nn.Linear(q_size, config.hidden_size, bias=config.attention_out_bias)
+        self.qk_norm = config.family.qk_norm
+        if self.qk_norm == "heads":
+            self.q_norm = make_norm(config, config.head_dim)
+            self.k_norm = make_norm(config, config.head_dim)
+        if self.qk_norm == "whole":
+            self.q_norm = make_norm(config, q_size)
+            self.k_norm = make_norm(config, kv_size)
 
     def project(self, x, cos, sin):
         """x [..., D] -> q [..., H, E], k and v [..., K, E], q and k rotated by their position."""
-        q = self.q_norm(self._heads(self.q_proj(x)))
-        k = self.k_norm(self._heads(self.k_proj(x)))
-        v = self._heads(self.v_proj(x))
-        return rotate(q, cos, sin), rotate(k, cos, sin), v
+        if self.fused:
+            q, k, v = self.qkv_proj(x).split(self.sizes, dim=-1)
+        else:
+            q = self.q_proj(x)
+            k = self.k_proj(x)
+            v = self.v_proj(x)
+        if self.qk_norm == "whole":
+            q = self.q_norm(q)
+            k = self.k_norm(k)
+        q = self._heads(q)
+        k = self._heads(k)
+        v = self._heads(v)
+        if self.qk_norm == "heads":
+            q = self.q_norm(q)
+            k = self.k_norm(k)
+        return rotate(q, cos, sin, self.q_factor), rotate(k, cos, sin), v
 
     def _heads(self, x):
         return x.unflatten(-1, (-1, self.head_dim))
 
 
-class MLP(nn.Module):
-    """x [..., D] -> [..., D], gated by SiLU or GELU."""
-
-    def __init__(self, config):
-        super().__init__()
-        size = config.intermediate_size
-        self.gate_proj = nn.Linear(config.hidden_size, size, bias=config.mlp_bias)
-        self.up_proj = nn.Linear(config.hidden_size, size, bias=config.mlp_bias)
-        self.down_proj = nn.Linear(size, config.hidden_size, bias=config.mlp_bias)
-        self.activation = config.family.activation
-
-    def forward(self, x):
-        gate = self.gate_proj(x)
-        if self.activation == "gelu_pytorch_tanh":
-            gate = F.gelu(gate, approximate="tanh")
-        else:
-            gate = F.silu(gate)
-        return self.down_proj(gate * self.up_proj(x))
+def make_norm(config, size):
+    """The kind of norm that the family has, for x [..., size]."""
+    if config.family.layer_norm:
+        return nn.LayerNorm(size, eps=config.rms_norm_eps)
+    return RMSNorm(config, size)
 
 
 class RMSNorm(nn.Module):
@@ -207,30 +249,48 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.eps = config.rms_norm_eps
         self.plus_one = config.family.norm_plus_one
+        self.rounded_last = config.family.norm_rounded_last
         self.weight = nn.Parameter(torch.zeros(size) if self.plus_one else torch.ones(size))
 
     def forward(self, x):
         wide = widened(x)
         mean_square = wide.square().mean(-1, keepdim=True)
         wide = wide * torch.rsqrt(mean_square + self.eps)
+        if not self.rounded_last:
+            return wide.to(x.dtype) * self.weight
+        weight = widened(self.weight)
         if self.plus_one:
-            wide = wide * (1 + widened(self.weight))
-            return wide.to(x.dtype)
-        return wide.to(x.dtype) * self.weight
+            weight = 1 + weight
+        return (wide * weight).to(x.dtype)
 
 
 class Head(nn.Linear):
     """The output layer. Log-probs are computed here, not outside from the weight, because FSDP
     gathers a weight only in a forward of the module that owns it."""
 
+    wide_weight = None  # in float32, while kept_wide
+
+    @contextlib.contextmanager
+    def kept_wide(self):
+        """In a `with`, logits do not widen the weight every time. A GPU widens nothing."""
+        if not self.weight.is_cuda:
+            self.wide_weight = widened(self.weight.detach())
+        try:
+            yield
+        finally:
+            self.wide_weight = None
+
     def forward(self, x, targets=None, temperature=1.0, entropy=False):
-        """Hidden rows x [..., D] -> logits [..., V] float32.
+        """Hidden rows x [..., D] -> logits [..., V] float32, divided by the temperature.
 
         With targets int64 [N], x [N, D] -> log pi(target) float32 [N]; with entropy=True also the
         entropies of the distributions, float32 [N]."""
         if targets is not None:
             return linear_logprob(x, self.weight, targets, temperature, entropy)
-        logits = matmul32(x.flatten(0, -2), self.weight.T)  # [rows, V]
+        weight = self.weight if self.wide_weight is None else self.wide_weight
+        logits = matmul32(x.flatten(0, -2), weight.T)  # [rows, V]
+        if temperature != 1:
+            logits = logits / temperature
         return logits.unflatten(0, x.shape[:-1])
 
 
@@ -239,13 +299,16 @@ def widened(x):
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def rotate(x, cos, sin):
-    """RoPE: x [..., H, E] rotated by position; cos and sin [..., 1, E / 2] float32.
+def rotate(x, cos, sin, factor=1.0):
+    """RoPE: x [..., H, E] rotated by position, times the factor; cos and sin [..., 1, E / 2]
+    float32.
 
     The halves of a head are the pairs that turn, as in Hugging Face's layout (in the paper, arXiv
     2104.09864, neighbours are)."""
     left, right = widened(x).chunk(2, dim=-1)  # [..., H, E / 2]
     rotated = torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+    if factor != 1:
+        rotated = rotated * factor
     return rotated.to(x.dtype)
 
 

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from groups import Group
 from model import causal_mask, sdpa
 
 CACHE_TOKENS = 131_072  # keys and values that generate holds at a time
+# Between two looks at what has ended a GPU works ahead. What is drawn past an end is cut off.
+LOOK_EVERY = {"cpu": 1, "cuda": 8}  # tokens
 
 
 @dataclass
@@ -85,13 +88,15 @@ def generate(
     pending = [request for request in requests if request.numbers]
     pending.sort(key=lambda request: len(request.group.prompt))  # like lengths run together
     capacity = max(map(len, prompts), default=0) + max_new_tokens
+    model.config.check_length(capacity)
     batch_size = max(1, cache_tokens // (capacity * samples))
     settings = Settings(max_new_tokens, temperature, set(eos_ids), seed)
-    for start in range(0, len(pending), batch_size):
-        batch = pending[start : start + batch_size]
-        _generate_batch(model, batch, settings, progress)
-        for request in batch if finished else []:
-            finished(request.prompt_number, request.group)
+    with model.lm_head.kept_wide():
+        for start in range(0, len(pending), batch_size):
+            batch = pending[start : start + batch_size]
+            _generate_batch(model, batch, settings, progress)
+            for request in batch if finished else []:
+                finished(request.prompt_number, request.group)
     return [request.group for request in requests]
 
 
@@ -103,31 +108,42 @@ def _generate_batch(model, requests, settings, progress):
             sequences.append(Sequence(number, request.group))
     uniform = _random_numbers(sequences, settings).to(model.device)  # [B, max_new_tokens]
     cache, logits, positions = _read_prompts(model, requests, settings.max_new_tokens)
+    width = max(len(request.group.prompt) for request in requests)
     running = sequences  # the sequence of each row of the cache
+    drawn = []  # (tokens, log-probs) of the steps since the last look
     for step in range(settings.max_new_tokens):
         tokens, logps = _sample(logits, settings.temperature, uniform[:, step])
-        just_finished = _append(running, tokens, logps, settings)
-        if progress:
-            progress(just_finished)
-        unfinished = [row for row, sequence in enumerate(running) if not sequence.finished]
-        if not unfinished:
-            break
-        # Finished sequences stay in their rows until they are more than a quarter of all: removing
-        # each at its end would copy the cache every time.
-        if 4 * len(unfinished) < 3 * len(running):
-            running = [running[row] for row in unfinished]
-            rows = torch.tensor(unfinished, device=model.device)
-            cache.select(rows)
-            uniform = uniform[rows]
-            tokens = tokens[rows]
-            positions = positions[rows]
-        logits = model(tokens[:, None], cache.feed(positions[:, None]), cache)[:, 0]  # [B, V]
+        drawn.append((tokens, logps))
+        is_last = step + 1 == settings.max_new_tokens
+        if is_last or len(drawn) == LOOK_EVERY[model.device.type]:
+            just_finished = _append(running, drawn, settings)
+            drawn = []
+            if progress:
+                progress(just_finished)
+            unfinished = [row for row, sequence in enumerate(running) if not sequence.finished]
+            if not unfinished:
+                break
+            # Finished sequences stay in their rows until they are more than a quarter of all:
+            # removing each at its end would copy the cache every time.
+            if 4 * len(unfinished) < 3 * len(running):
+                running = [running[row] for row in unfinished]
+                rows = torch.tensor(unfinished, device=model.device)
+                cache.select(rows)
+                uniform = uniform[rows]
+                tokens = tokens[rows]
+                positions = positions[rows]
+        logits = _next_logits(model, cache, tokens, positions, end=width + step + 1)
         positions = positions + 1
     for sequence in sequences:
         tokens = torch.tensor(sequence.tokens, dtype=torch.int64)
         logps = torch.tensor(sequence.logps, dtype=torch.float32)
         sequence.group.responses.append(tokens)
         sequence.group.logps.append(logps)
+
+
+def _next_logits(model, cache, tokens, positions, end):
+    """Feeds every sequence its last token: tokens, positions [B] -> logits [B, V] float32."""
+    return model(tokens[:, None], cache.feed(positions[:, None], end), cache)[:, 0]
 
 
 def _random_numbers(sequences, settings):
@@ -146,13 +162,13 @@ def _read_prompts(model, requests, max_new_tokens):
     position [B] int64."""
     prompts = [request.group.prompt for request in requests]
     lengths = torch.tensor(list(map(len, prompts)), device=model.device)
-    width = int(lengths.max())
+    width = max(map(len, prompts))
     cache = KVCache(model.config, len(prompts), width + max_new_tokens, model.device, model.dtype)
     tokens = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True)  # on the right: see KVCache
     positions = torch.arange(width, device=model.device).expand(len(prompts), -1)
     rows = torch.arange(len(prompts), device=model.device)
     last_tokens = (rows, lengths - 1)  # only these need logits
-    logits = model(tokens.to(model.device), cache.feed(positions), cache, rows=last_tokens)
+    logits = model(tokens.to(model.device), cache.feed(positions, width), cache, rows=last_tokens)
 
     copies = torch.tensor([len(request.numbers) for request in requests], device=model.device)
     row_of_sequence = rows.repeat_interleave(copies)  # [B]
@@ -175,23 +191,31 @@ def _draw(logps, uniform):
     return tokens.clamp(max=logps.shape[-1] - 1)
 
 
-def _append(running, tokens, logps, settings):
-    """Gives every sequence that runs its next token. Returns how many have just finished."""
-    just_finished = 0
-    for sequence, token, logp in zip(running, tokens.tolist(), logps.tolist()):
-        if sequence.finished:
-            continue
-        if math.isnan(logp):
-            raise ValueError(
-                "the model's logits are NaN, so nothing can be sampled: its weights are broken, "
-                "or its activations overflow"
-            )
-        sequence.tokens.append(token)
-        sequence.logps.append(logp)
-        truncated = len(sequence.tokens) == settings.max_new_tokens
-        sequence.finished = token in settings.eos_ids or truncated
-        just_finished += sequence.finished
-    return just_finished
+def _append(running, drawn, settings):
+    """Gives every sequence that runs its next tokens. Returns how many have just finished.
+
+    drawn: (tokens [B], log-probs [B]) of each step."""
+    all_tokens = torch.stack([tokens for tokens, _ in drawn], 1).tolist()  # by sequence
+    all_logps = torch.stack([logps for _, logps in drawn], 1).tolist()
+    before = sum(sequence.finished for sequence in running)
+    for sequence, tokens, logps in zip(running, all_tokens, all_logps):
+        for token, logp in zip(tokens, logps):
+            if not sequence.finished:
+                _append_one(sequence, token, logp, settings)
+    return sum(sequence.finished for sequence in running) - before
+
+
+def _append_one(sequence, token, logp, settings):
+    if math.isnan(logp):
+        raise ValueError(
+            f"the model's logits are NaN, so nothing can be sampled: at token "
+            f"{len(sequence.tokens)} of sequence {sequence.number}; its weights are broken, or "
+            "its activations overflow"
+        )
+    sequence.tokens.append(token)
+    sequence.logps.append(logp)
+    truncated = len(sequence.tokens) == settings.max_new_tokens
+    sequence.finished = token in settings.eos_ids or truncated
 
 
 class KVCache:
@@ -209,10 +233,12 @@ class KVCache:
             keys = torch.zeros(shape, device=device, dtype=dtype)
             self.layers.append([keys, torch.zeros_like(keys)])
 
-    def feed(self, positions):
-        """positions [B, S] int64 of the tokens of the next forward; returns them, for forward."""
+    def feed(self, positions, end):
+        """positions [B, S] int64 of the tokens of the next forward; returns them, for forward.
+
+        end: one more than the largest of them, which a GPU need not be asked for."""
         self.positions = positions
-        self.end = int(positions.max()) + 1
+        self.end = end
         slots = torch.arange(self.end, device=positions.device)
         self.masks = {}  # bool [B, 1, S, end] by window
         for window in set(self.windows):
@@ -225,8 +251,18 @@ class KVCache:
         rows = torch.arange(len(k), device=k.device)[:, None]
         keys[rows, self.positions] = k
         values[rows, self.positions] = v
+        keys = keys[:, : self.end]
+        values = values[:, : self.end]
         mask = self.masks[self.windows[layer]]
-        return sdpa(q, keys[:, : self.end], values[:, : self.end], attn_mask=mask)
+        if q.shape[1] > 1:
+            return sdpa(q, keys, values, attn_mask=mask)
+        # One token: the heads that share keys are taken for its queries. Kernels for grouped heads
+        # are slow with a mask, or repeat the keys.
+        queries = q[:, 0].unflatten(1, (keys.shape[2], -1))  # [B, K, H / K, E]
+        y = F.scaled_dot_product_attention(
+            queries, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask
+        )
+        return y.flatten(1, 2)[:, None]
 
     def select(self, rows):
         """Keeps (or repeats) the sequences `rows` [B'] int64."""

@@ -25,14 +25,18 @@ def rope_frequencies(head_dim, theta, rope):
     """How far each pair of a head's channels turns per position, and the factor of cos and sin.
 
     head_dim: E, int. theta: float. rope: the scaling, {"rope_type": ..., its keys}; empty for none.
+    Type "none", which no config.json has: positions that do not turn at all.
     -> (radians, float32 [E / 2] on the CPU whatever the default device is; float)."""
     pairs = torch.arange(head_dim // 2, device="cpu", dtype=torch.float32)  # [E / 2]
     frequencies = theta ** (-2 * pairs / head_dim)
-    if not rope:
+    rope_type = rope.get("rope_type", "default")
+    if rope_type == "none":
+        return torch.zeros_like(frequencies), 1.0
+    if rope_type == "default":
         return frequencies, 1.0
-    if rope["rope_type"] == "linear":
+    if rope_type == "linear":
         return linear(frequencies, rope), 1.0
-    if rope["rope_type"] == "llama3":
+    if rope_type == "llama3":
         return llama3(frequencies, rope), 1.0
     return yarn(frequencies, rope, pairs, theta), yarn_attention_factor(rope)
 

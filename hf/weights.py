@@ -21,6 +21,7 @@ from distributed import ranks, sharding
 
 SINGLE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+TIED_HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
 # ----------------------------------------------------------------------------------------- reading
@@ -34,21 +35,63 @@ def read_weights(directory, parameters, config, dtype, device):
     config: ModelConfig. dtype: torch.dtype. device: torch.device or its name.
     Raises FileNotFoundError or ValueError naming the file and the tensor, also for a weight that is
     not finite."""
-    weights = {}
+    wanted = {}  # name in the file: (the parameter, the number of its expert or None)
+    for name, parameter in parameters.items():
+        for file_name, expert in names_in_file(name, parameter).items():
+            wanted[file_name] = parameter, expert
+    if config.tie_word_embeddings:
+        wanted[TIED_HEAD] = wanted[EMBEDDING]
+    read = {}  # name in the file: its rows on this rank; None: an expert of another rank
     for path in _weight_files(directory):
         require_file(path)
         try:
-            weights |= _read_file(path, parameters, config, dtype, device)
+            read |= _read_file(path, wanted, config, dtype, device)
         except (SafetensorError, OSError) as error:
             raise ValueError(
                 f"{path}: not a whole safetensors file ({error}); copy it again"
             ) from None
-    missing = sorted(set(parameters) - set(weights))
+    missing = sorted(set(wanted) - set(read) - {TIED_HEAD})
     if missing:
         raise ValueError(
-            f"{directory}: {len(missing)} tensors are missing, the first is {missing[0]}"
+            f"{directory}: {len(missing)} tensors are missing, the first is {missing[0]}; "
+            "is config.json that of another model?"
         )
+    if config.tie_word_embeddings:
+        head = read.pop(TIED_HEAD, None)
+        if head is not None and not torch.equal(head, read[EMBEDDING]):
+            raise ValueError(
+                f"{directory}: {TIED_HEAD} is not {EMBEDDING}, although config.json ties them; "
+                'set "tie_word_embeddings" to false'
+            )
+    weights = {}
+    for name, parameter in parameters.items():
+        if parameter.dim() == 3:
+            rows = _stack_experts(name, parameter, read, dtype, device)
+        else:
+            rows = read.pop(name)
+        weights[name] = sharding.tensor_from_local_rows(rows, parameter)
     return weights
+
+
+def names_in_file(name, parameter):
+    """What a file calls a parameter: {name: None}. The experts of a layer, which the model holds
+    as one parameter [experts, outputs, inputs], are tensors of their own: {name: its number}."""
+    if parameter.dim() < 3:
+        return {name: None}
+    numbers = range(len(parameter))
+    return {name.replace(".experts.", f".experts.{number}."): number for number in numbers}
+
+
+def _stack_experts(name, parameter, read, dtype, device):
+    """This rank's rows of a parameter of experts, out of `read`."""
+    own = sharding.local_rows(parameter)
+    shape = (own.stop - own.start, *parameter.shape[1:])
+    rows = torch.empty(shape, dtype=dtype, device=device)
+    for file_name, number in names_in_file(name, parameter).items():
+        expert = read.pop(file_name)
+        if expert is not None:
+            rows[number - own.start] = expert
+    return rows
 
 
 def _weight_files(directory):
@@ -69,33 +112,41 @@ def _weight_files(directory):
         raise ValueError(f"{path}: not an index of shards ({error!r}); copy it again") from None
 
 
-def _read_file(path, parameters, config, dtype, device):
-    weights = {}
+def _read_file(path, wanted, config, dtype, device):
+    tensors = {}
     with safe_open(path, framework="pt", device=str(device)) as file:
         for name in file.keys():
-            is_tied_head = name == "lm_head.weight" and config.tie_word_embeddings
-            if is_tied_head or name.endswith("rotary_emb.inv_freq"):
-                continue  # the embedding once more; what old checkpoints carry along
+            if name.endswith("rotary_emb.inv_freq"):
+                continue  # what old checkpoints carry along
             place = f"{path}: tensor {name}"
-            if name not in parameters:
+            if name not in wanted:
                 raise ValueError(
-                    f"{place} does not belong to a {config.model_type} with this config.json"
+                    f"{place} does not belong to a {config.model_type} with this config.json; "
+                    "is it that of another model?"
                 )
-            stored = file.get_slice(name)
-            weights[name] = _read_tensor(stored, parameters[name], dtype, place)
-    return weights
+            tensors[name] = _read_tensor(file.get_slice(name), *wanted[name], dtype, place)
+    return tensors
 
 
-def _read_tensor(stored, parameter, dtype, place):
-    """A stored tensor, or the rows that this rank holds of it where `parameter` is sharded."""
-    shape = stored.get_shape()
-    if list(shape) != list(parameter.shape):
-        raise ValueError(f"{place} is {shape}, config.json asks for {list(parameter.shape)}")
-    rows = stored[sharding.local_rows(parameter)].to(dtype)
+def _read_tensor(stored, parameter, expert, dtype, place):
+    """The rows that this rank holds of a stored tensor; None if it is an expert of another rank."""
+    shape = list(parameter.shape if expert is None else parameter.shape[1:])
+    if stored.get_shape() != shape:
+        raise ValueError(
+            f"{place} is {stored.get_shape()}, config.json asks for {shape}; is it that of "
+            "another model?"
+        )
+    own = sharding.local_rows(parameter)
+    if expert is None:
+        rows = stored[own].to(dtype)
+    elif own.start <= expert < own.stop:
+        rows = stored[:].to(dtype)
+    else:
+        return None
     # One number is enough: a sum with a NaN or an infinity in it is not finite.
     if not rows.sum(dtype=torch.float32).isfinite():
         raise ValueError(f"{place} holds NaN or infinity; the checkpoint is broken")
-    return sharding.tensor_from_local_rows(rows, parameter)
+    return rows
 
 
 # ----------------------------------------------------------------------------------------- writing
@@ -163,8 +214,11 @@ def _write_shards(directory, shards):
             for name, parameter in shard.parameters.items():
                 # Gathered on every rank, since that is a collective; kept by the one that writes.
                 tensor = sharding.unshard(parameter)
-                if writer == ranks.rank():
-                    own_tensors[name] = tensor.cpu().contiguous()
+                if writer != ranks.rank():
+                    continue
+                tensor = tensor.cpu().contiguous()
+                for file_name, expert in names_in_file(name, parameter).items():
+                    own_tensors[file_name] = tensor if expert is None else tensor[expert]
         if own_tensors:
             file = shards[start + ranks.rank()].file
             save_file(own_tensors, directory / f"{file}.tmp", metadata={"format": "pt"})
@@ -179,5 +233,5 @@ def _index(shards):
     for shard in shards:
         for name, parameter in shard.parameters.items():
             total_size += parameter.nbytes
-            weight_map[name] = shard.file
+            weight_map |= dict.fromkeys(names_in_file(name, parameter), shard.file)
     return {"metadata": {"total_size": total_size}, "weight_map": weight_map}

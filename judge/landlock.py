@@ -1,7 +1,7 @@
 """The walls of a box on machines that allow no user namespaces, as most containers do: landlock(7).
 
     ruleset(seen, box, scratch, writable)   -> a file descriptor: what the box may do with files
-    enclose(rules, writable)                puts the calling process behind the walls, for good
+    enclose(rules, own_modes)               puts the calling process behind the walls, for good
 
 A process that is behind them opens no file but those of its ruleset and what /proc says of it, ends
 or debugs no process but those behind the same walls, and makes no system call that the stricter
@@ -55,6 +55,8 @@ def why_not():
         return f"there is no filter of system calls for {os.uname().machine}"
     if version() == 0:
         return "the kernel has no Landlock, or this container's seccomp profile refuses it"
+    if not os.path.exists("/proc/thread-self/children"):
+        return "/proc does not tell the children of a process (CONFIG_PROC_CHILDREN)"
     if os.geteuid() and version() < SIGNALS_SINCE:
         return (
             f"Landlock {version()} lets an ordinary user's programs signal all that is yours: run "
@@ -110,13 +112,13 @@ def _allow(rules, path, rights):
         os.close(beneath)
 
 
-def enclose(rules, writable):
+def enclose(rules, own_modes):
     """Puts the calling process behind the walls of a ruleset. Raises OSError.
 
-    writable: whether it is a compiler, which may change its files.
+    own_modes: whether it may change the modes of all files that its user owns.
     """
     program = seccomp.ALONE_READER
-    if writable:
+    if own_modes:
         program = seccomp.ALONE
     text = ctypes.create_string_buffer(program, len(program))
     pointer = ctypes.addressof(text)

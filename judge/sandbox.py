@@ -39,6 +39,7 @@ import resource
 import selectors
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -63,7 +64,7 @@ SPARE_PROCESSES = 1000
 BWRAP = shutil.which("bwrap") or "/usr/bin/bwrap"
 CHUNK_BYTES = 1 << 16  # the most that is read from or written to a pipe at a time
 LOOK_EVERY_S = 0.1
-LOOK_WITHIN_S = 5  # at the files of a box
+LOOK_WITHIN_S = 2  # at the files of a box
 # What shows that this is a container: a variable, a file in / or /run, or the name of the cgroup.
 CONTAINER = re.compile(
     r"^(container|KUBERNETES_SERVICE_HOST|\.dockerenv|\.containerenv)$|/docker[/-]|kubepods|"
@@ -153,7 +154,9 @@ def _try():
     if kind() == "landlock":
         _end_abandoned()
     with folder() as box:
-        run(["/usr/bin/true"], box, Limits())
+        result = run(["/usr/bin/true"], box, Limits())
+    if result.status != "OK":
+        raise SandboxError(f"`true` fails in a box: {result}")
 
 
 def _end_abandoned():
@@ -196,7 +199,7 @@ def run(command, box, limits, stdin=b"", writable=False, bare=False):
         raise SandboxError(f"{command[0]} is missing")
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # every time: a fork does not inherit it
     with contextlib.ExitStack() as stack:
-        uid = stack.enter_context(slot(SLOT_UIDS))
+        uid = stack.enter_context(slot(_clean_slots()))
         scratch = stack.enter_context(_scratch(box))
         group = stack.enter_context(_cgroup(uid, limits))
         began = time.monotonic()
@@ -210,6 +213,8 @@ def run(command, box, limits, stdin=b"", writable=False, bare=False):
             usage.cpu_s, out_of_memory = group.used()
             if out_of_memory:
                 broken_limit = "MLE"
+        if kind() == "landlock" and writable and os.geteuid():
+            _make_executable(box)
         wall_s = time.monotonic() - began
         program.stdin.close()
         for stream in program.streams:
@@ -229,6 +234,14 @@ def run(command, box, limits, stdin=b"", writable=False, bare=False):
     cpu_s = max(usage.cpu_s, reaped_cpu_s)
     status = _status(program, limits, broken_limit, cpu_s)
     return Result(status, returncode, stdout, stderr, cpu_s, wall_s, usage.queued_s)
+
+
+def _make_executable(box):
+    """What a linker does to its output, for an ordinary user's, which may not change modes."""
+    with os.scandir(box) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                os.chmod(entry.path, 0o700)
 
 
 def _status(program, limits, broken_limit, cpu_s):
@@ -307,6 +320,7 @@ class _Usage:
     cpu_s: float = 0.0  # ended children included
     queued_s: float = 0.0  # time spent runnable without a CPU
     memory_bytes: int = 0  # resident memory
+    tasks: int = 0  # processes and threads
 
 
 def _start(command, box, limits):
@@ -341,6 +355,15 @@ def _start(command, box, limits):
             raise SandboxError(f"cannot start a box: {error}") from error
     streams = [_Stream(stdout, limits.stdout_bytes), _Stream(stderr, limits.stderr_bytes)]
     return _Program(box, process, report, stdin, streams)
+
+
+def _clean_slots():
+    """The slots of whose uid there is no process, not even a dead one that nobody has waited for.
+
+    Without namespaces the kernel would count it for the box that comes next."""
+    if kind() == "landlock" and os.geteuid() == 0:
+        return sorted(set(SLOT_UIDS) - session.uids())
+    return SLOT_UIDS
 
 
 def _scratch(box):
@@ -384,7 +407,11 @@ def _prlimit(limits):
         prlimit.append(f"--nproc={limits.processes}")
     elif kind() == "landlock":
         threads = Path("/proc/loadavg").read_text().split()[3].partition("/")[2]
-        prlimit.append(f"--nproc={int(threads) + SPARE_PROCESSES}")
+        processes = int(threads) + SPARE_PROCESSES
+        hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        if hard != resource.RLIM_INFINITY:
+            processes = min(processes, hard)
+        prlimit.append(f"--nproc={processes}")
     if limits.address_space:
         prlimit.append(f"--as={limits.memory_bytes}")
     return prlimit
@@ -443,7 +470,7 @@ def _landlock(command, box, limits, stack):
             os.setgroups([])
             os.setresgid(box.uid, box.uid, box.uid)
             os.setresuid(box.uid, box.uid, box.uid)
-        landlock.enclose(rules, box.writable)
+        landlock.enclose(rules, own_modes=box.writable and os.geteuid() in SLOT_UIDS)
 
     return {
         "args": command,
@@ -515,7 +542,9 @@ def _attend(program, limits, stdin, began, group):
                 usage.cpu_s, out_of_memory = group.used()
             if out_of_memory:
                 return "MLE", usage
-            if _is_full(program.box.growing(), limits.folder_bytes):
+            if usage.tasks > limits.processes + cgroups.BWRAP_PROCESSES:
+                return "RE", usage
+            if _used_bytes(program) > limits.folder_bytes:
                 return "RE", usage
             if usage.cpu_s > limits.cpu_s or clock_s >= deadline:
                 return "TLE", usage
@@ -543,33 +572,55 @@ def _look(roots):
     cpu_ticks = 0
     queued_ns = 0
     pages = 0
+    tasks = 0
     for pid in session.tree(roots):
         process = Path(f"/proc/{pid}")
+        own_pages = 0
         with contextlib.suppress(OSError):  # it may end while we look
             for task in (process / "task").iterdir():
                 queued_ns += int((task / "schedstat").read_text().split()[1])
-            # The fields of proc(5) from field 3 on; field 2 may hold anything.
-            stat = (process / "stat").read_bytes().rpartition(b")")[2].split()
-            cpu_ticks += sum(map(int, stat[11:15]))
-            pages += int(stat[21])
+                tasks += 1
+                # A thread that has ended, such as the first one may, has no memory.
+                own_pages = max(own_pages, int(_stat(task)[21]))
+            cpu_ticks += sum(map(int, _stat(process)[11:15]))
+        pages += own_pages
     return _Usage(
         cpu_ticks / os.sysconf("SC_CLK_TCK"),
         queued_ns * 1e-9,
         pages * os.sysconf("SC_PAGE_SIZE"),
+        tasks,
     )
 
 
-def _is_full(folders, limit_bytes):
-    """Whether the files in one of the folders hold more than a limit, by du(1)."""
-    for path in folders:
-        try:
-            command = ["/usr/bin/du", "-s", "--block-size=1", path]
+def _stat(task):
+    """The fields of proc(5) from field 3 on; field 2 may hold anything."""
+    return (task / "stat").read_bytes().rpartition(b")")[2].split()
+
+
+def _used_bytes(program):
+    """What the files of a box take on the host's disk, those without a name included."""
+    total = 0
+    for path in program.box.growing():
+        command = ["/usr/bin/du", "-s", "--block-size=1", path]
+        # It may take too long, or not be started on a full machine: the next look will tell.
+        with contextlib.suppress(subprocess.TimeoutExpired, OSError, IndexError):
             done = subprocess.run(command, capture_output=True, timeout=LOOK_WITHIN_S)
-        except subprocess.TimeoutExpired:  # it has so many
-            return True
-        if int(done.stdout.split()[0]) > limit_bytes:
-            return True
-    return False
+            total += int(done.stdout.split()[0])
+    if program.box.growing():
+        total += _nameless_bytes(_roots(program))
+    return total
+
+
+def _nameless_bytes(roots):
+    """What files take that processes and their descendants have open and have removed."""
+    sizes = {}
+    for pid in session.tree(roots):
+        with contextlib.suppress(OSError):  # it may end while we look
+            for entry in os.scandir(f"/proc/{pid}/fd"):
+                file = os.stat(entry.path)
+                if stat.S_ISREG(file.st_mode) and file.st_nlink == 0:
+                    sizes[file.st_dev, file.st_ino] = file.st_blocks * 512
+    return sum(sizes.values())
 
 
 def _end(program):

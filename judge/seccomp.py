@@ -59,16 +59,33 @@ DENIED = """
 # Where a box has no namespaces. "-": the machine has no such call.
 DENIED_ALONE = """
     socket              41  198  reaches the network and the sockets of the host
+    bind                49  200  takes names among the host's sockets
     setsid             112  157  leaves the session by which the processes of a box are known
-    msgget              68  186  the host's queues
-    semget              64  190  the host's semaphores
-    mq_open            240  180  the host's queues
+    setpgid            109  154  leaves the process group, which can be killed at once
     inotify_init       253    -  watches the host's folders
     inotify_init1      294   26  watches the host's folders
     fanotify_init      300  262  watches the host's folders
+
+    shmat               30  196  the host's shared memory
+    shmctl              31  195  the host's shared memory
+    msgget              68  186  the host's queues
+    msgsnd              69  189  the host's queues
+    msgrcv              70  188  the host's queues
+    msgctl              71  187  the host's queues
+    mq_open            240  180  the host's queues
+    mq_unlink          241  181  the host's queues
+    semget              64  190  the host's semaphores
+    semop               65  193  the host's semaphores
+    semctl              66  191  the host's semaphores
+    semtimedop         220  192  the host's semaphores
+
+    setxattrat         463  463  access control lists are modes
+    removexattrat      466  466  access control lists are modes
+    file_setattr       469  469  attributes of an ordinary user's files
 """
-# While a program runs that may not change its folder: Landlock has no right for these.
-DENIED_ALONE_READER = """
+# For programs that may not change their folder, and for all of an ordinary user: Landlock has no
+# right for these.
+DENIED_READER = """
     chmod               90    -  the modes of an ordinary user's files
     fchmodat           268   53  the modes of an ordinary user's files
     fchmodat2          452  452  the modes of an ordinary user's files
@@ -77,8 +94,19 @@ DENIED_ALONE_READER = """
     fchownat           260   54  their owners
     setxattr           188    5  their attributes
     lsetxattr          189    6  their attributes
+    fsetxattr          190    7  their attributes
     removexattr        197   14  their attributes
     lremovexattr       198   15  their attributes
+    fremovexattr       199   16  their attributes
+"""
+# These return 0 as if they were done, since programs that copy files give up without.
+IGNORED_READER = """
+    fchmod              91   52  the mode of a file
+    fchown              93   55  its owner
+    utime              132    -  its times
+    utimes             235    -  its times
+    futimesat          261    -  its times
+    utimensat          280   88  its times
 """
 # These may act on other processes of an ordinary user: the call is stopped if the argument, counted
 # from 0, is above the limit, so that it names another process than its caller, or all of the
@@ -100,13 +128,14 @@ STOPPED_FOR_OTHERS = """
 class Machine:
     audit_arch: int  # AUDIT_ARCH_* of linux/audit.h
     socket: int  # the number of socket(2)
-    clone: int  # the number of clone(2)
+    socketpair: int
+    clone: int
     column: int  # which column of the tables has this machine's numbers
 
 
 MACHINES = {
-    "x86_64": Machine(audit_arch=0xC000003E, socket=41, clone=56, column=1),
-    "aarch64": Machine(audit_arch=0xC00000B7, socket=198, clone=220, column=2),
+    "x86_64": Machine(0xC000003E, socket=41, socketpair=53, clone=56, column=1),
+    "aarch64": Machine(0xC00000B7, socket=198, socketpair=199, clone=220, column=2),
 }
 CLONE3 = 435  # on both
 # The flags of clone(2) that make namespaces, CLONE_NEW* of linux/sched.h
@@ -134,10 +163,10 @@ INSTRUCTION = "HBBI"  # struct sock_filter: code, how many to skip if true, if f
 INSTRUCTION_BYTES = struct.calcsize(INSTRUCTION)
 
 
-def compile_filter(name, *tables, alone=False):
+def compile_filter(name, denied, ignored="", alone=False):
     """A filter, an array of struct sock_filter, for the machine that os.uname() names so.
 
-    tables: texts of denied calls. alone: for a box without namespaces.
+    denied, ignored: tables of calls. alone: for a box without namespaces.
     Empty if the machine is not in MACHINES.
     """
     if name not in MACHINES:
@@ -165,12 +194,17 @@ def compile_filter(name, *tables, alone=False):
     add(RETURN, KILL)
     add(LOAD, NUMBER)
     when(IF_AT_LEAST, X32_BIT, DENY)
-    for number, _ in _calls(machine, *tables):
+    for number, _ in _calls(machine, denied):
         when(IF_EQUAL, number, DENY)
+    for number, _ in _calls(machine, ignored):
+        when(IF_EQUAL, number, IGNORE)
     when_argument(machine.socket, 0, IF_ABOVE, socket.AF_NETLINK)
+    when_argument(machine.socketpair, 0, IF_ABOVE, socket.AF_NETLINK)
     if alone:
         when(IF_EQUAL, CLONE3, NO_SUCH_CALL)  # the C library then takes clone(2)
         when_argument(machine.clone, 0, IF_ANY_BIT, NEW_NAMESPACES)
+        # Of a pair of datagram sockets each end may send to any name; a stream is connected.
+        when_argument(machine.socketpair, 1, IF_ANY_BIT, socket.SOCK_DGRAM)
         for number, row in _calls(machine, STOPPED_FOR_OTHERS):
             action = {"deny": DENY, "ignore": IGNORE}[row[7]]
             when_argument(number, int(row[4]), IF_ABOVE, int(row[6]), action)
@@ -178,13 +212,15 @@ def compile_filter(name, *tables, alone=False):
     return b"".join(program)
 
 
-def _calls(machine, *tables):
-    """(number, row of its table) of each call that the machine has."""
-    rows = [line.split() for line in "".join(tables).splitlines() if line]
+def _calls(machine, table):
+    """(number, row of the table) of each call that the machine has."""
+    rows = [line.split() for line in table.splitlines() if line]
     return [(int(row[machine.column]), row) for row in rows if row[machine.column] != "-"]
 
 
 _MACHINE = os.uname().machine
 FILTER = compile_filter(_MACHINE, DENIED)
-ALONE = compile_filter(_MACHINE, DENIED, DENIED_ALONE, alone=True)
-ALONE_READER = compile_filter(_MACHINE, DENIED, DENIED_ALONE, DENIED_ALONE_READER, alone=True)
+ALONE = compile_filter(_MACHINE, DENIED + DENIED_ALONE, alone=True)
+ALONE_READER = compile_filter(
+    _MACHINE, DENIED + DENIED_ALONE + DENIED_READER, IGNORED_READER, alone=True
+)

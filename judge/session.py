@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 _lock = threading.Lock()
@@ -50,7 +49,7 @@ def members(session):
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):  # a thread may end
             children += (task / "children").read_text().split()
-    return [int(pid) for pid in children if _state_and_session(pid)[1] == session]
+    return [int(pid) for pid in children if _session_of(pid) == session]
 
 
 def tree(pids):
@@ -68,20 +67,25 @@ def end(session):
     """Kills all that is left of a session, and waits for it. Returns its CPU seconds, a float."""
     cpu_s = 0.0
     while pids := members(session):
-        for pid in tree(pids):
-            _kill(pid)
+        _kill_all(session)
         for pid in pids:
             _, _, usage = os.wait4(pid, 0)
             cpu_s += usage.ru_utime + usage.ru_stime
     return cpu_s
 
 
+def _kill_all(session):
+    """At once: all are of one process group too, which none can leave, and a fork cannot escape."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(session, signal.SIGKILL)
+
+
 def uids():
     """Whose processes there are: a set of int."""
     found = set()
-    for pid in _all_pids():
+    for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
-            found.add(os.stat(f"/proc/{pid}").st_uid)
+            found.add(os.stat(f"/proc/{name}").st_uid)
     return found
 
 
@@ -92,23 +96,12 @@ def end_uid(uid):
     )
 
 
-def _all_pids():
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _kill(pid):
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def _state_and_session(pid):
-    """proc(5): fields 3 and 6 of stat. Nothing if the process is gone."""
+def _session_of(pid):
+    """proc(5): field 6 of stat, after a name that may hold anything. 0 if the process is gone."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[3])
     except OSError:
-        return b"", 0
-    fields = stat.rpartition(b")")[2].split()  # field 2 may hold anything
-    return fields[0], int(fields[3])
+        return 0
 
 
 def _watch():
@@ -118,17 +111,8 @@ def _watch():
         sessions.add(session)
         if session < 0:
             sessions -= {session, -session}
-    while sessions:
-        alive = []
-        for pid in _all_pids():
-            state, session = _state_and_session(pid)
-            if session in sessions and state != b"Z":
-                alive.append(pid)
-        if not alive:
-            return
-        for pid in alive:
-            _kill(pid)
-        time.sleep(0.001)
+    for session in sessions:
+        _kill_all(session)
 
 
 if __name__ == "__main__":

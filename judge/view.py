@@ -1,8 +1,9 @@
 """What a box sees of the host's files.
 
-While a program is compiled: READABLE, which is all of /usr. While it runs (`bare`): its own tool
-and what that needs, so that an answer which wraps its source finds no tool of another language to
-run it. A bash program sees /usr/bin, without the interpreters in it.
+While a program is compiled: READABLE, which is all of /usr, without the interpreters in /usr/bin
+that its compiler does not need, so that they cannot be built into it. While it runs (`bare`): its
+own tool and what that needs, so that an answer which wraps its source finds no tool of another
+language to run it. A bash program sees /usr/bin, without the interpreters in it.
 
 Left out: what a tool can do by itself. docs/judge.md lists it.
 """
@@ -42,6 +43,9 @@ INTERPRETER = re.compile(
     r"(python|pypy|perl|node|nodejs|deno|bun|qjs|php|ruby|lua|luajit|tclsh|wish|mono|dotnet|tcc|"
     r"gdb)[-.\d]*(-.*-linux-gnu)?"
 )
+BASH = list(filter(os.path.isfile, ["/usr/bin/bash"]))
+# Tools that are scripts, and the interpreters that run them.
+SCRIPTS = {"tsc": ["/usr/bin/node"], "mcs": ["/usr/bin/mono"], "scalac": ["/usr/bin/bash"]}
 # An environment variable, so that worker processes inherit it: folders to hide, as in PATH.
 HIDDEN_VARIABLE = "OORL_HIDDEN_FOLDERS"
 # Folders that a box cannot do without.
@@ -76,15 +80,26 @@ def _hidden_folders():
 
 def view(command, bare):
     """The View of a command."""
-    seen = View(_without_nested(READABLE))
+    tools = re.findall(r"/usr/[^\s:=]+", " ".join(command))
     if bare:
-        tools = re.findall(r"/usr/[^\s:=]+", " ".join(command))
         seen = _bare_view(("/usr/bin/prlimit", *tools))
+    else:
+        seen = View(_without_nested(READABLE), _not_needed(tuple(tools)))
     folders = []
     for folder in sorted(_hidden_folders()):
         if os.path.isdir(folder) and any(folder.startswith(f"{path}/") for path in seen.shown):
             folders.append(folder)
     return View(seen.shown, (*seen.hidden, *folders), seen.links)
+
+
+@functools.cache
+def _not_needed(tools):
+    """The interpreters that these tools can do without."""
+    needed = list(tools)
+    for tool in tools:
+        needed += SCRIPTS.get(os.path.basename(tool), [])
+    own = set(map(os.path.realpath, [*needed, "/bin/sh"]))
+    return tuple(path for path in (*_interpreters(), *BASH) if os.path.realpath(path) not in own)
 
 
 @functools.cache

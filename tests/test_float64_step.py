@@ -299,7 +299,7 @@ def tiny_in_float64(tiny, monkeypatch):
         torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else to_float32(x)
     )
     torch.set_default_dtype(torch.float64)
-    tiny.double().frequencies = 1 / 10_000 ** (torch.arange(4) / 4)
+    tiny.double().frequencies = 1 / 10_000 ** (torch.arange(4)[None] / 4)
     yield tiny
     torch.set_default_dtype(torch.float32)
 

@@ -2,18 +2,25 @@
 
 import pytest
 import torch
+from torch import nn
 
-from checkpoints import VARIANTS, checkpoint_by_transformers, long_tokens
+from checkpoints import (
+    ONE_OF_EACH_NEW_KIND,
+    VARIANTS,
+    checkpoint_by_transformers,
+    long_tokens,
+)
 from conftest import ROOT
-from groups import Group, token_logprobs
-from model import load_model, save_model
+from groups import Group, frozen_logprobs, token_logprobs
+from mlp import GroupedLinear
+from model import copy_in, load_model, save_model
 from rollout import generate
 
+CASES = [(variant, 0, False, torch.float32) for variant in VARIANTS]
+CASES += [(variant, 1, True, torch.bfloat16) for variant in VARIANTS if "-" not in variant]
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(
-    "seed, tied, dtype", [(0, False, torch.float32), (1, True, torch.bfloat16)]
-)
+
+@pytest.mark.parametrize("variant, seed, tied, dtype", CASES)
 def test_logits_and_greedy_decode_equal_transformers_and_back(
     variant, seed, tied, dtype, tmp_path, recwarn
 ):
@@ -48,17 +55,21 @@ def test_logits_and_greedy_decode_equal_transformers_and_back(
 
 
 @pytest.mark.parametrize(
-    "variant", ["mistral", "mistral-two", "qwen2-window", "llama-llama3", "gemma"]
+    "variant",
+    ["mistral", "mistral-two", "qwen2-window", "llama-llama3", "gemma", *ONE_OF_EACH_NEW_KIND],
 )
 def test_packed_groups_see_what_transformers_sees(variant, tmp_path):
-    """Window and scaling hold on the packed path too: positions restart behind the prompt."""
+    """Window and scaling hold on the packed path too: positions restart behind the prompt. And in
+    a copy that borrows its weights."""
     theirs = checkpoint_by_transformers(variant, tmp_path)
     ours = load_model(tmp_path)
     tokens = long_tokens()
     prompt = tokens[0, :30]
     responses = [tokens[0, 30:75], tokens[1, :3], tokens[1, 3:60]]
     (packed,) = token_logprobs(ours, [Group(prompt, responses)])
-    for response, logp in zip(responses, packed, strict=True):
+    (wide,) = frozen_logprobs(copy_in(ours, torch.float64), [Group(prompt, responses)], 1000)
+    for response, logp, wide_logp in zip(responses, packed, wide, strict=True):
+        torch.testing.assert_close(logp, wide_logp.float(), atol=1e-4, rtol=1e-4)
         with torch.no_grad():
             logits = theirs(torch.cat([prompt, response])[None]).logits[0, len(prompt) - 1 : -1]
         want = logits.log_softmax(-1).gather(1, response[:, None])[:, 0]
@@ -79,3 +90,21 @@ def test_transformers_loads_the_warm_start():
     tokens = torch.randint(0, 900, (2, 40))
     assert 0.5e6 < sum(p.numel() for p in ours.parameters()) < 2e6
     torch.testing.assert_close(ours.logits(tokens), theirs(tokens).logits, atol=1e-3, rtol=1e-4)
+
+
+def test_one_kernel_for_all_experts_gives_what_a_loop_gives(monkeypatch):
+    """torch's grouped_mm runs on a CPU too: here with an expert that has no rows."""
+    torch.manual_seed(0)
+    layer = GroupedLinear(3, 16, 8)
+    nn.init.normal_(layer.weight)
+    x, weights = torch.randn(10, 16), torch.randn(10, 8)
+    results = []
+    for runs in (False, True):
+        monkeypatch.setattr("mlp.grouped_mm_runs", lambda *_, runs=runs: runs)
+        inputs = x.clone().requires_grad_()
+        layer.weight.grad = None
+        y = layer(inputs, torch.tensor([4, 4, 10]))
+        (y * weights).sum().backward()
+        results.append((y.detach(), inputs.grad, layer.weight.grad))
+    torch.testing.assert_close(results[0], results[1])
+    torch.testing.assert_close(results[0][0][4:], x[4:] @ layer.weight[2].T)

@@ -39,9 +39,12 @@ def _activations(model, config, compute_bytes):
     """Kept for the backward of one forward of --token-budget tokens."""
     q_size = model.num_attention_heads * model.head_dim
     kv_size = model.num_key_value_heads * model.head_dim
-    numbers_per_token = (
-        8 * model.hidden_size + 4 * model.intermediate_size + 6 * q_size + 7 * kv_size
-    )
+    mlp_size = 4 * model.intermediate_size
+    if model.num_experts:  # each token once for each of its experts; the router's are in float32
+        of_an_expert = 4 * model.moe_intermediate_size + 2 * model.hidden_size
+        mlp_size = model.num_experts_per_tok * of_an_expert
+        mlp_size += 2 * (model.hidden_size + model.num_experts)
+    numbers_per_token = 8 * model.hidden_size + mlp_size + 6 * q_size + 7 * kv_size
     one_layer = compute_bytes * config.token_budget * numbers_per_token
     if "recompute" not in config.engine:
         return one_layer * model.num_hidden_layers

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from broken_directories import IDS, TEMPLATES, TOKENIZERS, WEIGHTS
 
 import vocabularies
-from broken_directories import IDS, TEMPLATES, TOKENIZERS, WEIGHTS
 from conftest import ROOT
 from data import load_tokenizer
 from model import load_model

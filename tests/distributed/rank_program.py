@@ -118,6 +118,23 @@ def gradient(folder):
     ranks.shut_down()
 
 
+def families(folder):
+    """Each model in `folder`, loaded in rows by all ranks: its log-probs, and saved again."""
+    device = ranks.start()
+    groups = [Group(torch.arange(5, 25), [torch.arange(30, 50), torch.arange(8, 11)])]
+    for directory in sorted(folder.iterdir()):
+        whole = load_model(directory)
+        sharded = load_model(directory, device, compute_dtype=torch.float32)
+        for model in (sharded, unsharded_copy(sharded)):
+            got = frozen_logprobs(model, groups, 1000)
+            torch.testing.assert_close(got, frozen_logprobs(whole, groups, 1000))
+        save_model(sharded, directory / "saved", shard_bytes=20_000)
+        ranks.barrier()
+        again = load_model(directory / "saved").state_dict()
+        assert all(torch.equal(again[k], v) for k, v in whole.state_dict().items()), directory
+    ranks.shut_down()
+
+
 def broken(folder):
     """train.py, whose last rank raises in its second step."""
     flags, real = json.loads((folder / "flags.json").read_text()), train.generate

@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import train
+from checkpoints import ONE_OF_EACH_NEW_KIND, checkpoint_by_transformers
 from config import Config
 from conftest import ROOT
 from data import append_rows
@@ -65,7 +66,14 @@ def ended(process, code=0, seconds=200):
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     torch.manual_seed(0)
-    for name in ("tied", "untied"):
+    experts = {
+        "model_type": "qwen3_moe",
+        "num_experts": 11,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "mlp_only_layers": (0,),
+    }
+    for name, more in (("tied", {}), ("untied", experts)):
         model = Transformer(
             ModelConfig(
                 vocab_size=61,
@@ -76,11 +84,12 @@ def results(tmp_path_factory):
                 num_key_value_heads=2,
                 head_dim=8,
                 tie_word_embeddings=name == "tied",
+                **more,
             )
         )
         with torch.no_grad():
             for p in model.parameters():
-                p.mul_(8.0 if p.dim() == 2 else 1.0)
+                p.mul_(8.0 if p.dim() >= 2 else 1.0)
         save_model(model, folder / name)
     subprocess.run([sys.executable, RANKS, "gradient", folder], check=True)
     for count in (2, 4):
@@ -126,6 +135,12 @@ def test_the_gradient_does_not_depend_on_the_ranks(results, count, name):
         )  # one process wrote it, `count` ranks read it
 
 
+def test_every_kind_of_family_is_sharded_and_saved(tmp_path):
+    for variant in ONE_OF_EACH_NEW_KIND:
+        checkpoint_by_transformers(variant, tmp_path / variant)
+    ended(torchrun(2, RANKS, "families", tmp_path))
+
+
 # ------------------------------------------------------------------------------ memory
 
 
@@ -162,7 +177,8 @@ def test_the_memory_formula_is_what_tensors_take(results, monkeypatch):
         kept[storage.data_ptr()] = storage.nbytes(), tensor
         return tensor
 
-    for engine in ((), ("recompute",)):
+    experts = {"num_experts": 16, "num_experts_per_tok": 3, "moe_intermediate_size": 64}
+    for engine, more in (((), {}), (("recompute",), {}), ((), experts)):
         c.engine, seen = engine, {}
         for layers in (1, 5):  # what embedding and head keep is in both
             torch.manual_seed(0)
@@ -174,6 +190,7 @@ def test_the_memory_formula_is_what_tensors_take(results, monkeypatch):
                 num_attention_heads=6,
                 num_key_value_heads=2,
                 head_dim=32,
+                **more,
             )
             model = Transformer(config).bfloat16()
             model.frequencies = model.frequencies.float()
@@ -193,7 +210,7 @@ def test_the_memory_formula_is_what_tensors_take(results, monkeypatch):
             )["training"]
             for layers in (1, 5)
         ]
-        assert seen[5] - seen[1] == pytest.approx(parts[1] - parts[0], rel=0.1), engine
+        assert seen[5] - seen[1] == pytest.approx(parts[1] - parts[0], rel=0.1), (engine, more)
 
 
 def test_the_memory_table_of_docs_distributed():

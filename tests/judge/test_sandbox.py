@@ -360,7 +360,7 @@ def test_no_other_pipe_can_be_opened(box):
     """Nor what bwrap reports, by way of the box's process 1."""
     code = (
         "import os\n"
-        "for pid in range(os.getpid() + 9):\n"
+        "for pid in range(max(1, os.getpid() - 200), os.getpid() + 9):\n"
         " for fd in range(20):\n"
         "  try: name = os.readlink(f'/proc/{pid}/fd/{fd}')\n"
         "  except OSError: continue\n"
@@ -576,6 +576,181 @@ def test_a_landlock_that_is_too_old_is_said(box, monkeypatch, uid, version, said
             sandbox.probe()
     elif os.getuid() == 0:
         assert bash(box, "echo 1 > ~/a; cat ~/a", bare=True).stdout == b"1\n"
+
+
+@only_landlock
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].bind('\\0oorl-slot-{OTHER}')",
+        "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', '/dev/log')",
+        "socket.socketpair(40, socket.SOCK_STREAM)",
+        "a, b = socket.socketpair(); a.bind('\\0oorl')",
+        "os.setpgid(0, 0)",
+        "os.setxattr(os.open('.', 0), 'user.a', b'1')",
+        "assert libc.shmat(0, None, 0) != -1",
+        "assert libc.syscall(463, -100, b'.', 0, b'user.a', None, 0) != -1 or 1 / 0",
+    ],
+    ids=["slot", "datagram", "vsock", "bind", "group", "attribute", "memory", "setxattrat"],
+)
+def test_landlock_walls_have_no_gap(box, code):
+    code = f"import ctypes, os, socket\nlibc = ctypes.CDLL(None)\n{code}"
+    assert python(box, code, Limits()).status == "RE"
+
+
+@only_landlock
+def test_a_reader_leaves_nothing_for_the_next_run(box):
+    code = "import os\nos.utime('.', ns=(0, 123)); os.fchmod(os.open('.', 0), 0o777)"
+    assert python(box, code, Limits()).status == "OK"  # they are ignored
+    assert os.stat(box).st_mtime_ns != 123 and os.stat(box).st_mode & 0o777 == 0o700
+
+
+# The process goes on in a thread; its first thread, which is what /proc/PID/stat shows, has ended.
+LEADERLESS = (
+    "import ctypes, os, threading, time\n"
+    "def f(): time.sleep(0.2); {}\n"
+    "threading.Thread(target=f).start(); ctypes.CDLL(None).syscall(60, 0)"
+)
+
+
+def test_memory_of_a_process_without_its_first_thread_is_seen(box):
+    code = LEADERLESS.format("a = bytearray(600 << 20); time.sleep(0.5); os._exit(0)")
+    limits = Limits(memory_bytes=128 << 20, address_space=False)
+    assert python(box, code, limits).status == "MLE"
+
+
+@only_landlock
+def test_a_killed_judge_leaves_no_process_without_its_first_thread(box):
+    mark = str(60000 + os.getpid())
+    code = f"# {mark}\n" + LEADERLESS.format("time.sleep(30)")
+    program = (
+        "from judge import sandbox\n"
+        f"sandbox.run(['/usr/bin/python3', '-c', {code!r}], {box!r}, sandbox.Limits(wall_s=30))"
+    )
+    judge = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    while not (found := of_session_with(mark, judge.pid)):
+        time.sleep(0.02)
+    time.sleep(0.5)
+    judge.kill()
+    judge.wait()
+    end = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{pid}/task") and tasks(pid) for pid in found):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def of_session_with(mark, judge):
+    return [pid for pid in alive(mark) if int(pid) != judge]
+
+
+def tasks(pid):
+    """The threads of a process that have not ended."""
+    states = []
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            states.append(stat.read_text().rpartition(")")[2].split()[0])
+    return [state for state in states if state not in "ZX"]
+
+
+@only_landlock
+def test_the_dead_of_another_judge_are_not_counted_for_a_box(box):
+    """As of a judge that was killed, when nobody waits for what its boxes leave."""
+    if os.geteuid():
+        pytest.skip("only root has slot uids")
+    with slot() as free:
+        pass
+    become = ["/usr/bin/setpriv", f"--reuid={free}", "--clear-groups", "/usr/bin/true"]
+    dead = [subprocess.Popen(become) for _ in range(12)]
+    time.sleep(0.5)
+    start = "threading.Thread(target=time.sleep, args=(1,)).start()"
+    code = f"import threading, time\nfor _ in range(8): {start}"
+    assert python(box, code, replace(SHORT, processes=12)).status == "OK"
+    for process in dead:
+        process.wait()
+
+
+@only_landlock
+def test_files_without_a_name_are_counted(box):
+    code = (
+        "import os, time\n"
+        "os.chdir(os.environ['HOME'])\n"
+        "files = []\n"
+        "for _ in range(5):\n"
+        " files.append(os.open('x', os.O_CREAT | os.O_RDWR)); os.unlink('x')\n"
+        " os.posix_fallocate(files[-1], 0, 60 << 20)\n"
+        "time.sleep(1)"
+    )
+    assert python(box, code).status == "RE"
+
+
+CHANGES_MODES = """
+import ctypes, os, tempfile
+from judge import sandbox
+code = '''
+import ctypes, os, struct
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", tag, 0, 2**32 - 1) for tag in (1, 4, 32))
+text = ctypes.create_string_buffer(acl, len(acl))
+args = struct.pack("QII", ctypes.addressof(text), len(acl), 0)
+name = b"system.posix_acl_access"
+ctypes.CDLL(None).syscall(463, -100, FILE.encode(), 0, name, args, ctypes.c_size_t(16))
+try: os.chmod(FILE, 0)
+except OSError: pass
+'''
+for writable in (False, True):
+    with tempfile.TemporaryDirectory() as box, tempfile.NamedTemporaryFile() as file:
+        os.chmod(file.name, 0o644)
+        command = ["/usr/bin/python3", "-c", code.replace("FILE", repr(file.name))]
+        sandbox.run(command, box, sandbox.Limits(), writable=writable)
+        print(oct(os.stat(file.name).st_mode))
+with tempfile.TemporaryDirectory() as box:
+    open(box + "/a.cpp", "w").write("int main() {}")
+    print(sandbox.run(["/usr/bin/g++", "a.cpp"], box, sandbox.Limits(), writable=True).status)
+    print(sandbox.run(["./a.out"], box, sandbox.Limits(), bare=True).status)
+"""
+
+
+@only_landlock
+def test_no_mode_of_an_ordinary_user_s_files_is_changed():
+    assert ordinary(CHANGES_MODES) == ["0o100644", "0o100644", "OK", "OK"]
+
+
+REACHES_QUEUES = """
+import ctypes, tempfile
+from judge import sandbox
+libc = ctypes.CDLL(None)
+shm, msg, sem = libc.shmget(0, 4096, 0o1600), libc.msgget(0, 0o1600), libc.semget(0, 1, 0o1600)
+code = f'''
+import ctypes
+libc = ctypes.CDLL(None)
+print(libc.shmctl({shm}, 0, None), libc.msgctl({msg}, 0, None), libc.semctl({sem}, 0, 0))
+'''
+with tempfile.TemporaryDirectory() as box:
+    result = sandbox.run(["/usr/bin/python3", "-c", code], box, sandbox.Limits())
+    print(result.stdout.decode().strip())
+libc.shmctl(shm, 0, None), libc.msgctl(msg, 0, None), libc.semctl(sem, 0, 0)
+"""
+
+
+@only_landlock
+def test_no_queue_of_the_host_is_reached():
+    assert ordinary(REACHES_QUEUES) == ["-1 -1 -1"]
+
+
+@only_landlock
+@pytest.mark.parametrize("tier", ["proc"], indirect=True)
+def test_a_hard_limit_on_processes_is_kept_to():
+    limited = ["/usr/bin/prlimit", "--nproc=300:300"]
+    assert ordinary(READS_BY_NAME, *limited) == ["b'123'"]
+
+
+@pytest.mark.parametrize("tool", ["/usr/bin/php", "/usr/bin/bash", "/usr/bin/python3"])
+def test_a_tool_of_another_language_cannot_be_built_in(box, tool):
+    section = f'asm(".section .rodata\\n.incbin \\"{os.path.realpath(tool)}\\"\\n.text");'
+    Path(box, "p.cpp").write_text(f"{section}\nint main() {{}}")
+    limits = Limits(address_space=False)
+    result = run(["/usr/bin/g++", "p.cpp"], box, limits, writable=True)
+    # bwrap shows an empty file in its place.
+    assert result.status == "RE" or Path(box, "a.out").stat().st_size < 1 << 17
 
 
 @only_landlock
@@ -850,8 +1025,8 @@ def test_an_ordinary_user_without_cgroups_is_told_and_limited(kind):
         pytest.skip("all the other tests run as such a user")
     probed, *lines = ordinary(HOSTILE)
     assert re.search(r", own uid, rlimits and /proc \(no cgroup: .+\)$", probed)
-    if kind == "landlock":  # here the kernel counts the processes of a user, not those of a box
-        assert lines[-1].split()[0] in ("MLE", "TLE")
+    if kind == "landlock":  # the kernel counts the processes of a user; those of the box we count
+        assert lines[-1].split()[0] in ("RE", "MLE", "TLE")
         lines[-1:] = ["OK 0", ""]
     assert_hostile_are_limited(lines)
 

@@ -120,6 +120,22 @@ def test_log_probs_of_rhat_are_in_its_precision(tiny, some_groups):
 
 
 def test_a_copy_in_another_dtype_follows_the_model(tiny, some_groups):
+    follow(tiny, some_groups, tiny.model.layers[0].mlp.up_proj)
+
+
+def test_a_copy_of_experts_follows_them(some_groups):
+    """They are borrowed like other weights, and the router's choice is made in the copy's dtype."""
+    torch.manual_seed(0)
+    config = ModelConfig(61, 24, 40, 2, 4, 2, 8, "qwen3_moe", norm_topk_prob=True)
+    config.num_experts, config.num_experts_per_tok, config.moe_intermediate_size = 5, 2, 16
+    model = Transformer(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(8.0 if parameter.dim() >= 2 else 1.0)
+    follow(model, some_groups, model.model.layers[0].mlp.experts.up_proj)
+
+
+def follow(tiny, some_groups, changed):
     wide = copy_in(tiny, torch.float64)
     assert copy_in(tiny, torch.float32) is tiny and wide.dtype == torch.float64
     for _ in range(2):
@@ -130,7 +146,7 @@ def test_a_copy_in_another_dtype_follows_the_model(tiny, some_groups):
         for a, b in zip(sum(got, []), sum(want, [])):
             torch.testing.assert_close(a, b.detach(), atol=1e-12, rtol=0)
         with torch.no_grad():
-            tiny.model.layers[0].mlp.up_proj.weight.mul_(1.1)  # the copy has the new weight
+            changed.weight.mul_(1.1)  # the copy has the new weight
     assert all(p is None for module in wide.modules() for p in module._parameters.values())
 
 
