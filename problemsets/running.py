@@ -28,7 +28,7 @@ ELSEWHERE = "/usr/bin/env TZ=Pacific/Kiritimati LC_ALL=POSIX"
 RUN = """
 run() {
   p=$1; i=$2; shift 2; cd "$here/p$p"
-  timeout -s KILL $wall_s "$@" <"$here/i$i" 2>/dev/null
+  timeout --foreground -s KILL $wall_s "$@" <"$here/i$i" 2>/dev/null
   rc=$?; echo $mark $p $i $rc; times
   case $rc in 124|137|152) return 1;; esac
 }
@@ -88,7 +88,8 @@ def _compile(programs, language, box):
     for p, program in enumerate(programs):
         lines.append(f"(cd p{p}; {_quoted(program, language.compile)} >$HOME/log 2>&1) && echo {p}")
     limits = _together(language.compile_limits, language.compile_limits.cpu_s, len(programs))
-    result = sandbox.run(["/bin/sh", "-c", "\n".join(lines)], box, limits, writable=True)
+    command = ["/bin/sh", "-c", "\n".join(lines), language.compile]
+    result = sandbox.run(command, box, limits, writable=True)
     return set(map(int, result.stdout.split()))
 
 
@@ -107,7 +108,8 @@ def _run(programs, left, found, inputs, language, cpu_s, surroundings, box):
         runs += len(rest)
     limits = _together(language.limits, cpu_s, runs)
     Path(box, "run.sh").write_text("\n".join(lines))
-    result = sandbox.run(["/bin/sh", "run.sh"], box, limits)
+    # The box shows the interpreters that its command names.
+    result = sandbox.run(["/bin/sh", "run.sh", language.run], box, limits)
     ends = rf"{mark} (\d+) \d+ (\d+)\n.*\n(\S+) (\S+)\n"
     parts = re.split(ends.encode(), result.stdout)
     used_s = 0.0
