@@ -5,8 +5,8 @@
 
 A shell in the box starts a fresh process for each input and prints what it did. Expected outputs
 stay outside. The kernel's clock of CPU seconds ends a run that is too slow, so that a loaded
-machine finds what an idle one does; the wall's clock only ends programs that sleep. Left out: C# in a
-landlock box, which shows no /proc but the shell's.
+machine finds what an idle one does; the wall's clock only ends programs that sleep. Left out: C#
+in a landlock box, which shows no /proc but the shell's.
 """
 
 import re
