@@ -33,7 +33,7 @@ from tqdm import tqdm
 import data
 import llvm
 from judge import sandbox
-from judge.pool import namespace
+from judge.pool import restart_as_process_1
 
 MUTANTS = 12  # tried for a group, in one run
 RARE = 1 / 16  # a mutant that differs on a smaller share of the inputs is second choice
@@ -326,16 +326,6 @@ def checked_settings(parser, args):
     if args.losers < 1 or args.workers < 1:
         parser.error("--losers and --workers must be at least 1")
     return Settings(levels, args.losers, args.loser, args.seed)
-
-
-def restart_as_process_1():
-    """Begin again as process 1 of a namespace, where that is possible. -> None, if it is not.
-
-    If that process is killed, its sandboxes end with it."""
-    unshare = namespace()
-    if unshare and "OORL_NAMESPACE" not in os.environ:
-        command = [*unshare, sys.executable, *sys.argv]
-        os.execve(unshare[0], command, {**os.environ, "OORL_NAMESPACE": "1"})
 
 
 def read_finished(out, partial, ids):

@@ -101,7 +101,7 @@ def _judge_answer(problem, completion, form):
     if has_harness:
         return _judge_by_harness(problem, code, form)
     file, main_class = file_and_main_class(language, code)
-    return _run_tests(Program(language, code, file, main_class), problem["tests"], _compare)
+    return _run_tests(Program(language, code, file, main_class), problem["tests"], compare)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _judgement(status, detail, results, in_doubt=False):
     return Judgement(Verdict(status, rule_reward(status), detail, cpu_s, wall_s), in_doubt)
 
 
-def _compare(result, expected):
+def compare(result, expected):
     """The status of a run on a test with an expected output."""
     if result.status == "OK" and _trim(result.stdout) != _trim(expected):
         return "WA"

@@ -18,6 +18,7 @@ from data.prompts import ir_prompt, ir_response, question, translation_prompt
 from data.rows import (
     append_rows,
     check_fields,
+    check_surrogates,
     read_groups,
     read_jsonl,
     read_problems,
@@ -30,6 +31,7 @@ from data.tokenizer import load_tokenizer
 __all__ = [
     "append_rows",
     "check_fields",
+    "check_surrogates",
     "ir_prompt",
     "ir_response",
     "question",

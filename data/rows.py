@@ -14,9 +14,11 @@ does not leave half written. Left out: other formats of problem sets.
 """
 
 import errno
+import gzip
 import json
 import math
 import os
+import zlib
 from pathlib import Path
 
 from judge.harnesses import (
@@ -151,21 +153,26 @@ def read_groups(path) -> list[dict]:
 def read_jsonl(path, required: dict[str, type], any_text=False) -> list[tuple[int, dict]]:
     """Rows of a JSONL file with their line numbers (from 1); blank lines are skipped.
 
+    path: one that ends in .gz is decompressed.
     required: field -> the type that it must have.
     any_text: accept texts with half of a surrogate pair, as a model's answers may be.
     Raises ValueError, which names file, line and field and says what to do about it."""
     try:
-        lines = Path(path).read_bytes().split(b"\n")
-    except OSError as error:
+        content = Path(path).read_bytes()
+        if Path(path).suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:  # of gzip, too
+        reason = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a JSONL file"
+            f"{path}: cannot be read ({reason}); give the path of a JSONL file"
         ) from None
+    lines = content.split(b"\n")
     rows = []
     for number, line in enumerate(lines, 1):
         if line.strip():
             row = _parse_row(f"{path}:{number}", line)
             if not any_text:
-                _check_surrogates(f"{path}:{number}", row)
+                check_surrogates(f"{path}:{number}", row)
             check_fields(f"{path}:{number}", row, required)
             rows.append((number, row))
     return rows
@@ -188,13 +195,14 @@ def read_table(path) -> list[tuple[int, dict]]:
 def check_fields(where, row, required):
     """Raises ValueError, naming `where`, if a required field is missing or of another type.
 
-    required: field -> type."""
+    required: field -> type, or several of them as in str | list."""
     for field, kind in required.items():
+        name = getattr(kind, "__name__", kind)
         if field not in row:
-            raise ValueError(f'{where}: "{field}" is missing; add it ({kind.__name__})')
+            raise ValueError(f'{where}: "{field}" is missing; add it ({name})')
         if not isinstance(row[field], kind):
             raise ValueError(
-                f'{where}: "{field}" is a {type(row[field]).__name__}; it must be a {kind.__name__}'
+                f'{where}: "{field}" is a {type(row[field]).__name__}; it must be a {name}'
             )
 
 
@@ -210,7 +218,7 @@ def _parse_row(where, line):
     return row
 
 
-def _check_surrogates(where, row):
+def check_surrogates(where, row):
     """JSON may spell half of a surrogate pair; no file or pipe could take such a text later."""
     try:
         json.dumps(row, ensure_ascii=False).encode()

@@ -356,12 +356,15 @@ def best_installed(row):
 LANGUAGES = {row.name: best_installed(row) for row in _ROWS}
 
 
-def installed_toolchains():
+def installed_toolchains(names=()):
     """({name: version line} of the languages whose tools run in the box, and of the others
-    {name: why not, and what to install})."""
+    {name: why not, and what to install}).
+
+    names: of the languages to try; by default all."""
     versions = {}
     missing = {}
-    for name, language in LANGUAGES.items():
+    for name in names or LANGUAGES:
+        language = LANGUAGES[name]
         reason = why_missing(language)
         if reason:
             missing[name] = reason

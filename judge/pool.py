@@ -15,6 +15,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -210,6 +211,16 @@ def namespace():
     if subprocess.run(trial, capture_output=True).returncode != 0:
         return []
     return unshare
+
+
+def restart_as_process_1():
+    """Begin again as process 1 of a namespace, where that is possible. -> None, if it is not.
+
+    If that process is killed, its sandboxes end with it."""
+    unshare = namespace()
+    if unshare and "OORL_NAMESPACE" not in os.environ:
+        command = [*unshare, sys.executable, *sys.argv]
+        os.execve(unshare[0], command, {**os.environ, "OORL_NAMESPACE": "1"})
 
 
 def digest(value):

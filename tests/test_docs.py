@@ -13,7 +13,7 @@ from config import EMBEDDED, Config
 from conftest import ROOT
 from support import table_under
 
-ROOMS = ("training", "judge", "llvm", "data", "hf", "distributed", "kernels")
+ROOMS = ("training", "judge", "llvm", "problemsets", "data", "hf", "distributed", "kernels")
 PRODUCT = sorted([*ROOT.glob("*.py"), *(p for room in ROOMS for p in (ROOT / room).glob("*.py"))])
 PAGES = sorted([ROOT / "README.md", ROOT / "dev" / "LOG.md", *ROOT.glob("docs/*.md")])
 
