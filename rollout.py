@@ -108,7 +108,7 @@ def _generate_batch(model, requests, settings, progress):
             sequences.append(Sequence(number, request.group))
     uniform = _random_numbers(sequences, settings).to(model.device)  # [B, max_new_tokens]
     cache, logits, positions = _read_prompts(model, requests, settings.max_new_tokens)
-    width = max(len(request.group.prompt) for request in requests)
+    width = len(requests[-1].group.prompt)  # they are sorted by length
     running = sequences  # the sequence of each row of the cache
     drawn = []  # (tokens, log-probs) of the steps since the last look
     for step in range(settings.max_new_tokens):
@@ -195,14 +195,17 @@ def _append(running, drawn, settings):
     """Gives every sequence that runs its next tokens. Returns how many have just finished.
 
     drawn: (tokens [B], log-probs [B]) of each step."""
-    all_tokens = torch.stack([tokens for tokens, _ in drawn], 1).tolist()  # by sequence
-    all_logps = torch.stack([logps for _, logps in drawn], 1).tolist()
-    before = sum(sequence.finished for sequence in running)
+    token_steps, logp_steps = zip(*drawn)
+    all_tokens = torch.stack(token_steps, 1).tolist()  # by sequence
+    all_logps = torch.stack(logp_steps, 1).tolist()
+    just_finished = 0
     for sequence, tokens, logps in zip(running, all_tokens, all_logps):
+        was_finished = sequence.finished
         for token, logp in zip(tokens, logps):
             if not sequence.finished:
                 _append_one(sequence, token, logp, settings)
-    return sum(sequence.finished for sequence in running) - before
+        just_finished += sequence.finished and not was_finished
+    return just_finished
 
 
 def _append_one(sequence, token, logp, settings):
