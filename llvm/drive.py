@@ -225,6 +225,7 @@ def entry_h(called, functions, pool, inputs):
     arguments = []  # of the call
     fill = []  # statements that copy an input into buffers
     digest = ["MIX(result)"]  # statements that hash what can be seen of the call
+    expose = []  # statements that allow the code under test to read and write the buffers
     is_float = []  # of each number of an input: 0 or 1
     buffers = 0
     for parameter in called.parameters:
@@ -237,6 +238,7 @@ def entry_h(called, functions, pool, inputs):
         elements = f"({parameter.type} *)area[{buffers}].buffer"
         fill.append(f"for (int j = 0; j < ELEMENTS; j++) ({elements})[j] = x[{first} + j].{member}")
         digest.append(f"MIX_BUFFER({buffers}, {parameter.type})")
+        expose.append(f"EXPOSE_BUFFER({buffers}, {parameter.type})")
         arguments.append(f"area[{buffers}].buffer")
         buffers += 1
     result_type, call = call_statement(called.returns, arguments)
@@ -259,6 +261,7 @@ def entry_h(called, functions, pool, inputs):
 #define FILL {"; ".join(fill)}
 #define CALL {call}
 #define DIGEST {"; ".join(digest)}
+#define EXPOSE {"; ".join(expose)}
 {declarations}
 static {called.returns} (*const table[])({types}) = {{{", ".join(names)}}};
 static const char is_float[] = {{{", ".join(is_float) or 0}}};
