@@ -40,8 +40,8 @@ from judge import sandbox
 from judge.pool import namespace
 from llvm import audit
 
-MUTANTS = 20  # tried for a group, in one run
-FRESH = 192  # inputs of the last look at a group, at most
+MUTANTS = 12  # tried for a group, in one run
+FRESH = 96  # inputs of the last look at a group, at most
 RARE = 1 / 16  # a mutant that differs on a smaller share of the inputs is second choice
 UNDEFINED = re.compile(r"\b(?:undef|poison|freeze|unreachable)\b")
 
@@ -55,6 +55,7 @@ class Settings:
     loser_mode: str  # verified or drop
     seed: int
     equivalents: int = 0  # mutants that are winners, at most
+    cflags: str = ""  # more flags of clang
 
 
 @dataclass
@@ -79,19 +80,20 @@ def main():
         sys.exit(f"ir.py: {error}")
     settings = checked_settings(parser, args)
     restart_as_process_1()
-    make_groups(args.source, args.out, settings, args.workers)
+    make_groups(args, settings)
 
 
-def make_groups(sources, out, settings, workers):
+def make_groups(args, settings):
     """Build the groups that are not finished yet; then write all, in the order of the sources.
 
-    sources: list of Path. out: Path. settings: Settings. workers: int, threads. Exits.
+    args: what the parser returned. settings: Settings. Exits.
     What is done is logged in OUT.partial, from which the next call goes on after a kill."""
     start = time.monotonic()
+    out, workers = args.out, args.workers
     partial, complete = Path(f"{out}.partial"), Path(f"{out}.tmp")
     try:
         print(f"{llvm.clang().version}; {sandbox.probe()}", flush=True)
-        rows = llvm.read_sources(*sources)
+        rows = llvm.read_sources(*args.source, include=args.include)
         finished = read_finished(out, partial, {row["id"] for row in rows})
     except (ValueError, RuntimeError) as error:
         sys.exit(f"ir.py: {error}")
@@ -149,7 +151,7 @@ def build_group(row, settings):
     The same arguments and the same clang give the same group."""
     tried = {}
     try:
-        chosen = distinct_winners(row, settings.levels)  # Y_w of Eq. 6 to 9
+        chosen = distinct_winners(row, settings)  # Y_w of Eq. 6 to 9
         if settings.loser_mode == "drop":
             drop_lines(chosen, settings, row["id"])  # Y_l, as in Figure 2
         else:
@@ -173,6 +175,7 @@ def group_row(row, settings, chosen, tried):
         "inputs": chosen.inputs,
         "mutants": tried,
         "clang": llvm.clang().version,
+        "cflags": settings.cflags,
         "seed": settings.seed,
         "fingerprint": fingerprint(row, settings),
     }
@@ -201,17 +204,21 @@ def confirm(group):
     group["meta"]["fresh"] = {"inputs": found.inputs, "dropped": len(found.wrong_losers)}
 
 
-def distinct_winners(row, levels):
+def distinct_winners(row, settings):
     """A Group of at least two winners, no two of them the same code. Raises Rejected.
 
-    row: as of build_group. levels: list of str. Where these levels, or the winners given in the
+    row: as of build_group. settings: Settings. Where its levels, or the winners given in the
     row, are too few, other levels top them up to two. What the row gives is optimised again, as its
     mutants will be."""
-    programs = row.get("winners") or llvm.unoptimised(row["source"], levels)
+
+    def unoptimised(levels):
+        return llvm.unoptimised(row["source"], levels, settings.cflags)
+
+    programs = row.get("winners") or unoptimised(settings.levels)
     winners = one_per_code(optimise(programs))
     if len(winners) < 2:
         others = [level for level in llvm.LEVELS if level not in programs]
-        programs = programs | llvm.unoptimised(row["source"], others)
+        programs = programs | unoptimised(others)
         topped_up = one_per_code(winners | optimise({level: programs[level] for level in others}))
         winners = dict(list(topped_up.items())[:2])
     if len(winners) < 2:
@@ -245,7 +252,9 @@ def verify_mutants(chosen, settings, row):
     chosen.tried = optimised_mutants(edits, chosen.winners)
     variants = [*chosen.winners.values(), *(mutant.ir for mutant in chosen.tried)]
     rng = input_rng(settings.seed, row["id"])
-    chosen.inputs, outcomes = llvm.compare_with_source(row["source"], variants, rng)
+    chosen.inputs, outcomes = llvm.compare_with_source(
+        row["source"], variants, rng, cflags=settings.cflags
+    )
     for level, outcome in zip(chosen.winners, outcomes):
         if outcome is None:
             raise llvm.Rejected(f"winner does not assemble: {level}")
@@ -390,6 +399,8 @@ def argument_parser():
         help="how losers are made: verified by running them, or a dropped line that is never run",
     )
     flag("--equivalents", type=int, default=0, help="winners by harmless edits, at most")
+    flag("--include", type=Path, nargs="+", default=[], help="folders of headers")
+    flag("--cflags", default="", help="more flags of clang: --cflags='-DN=3 -std=gnu89'")
     flag("--seed", type=int, default=0)
     flag("--workers", type=int, default=os.cpu_count())
     flag("--check", type=Path, metavar="GROUPS", help="run these groups again, on fresh inputs")
@@ -403,7 +414,7 @@ def argument_parser():
 def checked_settings(parser, args):
     """args: what the parser returned -> Settings. Exits with a message if a flag is wrong."""
     if not (args.source and args.out):
-        parser.error("give --source and --out, or --check, or --inspect")
+        parser.error("give --source and --out, or --check, or --audit, or --inspect")
     levels = args.levels.split(",")
     unknown = set(levels) - set(llvm.LEVELS)
     if unknown:
@@ -411,7 +422,7 @@ def checked_settings(parser, args):
         parser.error(f"--levels: {', '.join(unknown)} unknown; known are {known}")
     if args.losers < 1 or args.workers < 1:
         parser.error("--losers and --workers must be at least 1")
-    return Settings(levels, args.losers, args.loser, args.seed)
+    return Settings(levels, args.losers, args.loser, args.seed, args.equivalents, args.cflags)
 
 
 def restart_as_process_1():
@@ -578,7 +589,8 @@ def check_group(group, inputs):
 
     group: dict, a row of ir_groups.jsonl. inputs: int. -> CheckResult."""
     meta = group["meta"]
-    used = llvm.offered_inputs(group["source"], input_rng(meta["seed"], group["id"]))
+    cflags = meta.get("cflags", "")
+    used = llvm.offered_inputs(group["source"], input_rng(meta["seed"], group["id"]), cflags)
     decided, outcomes = llvm.compare_with_source(
         group["source"],
         group["winners"] + group["losers"],
@@ -586,6 +598,7 @@ def check_group(group, inputs):
         inputs,
         pool=4 * inputs,
         excluded=used,
+        cflags=cflags,
     )
     result = CheckResult(decided, [], [])
     for level, outcome in zip(meta["levels"], outcomes):

@@ -1,6 +1,6 @@
 """How well the losers of groups can be told from the winners without looking at the source.
 
-    audit([group, ...], [[{name: float}, ...], ...]) -> {classifier: [(what is counted, %, +-), ...]}
+    audit([group, ...], [[features, ...], ...]) -> {classifier: [(what is counted, %, +-), ...]}
 
 What a model can tell that way it need not learn from the source, so a good set of groups leaves
 these classifiers at one half. Each is a linear score of a text, fitted to other groups by logistic
@@ -83,7 +83,7 @@ def ngrams(words):
 
 
 def hashed(counts):
-    """counts: list of Counter. -> log(1 + count), each thing in one of COLUMNS: [texts, COLUMNS]."""
+    """log(1 + count), each thing in one of COLUMNS: [texts, COLUMNS]. counts: list of Counter."""
     matrix = np.zeros((len(counts), COLUMNS))
     for row, counter in zip(matrix, counts):
         for thing, count in counter.items():
@@ -147,7 +147,7 @@ def logistic(pairs, columns):
 
 
 def count_right(group, scores, right):
-    """Appends what the scores of a group's texts get right, 0, 0.5 or 1, to the lists of `right`."""
+    """Appends 0, 0.5 or 1 to the lists of `right` by the scores [texts] of a group: dict."""
     meta = group["meta"]
     count = len(group["winners"])
     winners, losers = scores[:count], scores[count:]

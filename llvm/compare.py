@@ -13,6 +13,7 @@ tested, not proved.
 """
 
 import dataclasses
+import functools
 import re
 import tempfile
 from pathlib import Path
@@ -56,14 +57,14 @@ class Outcome(NamedTuple):
         return self.differed + self.crashed + self.endless
 
 
-def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, excluded=()):
+def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, excluded=(), cflags=""):
     """Run source and variants on up to `inputs` of `pool` inputs, none of them among `excluded`.
 
     source: str, C. variants: list of str, IR. rng: random.Random. inputs, pool: int. excluded:
-    inputs as offered_inputs returns them.
+    inputs as offered_inputs returns them. cflags: str, of emit_ir.
     -> (int, how many inputs decided; list of the variants' Outcomes, None if one does not assemble)
     Raises Rejected if the source cannot be driven, or is hardly ever defined and ending."""
-    oracle = emit_ir(source, [ORACLE])[0]
+    oracle = emit_oracle(source, cflags)
     called = entry(oracle)
     excluded = set(excluded)
     offered = [x for x in input_pool(called, source, rng, pool) if x not in excluded]
@@ -90,6 +91,12 @@ def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, exclude
     for line in lines:
         outcomes.append(None if line == "absent" else Outcome(*map(int, line.split())))
     return len(decided), outcomes
+
+
+@functools.lru_cache(maxsize=64)
+def emit_oracle(source, cflags):
+    """The IR (str) of the source that texts are compared with. source, cflags: str."""
+    return emit_ir(source, [ORACLE], cflags)[0]
 
 
 def run_defined(box):
@@ -137,11 +144,12 @@ def build_screens():
     )
 
 
-def offered_inputs(source, rng):
+def offered_inputs(source, rng, cflags=""):
     """The inputs that compare_with_source offers by default, given an rng in the same state.
 
-    source: str, C. rng: random.Random. -> list of inputs, as input_pool returns them."""
-    called = entry(emit_ir(source, [ORACLE])[0])
+    source: str, C. rng: random.Random. cflags: str. -> list of inputs, as input_pool returns
+    them."""
+    called = entry(emit_oracle(source, cflags))
     return input_pool(called, source, rng, POOL)
 
 
@@ -170,8 +178,8 @@ def with_prefix(ir, prefix):
     """`ir` with the prefix before every name that it defines, so that many texts fit in one module.
 
     ir, prefix: str -> str.
-    Functions may be built with a sanitizer. They get frame pointers: without them the smallest frame is made by pushing a register,
-    which hides what smear() of driver.c left there."""
+    Functions may be built with a sanitizer. They get frame pointers: without them the smallest
+    frame is made by pushing a register, which hides what smear() of driver.c left there."""
     names = re.findall(r"^(?:define [^@]*)?@([\w.$]+)(?:\(| = (?!external))", ir, re.M)
     own_name = rf"@({'|'.join(map(re.escape, names))})(?![\w.$-])"
     ir = re.sub(own_name, rf"@{prefix}.\1", ir)

@@ -62,11 +62,12 @@ def winners(source, levels):
     return dict(zip(levels, optimised(unoptimised(source, levels).items())))
 
 
-def unoptimised(source, levels):
+def unoptimised(source, levels, cflags=""):
     """{level: IR}, what the optimiser of each level is given. source: str. levels: list of str.
 
-    Raises Rejected. The levels differ in what they ask of it, such as minsize."""
-    return dict(zip(levels, emit_ir(source, levels)))
+    cflags: str, more flags of clang. Raises Rejected. The levels differ in what they ask of the
+    optimiser, such as minsize."""
+    return dict(zip(levels, emit_ir(source, levels, cflags)))
 
 
 def optimised(programs):
@@ -95,16 +96,19 @@ def pipeline(level):
     return "Oz" if "size" in level.lower() else "O3"
 
 
-def emit_ir(source, levels):
+def emit_ir(source, levels, cflags=""):
     """What clang prints at each level. One boxed process compiles them all, about 30 ms per level.
 
-    source: str, C. levels: list of str, of LEVELS or ORACLE. -> list of str, IR.
+    source: str, C. levels: list of str, of LEVELS or ORACLE. cflags: str, more flags.
+    -> list of str, IR.
     Raises Rejected if the source does not compile, defines no function, or is too long."""
     if re.search("[\ud800-\udfff]", source):  # read_sources leaves these for bytes not UTF-8
         raise Rejected("not UTF-8")
     if len(source.encode()) > MAX_SOURCE_BYTES:
         raise Rejected(f"over {MAX_SOURCE_BYTES >> 10} KB")
-    options = f"-S -emit-llvm -fno-discard-value-names -w -ferror-limit=1 {NO_FUSION}"
+    if clock := re.search("__(DATE|TIME|TIMESTAMP)__", source):
+        raise Rejected(f"uses {clock[0]}: it is another program each time")
+    options = f"-S -emit-llvm -fno-discard-value-names -w -ferror-limit=1 {NO_FUSION} {cflags}"
     command = f"{clang().path} {options} $f source.c -o -"
     script = f'for f; do echo "==== $f"; {command} || exit; done'
     with tempfile.TemporaryDirectory(prefix="oorl-ir-") as box:
@@ -135,7 +139,7 @@ def flags(level):
 
 COMMENT = re.compile(r'^((?:[^";]|"[^"]*")*);.*')
 NO_BEHAVIOUR = re.compile(
-    r"source_filename|target |attributes |!|.*@llvm\.(lifetime|dbg)\.| +#dbg_"
+    r"source_filename|target |attributes |!|.*@llvm\.(lifetime|dbg|experimental\.noalias)\.| +#dbg_"
 )
 METADATA = re.compile(r",? ![\w.]+(?: !\d+)?| #\d+")
 # To the optimiser or the linker: the code means the same without them.

@@ -110,6 +110,14 @@ void __sanitizer_cov_trace_pc(void)
     siglongjmp(escape, ENDLESS);
 }
 
+static const char TRAPS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, 0};
+
+/* An assertion that fails is a trap like any other, and prints nothing. */
+void __assert_fail(const char *text, const char *file, unsigned line, const char *function)
+{
+    abort();
+}
+
 static void on_signal(int number)
 {
     siglongjmp(escape, CRASHED);
@@ -158,12 +166,11 @@ static __attribute__((noinline)) void enter(int k)
 
 static void start(int k, int byte)
 {
-    for (const char *s = (char[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, 0}; *s; s++)
+    for (const char *s = TRAPS; *s; s++)
         signal(*s, SIG_DFL);
     setrlimit(RLIMIT_FSIZE, &(struct rlimit){OUTPUT, OUTPUT});
     dup2(in, 0), dup2(out, 1), close(2);
-    free(malloc(16 * byte)); /* other addresses: what depends on them is unstable */
-    malloc(16 * byte + 16);
+    malloc(16 * byte + 16); /* other addresses, as in call() */
     smear(byte);
     enter(k);
 }
@@ -232,8 +239,6 @@ static __attribute__((noinline)) void enter(int k)
 
 static void invoke(int k, int byte)
 {
-    volatile char room[16 * byte + 16]; /* other addresses: what depends on them is unstable */
-    room[0] = 0;
     smear(byte);
     enter(k);
 }
@@ -271,7 +276,9 @@ static int call(int k, int i, int budget, long long *value)
     long long values[PASSES];
     for (volatile int pass = 0; pass < PASSES; pass++) { /* volatile: it survives the longjmp */
         int byte = filling[pass];
+        volatile char room[16 * byte + 16]; /* other addresses: what depends on them is unstable */
         int outcome = sigsetjmp(escape, 1);
+        room[0] = 0;
         if (outcome)
             return outcome;
         steps = budget;
@@ -289,7 +296,7 @@ static int call(int k, int i, int budget, long long *value)
 static void read_inputs(void)
 {
     FILE *file = fopen("inputs", "r");
-    for (const char *s = (char[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, 0}; *s; s++)
+    for (const char *s = TRAPS; *s; s++)
         signal(*s, on_signal);
     for (int i = 0; i < POOL; i++)
         if (!file || !read_input(file, i))

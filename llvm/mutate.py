@@ -7,10 +7,10 @@ Most edits leave IR that assembles. ir.py edits the IR that the optimiser is giv
 optimiser over the edits: so no trace of the edit tells a loser from a winner. Whether a mutant
 behaves differently, compare.py finds out.
 
-Every edit has its reverse, and an edit from what C programs often say to what they seldom say is made
-as much less often as that is rarer (odds). So a loser reads as often like other people's code as a
-winner does: "< 10" becomes "< 9" as seldom as "< 9" becomes "< 10". For the same reason loops keep
-their steps and their direction, and nothing is dropped.
+Every edit has its reverse, and an edit from what C programs often say to what they seldom say is
+made as much less often as that is rarer (odds). So a loser reads as often like other people's code
+as a winner does: "< 10" becomes "< 9" as seldom as "< 9" becomes "< 10". For the same reason loops
+keep their steps and their direction, and nothing is dropped.
 
 Left out: edits of addresses (a wrong index reads whatever lies beside the table, so that chance
 would decide), edits of several lines, and edits after which a phi lacks a predecessor.
@@ -98,9 +98,9 @@ def commonness_of_number(word):
         return 1.0
     value = float(word)
     size = abs(value)
-    common = (1 + size) ** -1.5
-    if size > 9 and size not in ROUND:
-        common /= 4
+    common = MOST_COMMON.get(size, 0.4 * (1 + size) ** -0.75)
+    if size > 9:
+        common *= 3 if size in ROUND else 1 / 4
     if value < 0 or value % 1:
         common /= 10
     return common
@@ -128,16 +128,17 @@ COMMUTATIVE = ("add", "mul", "and", "or", "xor", "fadd", "fmul")
 # What may stand for one another: a predicate that is as strict or less, an opcode.
 PREDICATES = "slt sle|sgt sge|ult ule|ugt uge|eq ne|olt ole|ogt oge|oeq une"
 OPCODES = "add sub|add mul|sdiv srem|udiv urem|shl lshr|shl ashr|and or|or xor|fadd fsub|fmul fdiv"
-# How often -O0 IR of 210 C functions and programs (toy/corpus) has them.
+# How often IR of 210 C functions and programs (toy/corpus) has them, and rough figures for numbers.
 COMMON = {
     word: float(count)
     for word, count in re.findall(
         r"(\w+) (\d+)",
         "slt 211 ne 177 eq 123 sgt 76 sge 49 sle 48 ult 10 ule 10 ugt 8 uge 4 "
-        "add 273 sub 165 mul 132 srem 80 urem 75 and 65 lshr 32 shl 30 sdiv 30 or 29 udiv 27 xor 25 "
-        "ashr 12 fdiv 22 fmul 20 fsub 20 fadd 20",
+        "add 273 sub 165 mul 132 srem 80 urem 75 and 65 lshr 32 shl 30 sdiv 30 or 29 udiv 27 "
+        "xor 25 ashr 12 fdiv 8 fmul 20 fsub 20 fadd 20",
     )
 }
+MOST_COMMON = {0: 1.0, 1: 0.35, 2: 0.2}
 ROUND = {
     10,
     12,
