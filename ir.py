@@ -41,6 +41,7 @@ from judge.pool import namespace
 from llvm import audit
 
 MUTANTS = 12  # tried for a group, in one run
+ATTEMPTS = 3  # at as many losers as are wanted
 FRESH = 96  # inputs of the last look at a group, at most
 RARE = 1 / 16  # a mutant that differs on a smaller share of the inputs is second choice
 UNDEFINED = re.compile(r"\b(?:undef|poison|freeze|unreachable)\b")
@@ -150,19 +151,27 @@ def build_group(row, settings):
     row: dict. settings: Settings. -> BuildResult.
     The same arguments and the same clang give the same group."""
     tried = {}
+    best = None
     try:
         chosen = distinct_winners(row, settings)  # Y_w of Eq. 6 to 9
-        if settings.loser_mode == "drop":
-            drop_lines(chosen, settings, row["id"])  # Y_l, as in Figure 2
-        else:
-            verify_mutants(chosen, settings, row)  # Y_l
-        tried = dict(Counter(mutant.behaviour for mutant in chosen.tried))
-        group = group_row(row, settings, chosen, tried)
-        if settings.loser_mode == "verified":
-            confirm(group)
+        for attempt in range(ATTEMPTS):
+            if settings.loser_mode == "drop":
+                drop_lines(chosen, settings, row["id"])  # Y_l, as in Figure 2
+            else:
+                verify_mutants(chosen, settings, row, attempt)  # Y_l
+            tried = dict(Counter(mutant.behaviour for mutant in chosen.tried))
+            group = group_row(row, settings, chosen, tried)
+            if settings.loser_mode == "verified" and chosen.losers:
+                confirm(group)
+            if best is None or len(group["losers"]) > len(best["losers"]):
+                best = group
+            if len(best["losers"]) == settings.losers:
+                break
     except llvm.Rejected as rejected:
         return BuildResult(None, str(rejected), tried)
-    return BuildResult(group, "", tried)
+    if not best["losers"]:
+        return BuildResult(None, "no mutant behaves differently", tried)
+    return BuildResult(best, "", best["meta"]["mutants"])
 
 
 def group_row(row, settings, chosen, tried):
@@ -192,15 +201,12 @@ def group_row(row, settings, chosen, tried):
 def confirm(group):
     """Runs a new group on inputs that did not build it, and takes out the losers that agree there.
 
-    group: dict, a row of ir_groups.jsonl. Raises Rejected if a winner differs or no loser is
-    left."""
+    group: dict, a row of ir_groups.jsonl. Raises Rejected if a winner differs."""
     found = check_group(group, FRESH)
     if found.wrong_winners:
         raise llvm.Rejected(f"winners disagree on fresh inputs: {' '.join(found.wrong_winners)}")
     for number in reversed(found.wrong_losers):
         del group["losers"][number - 1], group["meta"]["losers"][number - 1]
-    if not group["losers"]:
-        raise llvm.Rejected("no loser behaves differently on fresh inputs")
     group["meta"]["fresh"] = {"inputs": found.inputs, "dropped": len(found.wrong_losers)}
 
 
@@ -243,12 +249,13 @@ def one_per_code(irs):
     return {level: irs[level] for level in level_of_code.values()}
 
 
-def verify_mutants(chosen, settings, row):
+def verify_mutants(chosen, settings, row, attempt):
     """Finds mutants that, when run, behave differently from the source; sets `chosen`'s losers.
 
-    chosen: Group. row: as of build_group. Raises Rejected if there are none, or if a winner does
-    not behave like the source."""
-    edits = llvm.mutants(chosen.programs, llvm.OPERATORS, MUTANTS, seeded(settings.seed, row["id"]))
+    chosen: Group. row: as of build_group. attempt: int; each draws other mutants. Raises Rejected
+    if a winner does not behave like the source."""
+    rng = seeded(f"{settings.seed} again {attempt}" if attempt else settings.seed, row["id"])
+    edits = llvm.mutants(chosen.programs, llvm.OPERATORS, MUTANTS, rng)
     chosen.tried = optimised_mutants(edits, chosen.winners)
     variants = [*chosen.winners.values(), *(mutant.ir for mutant in chosen.tried)]
     rng = input_rng(settings.seed, row["id"])
@@ -267,8 +274,6 @@ def verify_mutants(chosen, settings, row):
     chosen.losers = choose_losers(chosen.tried, settings.losers, chosen.inputs)
     same = [mutant for mutant in chosen.tried if mutant.behaviour == "equivalent"]
     chosen.equivalents = same[: settings.equivalents]
-    if not chosen.losers:
-        raise llvm.Rejected("no mutant behaves differently")
 
 
 def optimised_mutants(edits, winners):
