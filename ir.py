@@ -224,8 +224,9 @@ def distinct_winners(row, settings):
     winners = one_per_code(optimise(programs))
     if len(winners) < 2:
         others = [level for level in llvm.LEVELS if level not in programs]
-        programs = programs | unoptimised(others)
-        topped_up = one_per_code(winners | optimise({level: programs[level] for level in others}))
+        more = unoptimised(others)
+        programs = programs | more
+        topped_up = one_per_code(winners | optimise(more))
         winners = dict(list(topped_up.items())[:2])
     if len(winners) < 2:
         raise llvm.Rejected("all levels give the same code")
@@ -632,7 +633,9 @@ def print_audit(groups, workers):
         plain = list(pool.map(plain_features, groups))
     print("told without the source, % right and its spread over 5 splits (50: nothing tells)")
     for name, counts in audit.audit(groups, plain).items():
-        figures = [f"{what} {mean:.1f} +- {spread:.1f}" for what, mean, spread in counts]
+        figures = []
+        for what, mean, spread in counts:
+            figures.append(f"{what} {mean:.1f} +- {spread:.1f}")
         print(f"  {name}: {', '.join(figures)}")
 
 
@@ -642,7 +645,7 @@ def plain_features(group):
     levels = meta["levels"] + [loser["level"] for loser in meta["losers"]]
     texts = group["winners"] + group["losers"]
     again = llvm.optimised(zip(levels, texts))
-    return [audit.plain_features(*pair) for pair in zip(texts, again)]
+    return list(map(audit.plain_features, texts, again))
 
 
 # ---------------------------------------------------------------------------------- --inspect

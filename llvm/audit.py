@@ -30,6 +30,7 @@ FOLDS = 5
 COLUMNS = 2048  # of n-grams, hashed
 SHRINK = 0.1  # of the weights, per column of the matrix
 STEPS = 8  # of Newton's method
+IS_INSTRUCTION = re.compile("  ").match
 COUNTS = ("pairs", "at one level", "across levels", "groups")
 
 
@@ -37,18 +38,18 @@ def plain_features(ir, optimised_again):
     """What a look at one text tells: {name: float}.
 
     ir: str, normalised. optimised_again: str, the same after another run of the optimiser."""
-    body = [line for line in ir.split("\n") if line.startswith("  ")]
-    results = [line.partition(" = ")[2] for line in body if " = " in line]
+    lines = ir.split("\n")
+    body = list(filter(IS_INSTRUCTION, lines))
+    values = re.findall(r"^  %\S+ = (.*)", ir, re.M)
     uses = Counter(re.findall(r"%[\w.]+", ir))
-    lines_again = Counter(optimised_again.split("\n"))
-    lines = Counter(ir.split("\n"))
+    changed = Counter(lines) - Counter(optimised_again.split("\n"))
     return {
-        "tokens": float(length(ir)),
-        "lines": float(len(body)),
-        "dead values": float(sum(count == 1 for count in uses.values())),
-        "repeated values": float(len(results) - len(set(results))),
-        "blocks": float(len(re.findall(r"^\w+:$", ir, re.M))),
-        "changed by the optimiser": float((lines - lines_again).total()),
+        "tokens": length(ir),
+        "lines": len(body),
+        "dead values": list(uses.values()).count(1),
+        "repeated values": len(values) - len(set(values)),
+        "blocks": len(re.findall(r"^\w+:$", ir, re.M)),
+        "changed by the optimiser": changed.total(),
     }
 
 
@@ -59,17 +60,21 @@ def audit(groups, plain):
     texts, winners first. -> {classifier: [(one of COUNTS, mean, spread), ...]}, the spread the
     standard deviation over SEEDS splits; nan if there is no such pair."""
     texts = []  # of all groups
+    features = []  # of each text
     members = []  # for each group its places in `texts`, winners first
-    for group in groups:
-        members.append(range(len(texts), len(texts) + len(group["winners"] + group["losers"])))
+    for group, of_group in zip(groups, plain):
+        first = len(texts)
         texts += group["winners"] + group["losers"]
-    tokens = [TOKEN.findall(text) for text in texts]
-    plain_columns = np.array([list(features.values()) for of in plain for features in of])
+        members.append(range(first, len(texts)))
+        for of_text in of_group:
+            features.append(list(of_text.values()))
+    tokens = list(map(TOKEN.findall, texts))
+    plain_columns = np.array(features, dtype=float)
     columns = {
         "length": plain_columns[:, :1],
         "six features": plain_columns,
-        "tokens": hashed([Counter(words) for words in tokens]),
-        "n-grams": hashed([ngrams(words) for words in tokens]),
+        "tokens": hashed(map(Counter, tokens), len(texts)),
+        "n-grams": hashed(map(ngrams, tokens), len(texts)),
     }
     return {name: shares(groups, members, matrix) for name, matrix in columns.items()}
 
@@ -78,13 +83,16 @@ def ngrams(words):
     """words: list of str. -> Counter of their sequences of one to three."""
     counts = Counter()
     for size in (1, 2, 3):
-        counts.update(zip(*(words[first:] for first in range(size))))
+        for end in range(size, len(words) + 1):
+            counts[tuple(words[end - size : end])] += 1
     return counts
 
 
-def hashed(counts):
-    """log(1 + count), each thing in one of COLUMNS: [texts, COLUMNS]. counts: list of Counter."""
-    matrix = np.zeros((len(counts), COLUMNS))
+def hashed(counts, texts):
+    """log(1 + count), each thing in one of COLUMNS: [texts, COLUMNS].
+
+    counts: a Counter for each text. texts: int, how many."""
+    matrix = np.zeros((texts, COLUMNS))
     for row, counter in zip(matrix, counts):
         for thing, count in counter.items():
             row[zlib.crc32(repr(thing).encode()) % COLUMNS] += count
@@ -100,15 +108,26 @@ def shares(groups, members, matrix):
         order = np.random.default_rng(seed).permutation(len(groups))
         for fold in range(FOLDS):
             judged = order[fold::FOLDS]
-            pairs = []
-            for g in np.setdiff1d(order, judged):
-                pairs += differences(groups[g], matrix[members[g]])
-            score = matrix @ logistic(pairs, matrix.shape[1])
+            weights = fitted_to(groups, members, matrix, np.setdiff1d(order, judged))
             for g in judged:
-                count_right(groups[g], score[members[g]], right)
+                count_right(groups[g], matrix[members[g]] @ weights, right)
         for name, values in right.items():
             result[name].append(np.mean(values) if values else np.nan)
-    return [(name, 100 * np.mean(values), 100 * np.std(values)) for name, values in result.items()]
+    summary = []
+    for name, values in result.items():
+        summary.append((name, 100 * np.mean(values), 100 * np.std(values)))
+    return summary
+
+
+def fitted_to(groups, members, matrix, chosen):
+    """The weights [columns] of the logistic regression on the pairs of the chosen groups."""
+    pairs = []  # winner minus loser
+    for g in chosen:
+        rows = matrix[members[g]]
+        count = len(groups[g]["winners"])
+        for winner in rows[:count]:
+            pairs.extend(winner - rows[count:])
+    return logistic(pairs, matrix.shape[1])
 
 
 def comparable(matrix, members):
@@ -124,12 +143,6 @@ def comparable(matrix, members):
     rotated, scale, _ = np.linalg.svd(matrix, full_matrices=False)
     kept = scale > 1e-6
     return (rotated * scale)[:, kept]
-
-
-def differences(group, rows):
-    """Winner minus loser of every pair: list of [columns]. rows: [texts, columns] of a group."""
-    count = len(group["winners"])
-    return [winner - loser for winner in rows[:count] for loser in rows[count:]]
 
 
 def logistic(pairs, columns):

@@ -200,9 +200,11 @@ def numbered_function(function):
     header, body = function.groups()
     # A name of a type, as in byval(%struct.P), is followed by a bracket and not by what ends here.
     names = re.findall(r" %([\w.$-]+)(?=[,)])", header)
-    entry = re.match(r"([\w.$-]+):\n", body)
-    names.append(entry[1] if entry else str(len(names)))
-    body = body[entry.end() :] if entry else body
+    entry = str(len(names))
+    if label := re.match(r"([\w.$-]+):\n", body):
+        entry = label[1]
+        body = body[label.end() :]
+    names.append(entry)
     names += [name[1] or name[2] for name in DEFINED.finditer(body)]
     numbers = {name: str(number) for number, name in enumerate(names)}
 
