@@ -94,6 +94,8 @@ def make_groups(args, settings):
     partial, complete = Path(f"{out}.partial"), Path(f"{out}.tmp")
     try:
         print(f"{llvm.clang().version}; {sandbox.probe()}", flush=True)
+        if not llvm.has_sanitizers():
+            print("no AddressSanitizer, no MemorySanitizer: apt-get install libclang-rt-19-dev")
         rows = llvm.read_sources(*args.source, include=args.include)
         finished = read_finished(out, partial, {row["id"] for row in rows})
     except (ValueError, RuntimeError) as error:
@@ -367,6 +369,8 @@ def fingerprint(row, settings):
     values = [row["id"], row["source"], astuple(settings), llvm.clang().version]
     if row.get("winners"):
         values.append(row["winners"])
+    if not llvm.has_sanitizers():
+        values.append("no sanitizers")
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 

@@ -57,6 +57,14 @@ def clang():
     )
 
 
+@functools.cache
+def has_sanitizers():
+    """Whether the libraries of AddressSanitizer and MemorySanitizer are installed: bool."""
+    command = [clang().path, "-print-resource-dir"]
+    folder = subprocess.check_output(command, text=True).strip()
+    return any(Path(folder).glob("lib/*/libclang_rt.msan*.a"))
+
+
 def winners(source, levels):
     """{level: normalised IR} of a C source. source: str. levels: list of str. Raises Rejected."""
     return dict(zip(levels, optimised(unoptimised(source, levels).items())))

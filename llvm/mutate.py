@@ -94,7 +94,7 @@ def commonness(line):
 
 def commonness_of_number(word):
     """As commonness. word: str; a word that is no number counts 1."""
-    if not re.fullmatch(r"-?[\d.]+(e[+-]\d+)?", word):
+    if not re.fullmatch(r"-?\d+(\.\d+)?(e[+-]\d+)?", word):
         return 1.0
     value = float(word)
     size = abs(value)
