@@ -149,11 +149,18 @@ static int read_input(FILE *file, int i)
     return fread(pool[i].text, 1, pool[i].size, file) == pool[i].size;
 }
 
+/* A file in the folder for temporary ones, which is not /tmp in every box. */
+static int scratch(const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", name);
+    return open(path, O_RDWR | O_CREAT, 0600);
+}
+
 static void prepare(int i, int byte)
 {
     if (!out)
-        in = open("/tmp/in", O_RDWR | O_CREAT, 0600),
-        out = open("/tmp/out", O_RDWR | O_CREAT, 0600);
+        in = scratch("in"), out = scratch("out");
     ftruncate(in, 0), ftruncate(out, 0), lseek(in, 0, SEEK_SET), lseek(out, 0, SEEK_SET);
     pwrite(in, pool[i].text, pool[i].size, 0);
 }

@@ -6,6 +6,7 @@ import pytest
 
 import llvm
 from c_sources import ALIKE, BUFFERS, LOOP, WORDS, need_clang_and_sandbox, outcomes
+from judge import landlock
 from llvm import compare
 from llvm.compare import MIN_INPUTS
 
@@ -194,6 +195,15 @@ def test_what_depends_on_addresses_does_not_decide():
             deciding(program.replace("FORMAT", "%ld").replace("ADDRESS", address))
     with pytest.raises(llvm.Rejected, match="prints an address"):
         deciding(program.replace("FORMAT", "%p").replace("ADDRESS", "&x"))
+
+
+def test_programs_run_in_both_kinds_of_box(monkeypatch):
+    if landlock.why_not():
+        pytest.skip(landlock.why_not())
+    program = "#include <stdio.h>\nint main(void) { putchar(getchar() + 1); return 0; }"
+    decided = deciding(program)
+    monkeypatch.setenv("OORL_SANDBOX", "landlock")
+    assert deciding(program) == decided
 
 
 def test_assertions_and_abort_are_traps():
