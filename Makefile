@@ -14,7 +14,7 @@ TEST_TOOLS = pytest pytest-xdist transformers ruff==0.17.6
 # PROGRAM:PACKAGE of what must be in /usr/bin, and packages of libraries
 JUDGE = bwrap:bubblewrap setpriv:util-linux python3:python3 g++:g++ php:php-cli node:nodejs \
 	javac:default-jdk-headless
-IR = clang-19:clang-19
+IR = clang-19:clang-19 libclang-rt-19-dev
 ELEVEN = $(JUDGE) go:golang-go mcs:mono-mcs mono:mono-runtime scalac:scala ghc:ghc npm:npm \
 	bc:bc dc:dc gawk:gawk rev:bsdextrautils comm:coreutils $(LIBRARIES)
 LIBRARIES = php-mbstring php-bcmath php-gmp php-intl \

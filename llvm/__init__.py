@@ -9,7 +9,17 @@ judge/. Imports no torch.
 """
 
 from llvm.compare import Outcome, compare_with_source, offered_inputs, which_assemble
-from llvm.compile import LEVELS, Rejected, canonical, clang, normalise, winners
+from llvm.compile import (
+    LEVELS,
+    Rejected,
+    clang,
+    has_sanitizers,
+    length,
+    normalise,
+    optimised,
+    unoptimised,
+    winners,
+)
 from llvm.mutate import OPERATORS, Mutant, drop_line, mutants
 from llvm.sources import read_sources
 
@@ -19,14 +29,17 @@ __all__ = [
     "Mutant",
     "Outcome",
     "Rejected",
-    "canonical",
     "clang",
     "compare_with_source",
     "drop_line",
+    "has_sanitizers",
+    "length",
     "mutants",
     "normalise",
     "offered_inputs",
+    "optimised",
     "read_sources",
+    "unoptimised",
     "which_assemble",
     "winners",
 ]

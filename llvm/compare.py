@@ -2,8 +2,9 @@
 
     compare_with_source(source, [IR, ...], rng) -> (inputs that decided, [Outcome or None, ...])
 
-An input decides only where the source is defined and ends. Defined: UBSan does not trap, and the
-result is the same under two fillings of the stack, of the heap and of what surrounds a buffer.
+An input decides only where the source is defined and ends. Defined: UBSan does not trap,
+AddressSanitizer and MemorySanitizer find nothing, and the result is the same under three fillings
+of the stack, of the heap and of what surrounds a buffer, each with addresses of its own.
 Ends: within a number of steps. Steps are basic blocks, counted by sanitizer coverage and not by a
 clock, so that the answer depends on the texts, the seed and clang, never on the machine's load.
 
@@ -11,6 +12,8 @@ Left out: sources that drive.py cannot drive; they are rejected with a reason. E
 tested, not proved.
 """
 
+import dataclasses
+import functools
 import re
 import tempfile
 from pathlib import Path
@@ -23,9 +26,21 @@ from llvm.inputs import input_pool
 
 DRIVER = Path(__file__).with_name("driver.c")
 DRIVER_LIMITS = sandbox.Limits(cpu_s=40, wall_s=120, memory_bytes=512 << 20, processes=8)
+# Sanitizers reserve more addresses than they use memory.
+SCREEN_LIMITS = dataclasses.replace(DRIVER_LIMITS, address_space=False)
+SANITIZERS = ("address", "memory")  # of clang; without its runtime library a screen is not built
+# What a sanitizer may find more of than UBSan and the fillings do.
+TOUCHES_MEMORY = re.compile(r"getelementptr|^declare .*@(?!llvm\.)", re.M)
 POOL = 768  # inputs offered
 INPUTS = 96  # inputs that decide, at most
 MIN_INPUTS = 8  # with fewer a source is rejected
+
+
+ASSEMBLE = (
+    "-c -O0 -w -fverify-intermediate-code -fno-crash-diagnostics "
+    "-fsanitize-coverage=trace-pc,no-prune"
+)
+ATTRIBUTES = '"frame-pointer"="all" sanitize_address sanitize_memory'
 
 
 class Outcome(NamedTuple):
@@ -42,14 +57,14 @@ class Outcome(NamedTuple):
         return self.differed + self.crashed + self.endless
 
 
-def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, excluded=()):
+def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, excluded=(), cflags=""):
     """Run source and variants on up to `inputs` of `pool` inputs, none of them among `excluded`.
 
     source: str, C. variants: list of str, IR. rng: random.Random. inputs, pool: int. excluded:
-    inputs as offered_inputs returns them.
+    inputs as offered_inputs returns them. cflags: str, of emit_ir.
     -> (int, how many inputs decided; list of the variants' Outcomes, None if one does not assemble)
     Raises Rejected if the source cannot be driven, or is hardly ever defined and ending."""
-    oracle = emit_ir(source, [ORACLE])[0]
+    oracle = emit_oracle(source, cflags)
     called = entry(oracle)
     excluded = set(excluded)
     offered = [x for x in input_pool(called, source, rng, pool) if x not in excluded]
@@ -58,28 +73,83 @@ def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, exclude
         Path(box, "entry.h").write_text(header)
         Path(box, "driver.c").write_bytes(DRIVER.read_bytes())
         Path(box, "inputs").write_text("".join(input_line(called, x) for x in offered))
-        link = f"{clang().path} -w driver.c *.o -o driver -lm"
-        built = assemble([normalise(oracle), *variants], box, link)
+        then = f"{clang().path} -w driver.c *.o -o driver -lm"
+        if TOUCHES_MEMORY.search(oracle):
+            then += f" && {build_screens()}"
+        built = assemble([normalise(oracle), *variants], box, then)
         if built.status != "OK":
             error = built.stderr.decode(errors="replace")[:200]
             raise Rejected(f"its driver does not build: {built.status} {error!r}")
-        ran = sandbox.run(["./driver"], box, DRIVER_LIMITS)
-    if ran.status != "OK":
-        raise Rejected(f"its driver ends with {ran.status}")
-    decided, *lines = ran.stdout.decode().splitlines()
-    if int(decided) < max(1, min(MIN_INPUTS, len(offered))):
-        raise Rejected(f"hardly ever defined and ending: on {decided} of {len(offered)} inputs")
+        different, decided, lines = run_defined(box)
+    if len(decided) < max(1, min(MIN_INPUTS, len(offered))):
+        raise Rejected(
+            f"hardly ever defined and ending: on {len(decided)} of {len(offered)} inputs"
+        )
+    if different < 2 <= len(decided):
+        raise Rejected(f"does the same on all {len(decided)} inputs: they tell nothing apart")
     outcomes = []
     for line in lines:
         outcomes.append(None if line == "absent" else Outcome(*map(int, line.split())))
-    return int(decided), outcomes
+    return len(decided), outcomes
 
 
-def offered_inputs(source, rng):
+@functools.lru_cache(maxsize=64)
+def emit_oracle(source, cflags):
+    """The IR (str) of the source that texts are compared with. source, cflags: str."""
+    return emit_ir(source, [ORACLE], cflags)[0]
+
+
+def run_defined(box):
+    """Runs the driver until no sanitizer objects to an input that decides.
+
+    box: str or Path, the folder of the driver. -> (int, how many outcomes the source has; list of
+    str, the numbers of the inputs that decided; list of str, a line for each variant)."""
+    screened = set()
+    while True:
+        ran = sandbox.run(["./driver"], box, DRIVER_LIMITS)
+        if ran.status != "OK":
+            raise Rejected(f"its driver ends with {ran.status}")
+        first, *lines = ran.stdout.decode().splitlines()
+        different, *decided = first.split()
+        new = [number for number in decided if number not in screened]
+        screened.update(new)
+        undefined = undefined_inputs(box, new)
+        if not undefined:
+            return int(different), decided, lines
+        with open(Path(box, "undefined"), "a") as file:
+            file.write(undefined)
+
+
+def undefined_inputs(box, numbers):
+    """Those of the numbers of inputs, one a line, on which a sanitizer finds the source undefined.
+
+    box: str or Path, the folder of the driver. numbers: list of str. -> str."""
+    found = ""
+    Path(box, "screened").write_text("\n".join(numbers))
+    for sanitizer in SANITIZERS:
+        if numbers and Path(box, sanitizer).exists():
+            ran = sandbox.run([f"./{sanitizer}"], box, SCREEN_LIMITS)
+            if ran.status != "OK":
+                raise Rejected(f"under the {sanitizer} sanitizer its driver ends with {ran.status}")
+            found += ran.stdout.decode()
+    return found
+
+
+def build_screens():
+    """The shell command, a str, that builds driver.c and v0.ll with each of SANITIZERS."""
+    c = clang().path
+    return (
+        f"for s in {' '.join(SANITIZERS)}; do {c} {ASSEMBLE} -fsanitize=$s v0.ll -o $s.o && "
+        f"{c} -w -fsanitize=$s -DSCREEN driver.c $s.o -o $s -lm; done 2>/dev/null; true"
+    )
+
+
+def offered_inputs(source, rng, cflags=""):
     """The inputs that compare_with_source offers by default, given an rng in the same state.
 
-    source: str, C. rng: random.Random. -> list of inputs, as input_pool returns them."""
-    called = entry(emit_ir(source, [ORACLE])[0])
+    source: str, C. rng: random.Random. cflags: str. -> list of inputs, as input_pool returns
+    them."""
+    called = entry(emit_oracle(source, cflags))
     return input_pool(called, source, rng, POOL)
 
 
@@ -99,10 +169,7 @@ def assemble(texts, box, then):
     modules["all"] = joined(modules.values())
     for name, text in modules.items():
         Path(box, f"{name}.ll").write_text(text)
-    build = (
-        f"{clang().path} -c -O0 -w -fverify-intermediate-code -fno-crash-diagnostics "
-        "-fsanitize-coverage=trace-pc,no-prune 2>/dev/null"
-    )
+    build = f"{clang().path} {ASSEMBLE} 2>/dev/null"
     script = f"{build} all.ll || for f in v*.ll; do {build} $f; done; {then}"
     return sandbox.run(["/bin/sh", "-c", script], box, COMPILER_LIMITS, writable=True)
 
@@ -111,12 +178,12 @@ def with_prefix(ir, prefix):
     """`ir` with the prefix before every name that it defines, so that many texts fit in one module.
 
     ir, prefix: str -> str.
-    Functions get frame pointers: without them the smallest frame is made by pushing a register,
-    which hides what smear() of driver.c left there."""
+    Functions may be built with a sanitizer. They get frame pointers: without them the smallest
+    frame is made by pushing a register, which hides what smear() of driver.c left there."""
     names = re.findall(r"^(?:define [^@]*)?@([\w.$]+)(?:\(| = (?!external))", ir, re.M)
     own_name = rf"@({'|'.join(map(re.escape, names))})(?![\w.$-])"
     ir = re.sub(own_name, rf"@{prefix}.\1", ir)
-    return re.sub(r"^(define .*) \{$", r'\1 "frame-pointer"="all" {', ir, flags=re.M)
+    return re.sub(r"^(define .*) \{$", rf"\1 {ATTRIBUTES} {{", ir, flags=re.M)
 
 
 def joined(texts):

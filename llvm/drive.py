@@ -38,18 +38,26 @@ ELEMENTS = 32  # of a buffer
 LENGTH_NAMES = {"n", "len", "length", "size", "count", "cap"}
 # What a function under test may call: its result depends on its arguments alone.
 PURE_FUNCTIONS = set(
-    "abs labs llabs atoi atol strtol qsort malloc calloc realloc free "
-    "strlen strcmp strncmp strcpy strncpy strcat strncat strchr strrchr strstr strspn strcspn "
-    "memcpy memmove memset memcmp memchr "
+    "abs labs llabs atoi atol atoll atof strtol strtoul strtoll strtoull strtod div ldiv "
+    "qsort bsearch malloc calloc realloc free abort __assert_fail __errno_location "
+    "strlen strnlen strcmp strncmp strcasecmp strncasecmp strcpy strncpy stpcpy strcat strncat "
+    "strchr strrchr strstr strspn strcspn strpbrk strtok strtok_r strdup strndup "
+    "memcpy memmove memset memcmp memchr memrchr sprintf snprintf "
+    "sscanf __isoc99_sscanf __isoc23_sscanf "
     "tolower toupper isalpha isdigit isalnum isspace isupper islower ispunct isxdigit "
-    "__ctype_b_loc __ctype_tolower_loc __ctype_toupper_loc "
-    "sqrt sqrtf fabs fabsf floor ceil fmod".split()
+    "isprint isgraph iscntrl isblank __ctype_b_loc __ctype_tolower_loc __ctype_toupper_loc".split()
 )
-# What a whole program may call besides.
-STDIO_FUNCTIONS = set(
-    "printf puts putchar putc fputc fputs fprintf sprintf snprintf fflush "
-    "getchar getc fgetc ungetc fgets getline scanf sscanf "
-    "__isoc99_scanf __isoc99_sscanf __isoc23_scanf __isoc23_sscanf exit".split()
+for name in (
+    "sqrt cbrt fabs floor ceil trunc round lround llround rint nearbyint lrint fmod remainder "
+    "fmin fmax fdim copysign pow exp exp2 expm1 log log2 log10 log1p hypot ldexp frexp modf "
+    "sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc tgamma lgamma"
+).split():
+    PURE_FUNCTIONS |= {name, f"{name}f"}
+# What a whole program may call besides: it starts anew for each input.
+PROGRAM_FUNCTIONS = set(
+    "printf puts putchar putc fputc fputs fprintf fwrite fflush perror "
+    "getchar getc fgetc ungetc fgets getline scanf feof ferror fscanf "
+    "__isoc99_scanf __isoc23_scanf __isoc99_fscanf __isoc23_fscanf exit rand srand".split()
 )
 
 
@@ -101,7 +109,7 @@ def entry(oracle):
     names = re.findall(r"%([\w.]+)(?:,|$)", definitions[name]["parameters"])
     parameters = typed_parameters(names, types)
     if returns.removesuffix(" *") not in (*BITS, *FLOATS, "void"):
-        raise Rejected(f"return type {returns}")
+        raise Rejected(f"return type {returns}: not a number or a pointer to numbers")
     if returns == "void" and not any(parameter.is_buffer for parameter in parameters):
         raise Rejected("nothing to compare: returns void and has no buffer")
     return Entry(name, returns, parameters)
@@ -123,7 +131,7 @@ def entry_name(oracle, definitions):
     candidates = [name for name in public if name not in called]
     if len(candidates) != 1:
         names = ", ".join(candidates) or "every function is static or called"
-        raise Rejected(f"no clear entry: {names}")
+        raise Rejected(f"no clear entry: {names}; leave one public function that no other calls")
     return candidates[0]
 
 
@@ -133,7 +141,7 @@ def reject_outside_state(oracle, is_program):
     oracle: str, IR. is_program: bool. -> None."""
     allowed = PURE_FUNCTIONS
     if is_program:
-        allowed = PURE_FUNCTIONS | STDIO_FUNCTIONS
+        allowed = PURE_FUNCTIONS | PROGRAM_FUNCTIONS
     declared = re.findall(r"^declare .*@(?!llvm\.)([\w.$]+)", oracle, re.M)
     obstacles = {
         "inline": re.findall(r"\bcall .*\b(asm) ", oracle),
@@ -143,7 +151,9 @@ def reject_outside_state(oracle, is_program):
         obstacles["global variable"] = re.findall(r"^@(\S+) = .*\bglobal ", oracle, re.M)
     for kind, names in obstacles.items():
         if names:
-            raise Rejected(f"{kind} {names[0]}")
+            raise Rejected(f"{kind} {names[0]}: it may depend on more than its input")
+    if re.search(r'c"[^"]*%[-\d]*p', oracle):
+        raise Rejected("prints an address (%p): it is another one each time")
 
 
 def signature(oracle, function_node):
@@ -191,7 +201,7 @@ def typed_parameters(names, types):
     for position, type in enumerate(types):
         element = type.removesuffix(" *")
         if element not in BITS and element not in FLOATS:
-            raise Rejected(f"parameter type {type}")
+            raise Rejected(f"parameter type {type}: not a number, a buffer of them or a string")
         is_buffer = element != type
         is_length = False
         if has_pointers and type in BITS:
@@ -225,6 +235,7 @@ def entry_h(called, functions, pool, inputs):
     arguments = []  # of the call
     fill = []  # statements that copy an input into buffers
     digest = ["MIX(result)"]  # statements that hash what can be seen of the call
+    expose = []  # statements that allow the code under test to read and write the buffers
     is_float = []  # of each number of an input: 0 or 1
     buffers = 0
     for parameter in called.parameters:
@@ -237,6 +248,7 @@ def entry_h(called, functions, pool, inputs):
         elements = f"({parameter.type} *)area[{buffers}].buffer"
         fill.append(f"for (int j = 0; j < ELEMENTS; j++) ({elements})[j] = x[{first} + j].{member}")
         digest.append(f"MIX_BUFFER({buffers}, {parameter.type})")
+        expose.append(f"EXPOSE_BUFFER({buffers}, {parameter.type})")
         arguments.append(f"area[{buffers}].buffer")
         buffers += 1
     result_type, call = call_statement(called.returns, arguments)
@@ -259,6 +271,7 @@ def entry_h(called, functions, pool, inputs):
 #define FILL {"; ".join(fill)}
 #define CALL {call}
 #define DIGEST {"; ".join(digest)}
+#define EXPOSE {"; ".join(expose)}
 {declarations}
 static {called.returns} (*const table[])({types}) = {{{", ".join(names)}}};
 static const char is_float[] = {{{", ".join(is_float) or 0}}};

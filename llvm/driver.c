@@ -1,7 +1,13 @@
 /* Runs a source (table[0]) and texts that may behave like it (table[1], ...) on the same inputs.
 
-   Prints the number of inputs that decided, then a line for each text: on how many of them it
-   differed, crashed, ran on endlessly, was unstable; or "absent" for a text that does not assemble.
+   Prints how many different outcomes the source has and the numbers of the inputs that decided, then
+   a line for each text: on how many of them it differed, crashed, ran on endlessly, was unstable; or
+   "absent" for a text that does not assemble. An input whose number is in the file `undefined` does
+   not decide.
+
+   Built with -DSCREEN, and with AddressSanitizer or MemorySanitizer, it runs the source alone on the
+   inputs whose numbers are in the file `screened`, and prints those that are undefined.
+
    drive.py writes entry.h: what is called, and how. compare.py builds and runs this program, and
    reads what it prints.
 
@@ -31,17 +37,19 @@
      #define FILL for (int j = 0; j < ELEMENTS; j++) ((char *)area[0].buffer)[j] = x[0 + j].i
      #define CALL result = table[k](area[0].buffer, x[32].i)
      #define DIGEST MIX(result); MIX_BUFFER(0, char)
+     #define EXPOSE EXPOSE_BUFFER(0, char)
      int v0(char *, int) __asm__("v0.last") __attribute__((weak));
      int v1(char *, int) __asm__("v1.last") __attribute__((weak));
      static int (*const table[])(char *, int) = {v0, v1};
      static const char is_float[] = {0, 0, ..., 0};      of each number of an input
 
-   The last three macros are C statements. Beside the constants above each may use only these
+   The last four macros are C statements. Beside the constants above each may use only these
    variables and macros of the place where it stands:
      FILL     in prepare: x (the input), area
      CALL     in enter: k (which text), x, area, table; it sets result, unless f returns void
      DIGEST   in digest: result, and the macros MIX and MIX_BUFFER, which use hash, area and byte
-   FILL is empty if there is no buffer. A whole program uses none of the three.                   */
+     EXPOSE   in prepare: the macro EXPOSE_BUFFER, which uses area
+   FILL and EXPOSE are empty if there is no buffer. A whole program uses none of the four.        */
 #include <fcntl.h>
 #include <malloc.h>
 #include <setjmp.h>
@@ -49,6 +57,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -64,9 +73,24 @@ enum {
     OUTCOMES,  /* how many there are */
     AROUND = 256,      /* bytes before and after a buffer that the code must not write */
     OUTPUT = 1 << 16,  /* bytes that a program may print */
+    STEPS = 20000,     /* basic blocks of the source */
 };
+#ifdef SCREEN
+enum { PASSES = 1 };
+#else
+enum { PASSES = 3 };
+#endif
+/* As an int: zero, negative, positive. */
+static const unsigned char filling[3] = {0x00, 0xAA, 0x55};
 static long long expected[POOL + 1], steps;
 static sigjmp_buf escape; /* where the code under test is left for good */
+
+/* Options of the sanitizers, where there are any. */
+#define OPTIONS "abort_on_error=1:allocator_may_return_null=1:detect_leaks=0:log_path=/dev/null"
+const char *__asan_default_options(void) { return OPTIONS; }
+const char *__msan_default_options(void) { return OPTIONS; }
+__attribute__((weak)) void __asan_poison_memory_region(const volatile void *, size_t);
+__attribute__((weak)) void __asan_unpoison_memory_region(const volatile void *, size_t);
 
 static long long mix(long long hash, const void *from, size_t bytes)
 {
@@ -84,6 +108,14 @@ void __sanitizer_cov_trace_pc(void)
     if (PROGRAM)
         raise(SIGALRM);
     siglongjmp(escape, ENDLESS);
+}
+
+static const char TRAPS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, 0};
+
+/* An assertion that fails is a trap like any other, and prints nothing. */
+void __assert_fail(const char *text, const char *file, unsigned line, const char *function)
+{
+    abort();
 }
 
 static void on_signal(int number)
@@ -117,11 +149,18 @@ static int read_input(FILE *file, int i)
     return fread(pool[i].text, 1, pool[i].size, file) == pool[i].size;
 }
 
+/* A file in the folder for temporary ones, which is not /tmp in every box. */
+static int scratch(const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", name);
+    return open(path, O_RDWR | O_CREAT, 0600);
+}
+
 static void prepare(int i, int byte)
 {
     if (!out)
-        in = open("/tmp/in", O_RDWR | O_CREAT, 0600),
-        out = open("/tmp/out", O_RDWR | O_CREAT, 0600);
+        in = scratch("in"), out = scratch("out");
     ftruncate(in, 0), ftruncate(out, 0), lseek(in, 0, SEEK_SET), lseek(out, 0, SEEK_SET);
     pwrite(in, pool[i].text, pool[i].size, 0);
 }
@@ -134,10 +173,11 @@ static __attribute__((noinline)) void enter(int k)
 
 static void start(int k, int byte)
 {
-    for (const char *s = (char[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, 0}; *s; s++)
+    for (const char *s = TRAPS; *s; s++)
         signal(*s, SIG_DFL);
     setrlimit(RLIMIT_FSIZE, &(struct rlimit){OUTPUT, OUTPUT});
     dup2(in, 0), dup2(out, 1), close(2);
+    malloc(16 * byte + 16); /* other addresses, as in call() */
     smear(byte);
     enter(k);
 }
@@ -183,11 +223,20 @@ static int read_input(FILE *file, int i)
     return 1;
 }
 
+#define EXPOSE_BUFFER(b, type) \
+    __asan_unpoison_memory_region(area[b].buffer, ELEMENTS * sizeof(type))
+
 static void prepare(int i, int byte)
 {
     x = pool[i];
+    if (__asan_unpoison_memory_region)
+        __asan_unpoison_memory_region(area, sizeof area);
     memset(area, byte, sizeof area);
     FILL;
+    if (__asan_poison_memory_region) {
+        __asan_poison_memory_region(area, sizeof area);
+        EXPOSE;
+    }
 }
 
 static __attribute__((noinline)) void enter(int k)
@@ -216,50 +265,111 @@ static void invoke(int k, int byte)
 static long long digest(int byte)
 {
     long long hash = 0;
+    if (__asan_unpoison_memory_region)
+        __asan_unpoison_memory_region(area, sizeof area);
     DIGEST;
     return hash;
 }
 
 #endif
 
-/* Runs table[k] on input i twice, in memory filled with different bytes: a value that depends on
-   what was never written is UNSTABLE. Returns VALUE with *value set, or why there is none.
+/* Runs table[k] on input i once for each filling of the memory: a value that depends on what was
+   never written is UNSTABLE. Returns VALUE with *value set, or why there is none.
 
    sigsetjmp returns 0 when it is called. A siglongjmp below it, from whatever depth, makes it
    return a second time, with the outcome. */
 static int call(int k, int i, int budget, long long *value)
 {
-    long long values[2];
-    for (volatile int pass = 0; pass < 2; pass++) { /* volatile: it must survive the longjmp */
+    long long values[PASSES];
+    for (volatile int pass = 0; pass < PASSES; pass++) { /* volatile: it survives the longjmp */
+        int byte = filling[pass];
+        volatile char room[16 * byte + 16]; /* other addresses: what depends on them is unstable */
         int outcome = sigsetjmp(escape, 1);
+        room[0] = 0;
         if (outcome)
             return outcome;
         steps = budget;
-        mallopt(M_PERTURB, 0xAA * pass);
-        prepare(i, 0xAA * pass);
-        invoke(k, 0xAA * pass);
-        values[pass] = digest(0xAA * pass);
+        mallopt(M_PERTURB, byte);
+        prepare(i, byte);
+        invoke(k, byte);
+        values[pass] = digest(byte);
+        if (values[pass] != values[0])
+            return UNSTABLE;
     }
     *value = values[0];
-    return values[0] == values[1] ? VALUE : UNSTABLE;
+    return VALUE;
 }
 
-int main(void)
+static void read_inputs(void)
 {
-    static int deciding[POOL + 1];
     FILE *file = fopen("inputs", "r");
-    int inputs = 0;
-    for (const char *s = (char[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, 0}; *s; s++)
+    for (const char *s = TRAPS; *s; s++)
         signal(*s, on_signal);
     for (int i = 0; i < POOL; i++)
         if (!file || !read_input(file, i))
-            return 2;
+            _exit(2);
     fclose(file); /* before a fork: a child's exit would move what it has read */
+}
+
+/* Reads numbers of inputs. Returns how many. */
+static int read_numbers(const char *name, int *numbers)
+{
+    FILE *file = fopen(name, "r");
+    int count = 0;
+    while (file && count < POOL && fscanf(file, "%d", &numbers[count]) == 1)
+        count++;
+    if (file)
+        fclose(file);
+    return count;
+}
+
+#ifdef SCREEN
+
+/* The process that runs the inputs ends at the first that is undefined; another one goes on. */
+int main(void)
+{
+    static int numbers[POOL + 1];
+    int *at = mmap(0, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int status, count = read_numbers("screened", numbers);
+    read_inputs();
+    for (; *at < count; ++*at) {
+        if (!fork()) {
+            long long value;
+            for (; *at < count; ++*at)
+                if (call(0, numbers[*at], STEPS, &value) == CRASHED)
+                    _exit(1);
+            _exit(0);
+        }
+        if (wait(&status) < 0)
+            return 3;
+        if (status)
+            dprintf(1, "%d\n", numbers[*at]);
+    }
+}
+
+#else
+
+int main(void)
+{
+    static int deciding[POOL + 1], numbers[POOL + 1];
+    static char undefined[POOL + 1];
+    int inputs = 0, outcomes = 0;
+    read_inputs();
+    for (int i = read_numbers("undefined", numbers); i--;)
+        undefined[numbers[i]] = 1;
 
     for (int i = 0; i < POOL && inputs < INPUTS; i++)
-        if (call(0, i, 20000, &expected[inputs]) == VALUE)
+        if (!undefined[i] && call(0, i, STEPS, &expected[inputs]) == VALUE) {
+            int j = 0;
+            while (expected[j] != expected[inputs])
+                j++;
+            outcomes += j == inputs;
             deciding[inputs++] = i;
-    dprintf(1, "%d\n", inputs);
+        }
+    dprintf(1, "%d", outcomes);
+    for (int i = 0; i < inputs; i++)
+        dprintf(1, " %d", deciding[i]);
+    dprintf(1, "\n");
 
     for (int k = 1; k < sizeof table / sizeof *table; k++) {
         int count[OUTCOMES] = {0}, status = 0; /* count: inputs by outcome */
@@ -286,3 +396,5 @@ int main(void)
             dprintf(1, "0 1 0 0\n");
     }
 }
+
+#endif

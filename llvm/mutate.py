@@ -1,9 +1,16 @@
-"""Edits of winners: what may become Y_l of Eq. 6 to 9.
+"""Edits of IR: what may become Y_l of Eq. 6 to 9.
 
     mutants({"O3": IR, "Oz": IR}, OPERATORS, 12, rng) -> [Mutant, ...]
 
-An operator takes one line of a winner and yields what may stand in its place; None takes the line
-out. Most edits leave IR that assembles. Whether a mutant behaves differently, compare.py finds out.
+An operator takes one line of an IR and yields what may stand in its place; None takes the line out.
+Most edits leave IR that assembles. ir.py edits the IR that the optimiser is given, and runs the
+optimiser over the edits: so no trace of the edit tells a loser from a winner. Whether a mutant
+behaves differently, compare.py finds out.
+
+Every edit has its reverse, and an edit from what C programs often say to what they seldom say is
+made as much less often as that is rarer (odds). So a loser reads as often like other people's code
+as a winner does: "< 10" becomes "< 9" as seldom as "< 9" becomes "< 10". For the same reason loops
+keep their steps and their direction, and nothing is dropped.
 
 Left out: edits of addresses (a wrong index reads whatever lies beside the table, so that chance
 would decide), edits of several lines, and edits after which a phi lacks a predecessor.
@@ -13,79 +20,103 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from llvm.compile import canonical
-
 # line -> what may stand in its place; None: the line goes
 Operator = Callable[[str], Iterable[str | None]]
 
 
 @dataclass
 class Mutant:
-    """A winner with one line edited, and what running it showed."""
+    """An IR with one line edited, and what running it showed."""
 
     operator: Operator
-    level: str  # of the winner
-    line: int  # from 1
+    level: str  # of the IR
+    line: int  # of the IR before the edit, from 1
     was: str
     now: str | None  # None: the line is gone
-    ir: str = ""  # set when the edit is made
+    ir: str = ""  # set when the edit is made, and again when it is optimised
     behaviour: str = ""  # differs, traps, equivalent, does-not-assemble, unverified; "": unknown
     distinguishing: int | None = None  # inputs on which it differs or traps; None: not run
+    longer: int = 0  # than its winner, in tokens
 
 
-def mutants(winners, operators, count, rng):
-    """Up to `count` mutants of the winners, one edit each, no two of them the same code.
+def mutants(programs, operators, count, rng):
+    """Up to `count` mutants of the programs, one edit each, no two of them the same text.
 
-    winners: {level: IR}. operators: list of Operator. count: int. rng: random.Random.
-    -> list of Mutant; none of them is a winner's own code.
-    Operators and winners take turns, so that no operator with many edits crowds out the others."""
+    programs: {level: IR}. operators: list of Operator. count: int. rng: random.Random.
+    -> list of Mutant; none of them is the text of a program.
+    Operators and levels take turns, so that no operator with many edits crowds out the others."""
     queues = []
-    for level, text in winners.items():
+    for level, text in programs.items():
         for operator in operators:
-            possible = possible_mutants(operator, level, text)
+            possible = possible_mutants(operator, level, text, rng)
             queues.append(rng.sample(possible, len(possible)))
     rng.shuffle(queues)
-    codes_of_winners = set(map(canonical, winners.values()))
-    mutant_of_code = {}
-    while len(mutant_of_code) < count:
+    mutant_of_text = {}
+    while len(mutant_of_text) < count:
         queues = [queue for queue in queues if queue]
         if not queues:
             break
         for queue in queues:
             mutant = queue.pop()
-            mutant.ir = edited(winners[mutant.level], mutant)
-            code = canonical(mutant.ir)
-            if code not in codes_of_winners:
-                mutant_of_code.setdefault(code, mutant)
-    return list(mutant_of_code.values())[:count]
+            mutant.ir = edited(programs[mutant.level], mutant)
+            mutant_of_text.setdefault(mutant.ir, mutant)
+    return list(mutant_of_text.values())[:count]
 
 
-def possible_mutants(operator, level, text):
-    """All mutants of one operator and one winner, their edits not made yet: list of Mutant.
+def possible_mutants(operator, level, text, rng):
+    """All mutants of one operator and one IR, their edits not made yet: list of Mutant.
 
-    operator: Operator. level: str, the winner's. text: str, its IR."""
+    operator: Operator. level: str. text: str, the IR of this level. rng: random.Random."""
     possible = []
     for number, line in enumerate(text.split("\n"), 1):
+        if not EDITABLE.match(line):
+            continue
         for replacement in operator(line):
-            possible.append(Mutant(operator, level, number, line, replacement))
+            if rng.random() < odds(line, replacement):
+                possible.append(Mutant(operator, level, number, line, replacement))
     return possible
 
 
+def odds(was, now):
+    """How often an edit is made, of the times that it could be: float. was: str. now: str or None.
+
+    The smaller one of the two directions is taken as often as the larger one (Metropolis)."""
+    return 1.0 if now is None else commonness(now) / commonness(was)
+
+
+def commonness(line):
+    """How often C programs say what a line says, in comparison with its edits: float."""
+    product = 1.0
+    for word in re.findall(r"-?[\w.+-]+", line):
+        product *= COMMON.get(word) or commonness_of_number(word)
+    return product
+
+
+def commonness_of_number(word):
+    """As commonness. word: str; a word that is no number counts 1."""
+    if not re.fullmatch(r"-?\d+(\.\d+)?(e[+-]\d+)?", word):
+        return 1.0
+    value = float(word)
+    size = abs(value)
+    common = MOST_COMMON.get(size, 0.4 * (1 + size) ** -0.75)
+    if size > 9:
+        common *= 3 if size in ROUND else 1 / 4
+    if value < 0 or value % 1:
+        common /= 10
+    return common
+
+
 def edited(text, mutant):
-    """The IR (str) that a Mutant makes of `text`, the IR of its winner."""
+    """The IR (str) that a Mutant makes of `text`, the IR of its level."""
     lines = text.split("\n")
     lines[mutant.line - 1 : mutant.line] = [] if mutant.now is None else [mutant.now]
-    ir = "\n".join(lines)
-    if mutant.operator is drop_instruction:
-        operand = operand_of(mutant.was)
-        if operand:
-            result = re.escape(mutant.was.split()[0])
-            ir = re.sub(result + r"(?![\w.$-])", lambda _: operand, ir)
-    return ir
+    return "\n".join(lines)
 
 
 # ---------------------------------------------------------------------------------- operators
 
+# A line of a body or a constant; the scope of a local tells the optimiser alone.
+EDITABLE = re.compile(r"(  (?!%(?:inc|dec))|@)(?!.*@llvm\.lifetime)")
 FLAGS = r"(?: nuw| nsw| exact| disjoint| nneg)*"
 BINARY = re.compile(
     r"(?P<result>  %\S+ = )"
@@ -94,29 +125,64 @@ BINARY = re.compile(
     r"(?P<left>[^,<]+), (?P<right>[^,<]+)$"
 )
 COMMUTATIVE = ("add", "mul", "and", "or", "xor", "fadd", "fmul")
-# A predicate is replaced by another one of its family.
-PREDICATES = {
-    "icmp": ["slt sle sgt sge", "ult ule ugt uge", "eq ne"],
-    "fcmp": ["olt ole ogt oge oeq one", "ult ule ugt uge ueq une"],
+# What may stand for one another: a predicate that is as strict or less, an opcode.
+PREDICATES = "slt sle|sgt sge|ult ule|ugt uge|eq ne|olt ole|ogt oge|oeq une"
+OPCODES = "add sub|add mul|sdiv srem|udiv urem|shl lshr|shl ashr|and or|or xor|fadd fsub|fmul fdiv"
+# How often IR of 210 C functions and programs (toy/corpus) has them, and rough figures for numbers.
+COMMON = {
+    word: float(count)
+    for word, count in re.findall(
+        r"(\w+) (\d+)",
+        "slt 211 ne 177 eq 123 sgt 76 sge 49 sle 48 ult 10 ule 10 ugt 8 uge 4 "
+        "add 273 sub 165 mul 132 srem 80 urem 75 and 65 lshr 32 shl 30 sdiv 30 or 29 udiv 27 "
+        "xor 25 ashr 12 fdiv 8 fmul 20 fsub 20 fadd 20",
+    )
 }
-OPCODES = dict(
-    swap.split(">")
-    for swap in (
-        "add>sub sub>add mul>add "
-        "sdiv>srem srem>sdiv udiv>urem urem>udiv "
-        "shl>lshr lshr>shl ashr>shl "
-        "and>or or>and xor>or "
-        "zext>sext sext>zext "
-        "fadd>fsub fsub>fadd fmul>fadd fdiv>fmul "
-        "smax>smin smin>smax umax>umin umin>umax"
-    ).split()
-)
-OPCODE = re.compile(rf"(?: = |@llvm\.)(?P<opcode>{'|'.join(OPCODES)})\b(?P<flags>{FLAGS})")
+MOST_COMMON = {0: 1.0, 1: 0.35, 2: 0.2}
+ROUND = {
+    10,
+    12,
+    15,
+    16,
+    20,
+    24,
+    26,
+    31,
+    32,
+    48,
+    50,
+    60,
+    63,
+    64,
+    65,
+    97,
+    100,
+    127,
+    128,
+    255,
+    256,
+    1000,
+}
+
+
+def partners(table):
+    """{word: what may stand for it}. table: str, pairs with | between them. -> dict."""
+    result = {}
+    for pair in table.split("|"):
+        one, other = pair.split()
+        result.setdefault(one, []).append(other)
+        result.setdefault(other, []).append(one)
+    return result
+
+
+OTHER_PREDICATES = partners(PREDICATES)
+OTHER_OPCODES = partners(OPCODES)
+OPCODE = re.compile(rf" = (?P<opcode>{'|'.join(OTHER_OPCODES)})\b(?P<flags>{FLAGS})")
 FIXED_CONSTANTS = re.compile(
     r'alloca|getelementptr|element|shufflevector|@llvm\.mem|^declare|^define| c"'
 )
 CONSTANT = re.compile(
-    r'(?<![\w.%@"+-])(?<!align )'
+    r'(?<![\w.%@"+!#-])(?<!align )'
     r"(?:(?P<integer>-?\d+)|(?P<float>-?\d+\.\d+e[+-]\d+)|true|false)"
     r'(?![\w.:"]| x )'
 )
@@ -124,25 +190,20 @@ CONSTANT = re.compile(
 
 def predicate(line):
     """An Operator: icmp slt -> icmp sle"""
-    comparison = re.match(r"(  %\S+ = ([if]cmp) )(\w+)( .*)", line)
-    if not comparison:
-        return
-    before, instruction, old, after = comparison.groups()
-    for family in PREDICATES[instruction]:
-        names = family.split()
-        if old in names:
-            yield from (before + new + after for new in names if new != old)
+    comparison = re.match(r"(  %\S+ = [if]cmp )(\w+)( .*)", line)
+    if comparison:
+        before, old, after = comparison.groups()
+        yield from (before + new + after for new in OTHER_PREDICATES.get(old, []))
 
 
 def swap_operands(line):
-    """An Operator: sub %a, %b -> sub %b, %a; select too"""
+    """An Operator: sub %a, %b -> sub %b, %a"""
     binary = BINARY.match(line)
-    select = re.fullmatch(r"(  %\S+ = select [^,]+, )([^,]+), ([^,]+)", line)
-    if binary and binary["opcode"] not in COMMUTATIVE:
-        before = line[: binary.start("left")]
-        yield f"{before}{binary['right']}, {binary['left']}"
-    elif select:
-        yield f"{select[1]}{select[3]}, {select[2]}"
+    if not binary or binary["opcode"] in COMMUTATIVE:
+        return
+    left, right = binary["left"], binary["right"]
+    if left.startswith("%") and right.startswith("%"):
+        yield f"{line[: binary.start('left')]}{right}, {left}"
 
 
 def constant(line):
@@ -174,36 +235,15 @@ def opcode(line):
         old = match["opcode"]
         # The flags of the other opcodes mean nothing to what replaces them.
         flags = match["flags"] if old in ("add", "sub", "mul") else ""
-        yield line[: match.start("opcode")] + OPCODES[old] + flags + line[match.end() :]
-
-
-def drop_instruction(line):
-    """An Operator: drops a store, a call without a result, or what has an operand_of."""
-    if re.match("  (?:store|call void) ", line) or operand_of(line):
-        yield None
-
-
-def operand_of(line):
-    """What can stand for the result of an instruction: an operand of the same type, or None.
-
-    line: str -> str or None. The operand dominates every use of the result, as the instruction
-    did."""
-    binary = BINARY.match(line)
-    if binary:
-        return binary["left"]
-    select_or_minmax = re.match(
-        r"  %\S+ = (?:select [^,]+, \w+|call i\d+ @llvm\.[su]m\w\w\.i\d+\(i\d+) ([^\s,]+), ", line
-    )
-    if select_or_minmax:
-        return select_or_minmax[1]
-    return "true" if re.match(r"  %\S+ = icmp \w+ i", line) else None
+        for new in OTHER_OPCODES[old]:
+            yield line[: match.start("opcode")] + new + flags + line[match.end() :]
 
 
 def swap_branch(line):
-    """An Operator: br %c, %x, %y -> br %c, %y, %x
+    """An Operator: br %c, %x, %y -> br %c, %y, %x where both are arms of an if
 
     No block loses a predecessor, so every phi stays right."""
-    branch = re.match(r"(  br i1 .*, )(label \S+), (label \S+)$", line)
+    branch = re.match(r"(  br i1 .*, )(label %(?:if|cond)\S+), (label %(?:if.else|cond)\S*)$", line)
     if branch:
         yield f"{branch[1]}{branch[3]}, {branch[2]}"
 
@@ -216,4 +256,4 @@ def drop_line(line):
         yield None
 
 
-OPERATORS = [predicate, swap_operands, constant, opcode, drop_instruction, swap_branch]
+OPERATORS = [predicate, swap_operands, constant, opcode, swap_branch]

@@ -1,19 +1,26 @@
-"""Where C sources come from: C files, folders of them, JSONL files, and the tables of SLTrans."""
+"""Where C sources come from: C files, folders of them, JSONL files, and the tables of SLTrans.
+
+A header that a source names in quotes is written into it, if it lies in the file's own folder or in
+one of --include: so a row stands for itself.
+"""
 
 import hashlib
+import re
 from pathlib import Path
 
 import data
 from llvm.compile import MAX_SOURCE_BYTES
 
 OWN_FIELDS = {"id": str, "source": str}
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)".*', re.M)
+MAX_NESTING = 8  # of headers
 SLTRANS_FIELDS = {"Source_Code": str, "IR_Original": str}
 
 
-def read_sources(*paths: Path):
+def read_sources(*paths: Path, include=()):
     """Rows {"id", "source"} of C files, of the C files below folders, and of JSONL files.
 
-    -> list of dict.
+    include: folders of headers, besides the own folder of a file. -> list of dict.
     Tables of SLTrans (JSONL, or parquet if pyarrow is installed) are joined on the source text;
     their rows also have "winners", the IR of the source in each table, by the name of the table.
     Raises ValueError."""
@@ -22,7 +29,7 @@ def read_sources(*paths: Path):
     sltrans = {}  # source -> {name of the table: IR}
     for path in paths:
         is_table = path.suffix in (".jsonl", ".parquet")
-        table = data.read_table(path) if is_table else read_c_files(path)
+        table = data.read_table(path) if is_table else read_c_files(path, include)
         is_sltrans = bool(table) and "Source_Code" in table[0][1]
         fields = SLTRANS_FIELDS if is_sltrans else OWN_FIELDS
         for line, row in table:
@@ -38,6 +45,8 @@ def read_sources(*paths: Path):
                     f'{path}:{line}: "id" {row["id"]!r} is already on line {first_line} of '
                     f"{first_path}; ids must be unique"
                 )
+            if include and is_table:
+                row["source"] = with_headers(row["source"], include, include)
             rows.append(row)
     if sltrans:
         in_every = sum(len(irs) == len(paths) for irs in sltrans.values())
@@ -48,8 +57,8 @@ def read_sources(*paths: Path):
     return rows
 
 
-def read_c_files(path):
-    """The C file `path`, or those below it, as rows of a table. path: Path.
+def read_c_files(path, include=()):
+    """The C file `path`, or those below it, as rows of a table. path: Path. include: folders.
 
     -> list of (1, {"id": str, "source": str}): each counts as line 1 of `path`. Raises
     ValueError."""
@@ -65,6 +74,29 @@ def read_c_files(path):
     table = []
     for file in files:
         start = file.read_bytes()[: MAX_SOURCE_BYTES + 1]  # enough to see that it is too long
-        source = start.decode(errors="surrogateescape")
+        folders = [file.parent, *include]
+        source = with_headers(start.decode(errors="surrogateescape"), folders, [folder, *include])
         table.append((1, {"id": str(file.relative_to(folder).with_suffix("")), "source": source}))
     return table
+
+
+def with_headers(source, folders, allowed, above=()):
+    """`source` with the headers that it names in quotes in the place of their #include lines.
+
+    source: str. folders: where they are looked for. allowed: the folders below which they must lie,
+    or a source could name any file of this machine. above: headers that lead here. -> str. What is
+    not found stays as it is."""
+
+    def header_text(include_line):
+        for folder in folders:
+            path = (Path(folder) / include_line[1]).resolve()
+            is_allowed = any(path.is_relative_to(Path(top).resolve()) for top in allowed)
+            if path in above:
+                return ""
+            if is_allowed and path.is_file() and len(above) < MAX_NESTING:
+                text = path.read_text(errors="surrogateescape")[: MAX_SOURCE_BYTES + 1]
+                inner = [path.parent, *folders[1:]]
+                return with_headers(text, inner, allowed, (*above, path))
+        return include_line[0]
+
+    return INCLUDE.sub(header_text, source)
