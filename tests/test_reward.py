@@ -370,6 +370,7 @@ def test_a_wrapped_source_earns_nothing(monkeypatch):
     assert verdict("bash", "rev", tests).reward == 1
     real = sandbox.run
     monkeypatch.setattr(sandbox, "run", lambda *args, bare=False, **how: real(*args, **how))
+    monkeypatch.setattr(view, "_not_needed", lambda tools: ())
     assert verdict("bash", wrapped, tests).reward == 1
 
 
