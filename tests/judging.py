@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from judge import sandbox
+from judge import landlock, sandbox
 from judge.languages import why_missing
 from reward import judge
 
 SUMS = [{"stdin": "1\n2\n", "stdout": "3\n"}, {"stdin": "20\n22\n", "stdout": "42\n"}]
 ONE_SUM = SUMS[:1]
+# The kinds of box that this machine has; a kernel may come without Landlock.
+KINDS = [kind for kind in sandbox.BOXES if kind != "landlock" or not landlock.why_not()]
 
 
 def missing_tools(languages):

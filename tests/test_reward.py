@@ -16,7 +16,17 @@ from conftest import ROOT
 from judge import languages, sandbox, view
 from judge.languages import LANGUAGES
 from judge.limits import SandboxError
-from judging import SUMS, block, missing_tools, prints, problem, score, skip_without_tool, verdict
+from judging import (
+    KINDS,
+    SUMS,
+    block,
+    missing_tools,
+    prints,
+    problem,
+    score,
+    skip_without_tool,
+    verdict,
+)
 from reward import judge
 from support import processes_of_slots
 
@@ -374,7 +384,7 @@ def test_a_wrapped_source_earns_nothing(monkeypatch):
     assert verdict("bash", wrapped, tests).reward == 1
 
 
-@pytest.mark.parametrize("kind", sandbox.BOXES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("leaks", [False, True])
 def test_what_a_program_can_read_holds_no_expected_output(kind, leaks, monkeypatch):
     """All of it is listed: files, processes and their memory, open files.

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from judge import sandbox
 from judge.languages import LANGUAGES
-from judging import missing_tools, problem, skip_without_tool
+from judging import KINDS, missing_tools, problem, skip_without_tool
 from reward import judge
 
 MISSING = missing_tools(LANGUAGES)
@@ -41,9 +41,9 @@ def in_both(request, monkeypatch):
     def run(*args, bare=False, **how):
         monkeypatch.setenv(sandbox.BOX_VARIABLE, "bwrap")
         results = [real(*args, bare=bare, **how)] if bare else []
-        monkeypatch.setenv(sandbox.BOX_VARIABLE, "landlock")
+        monkeypatch.setenv(sandbox.BOX_VARIABLE, KINDS[-1])
         results.append(real(*args, bare=bare, **how))
-        if "needs /tmp" in request.node.name:
+        if "needs /tmp" in request.node.name and len(set(KINDS)) > 1:
             assert results.pop().stdout != results[0].stdout
         assert len({(result.status, result.stdout) for result in results}) == 1, results
         return results[0]

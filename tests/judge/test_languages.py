@@ -10,6 +10,7 @@ import pytest
 
 from judge import languages, sandbox
 from judge.languages import LANGUAGES, java_names
+from judging import KINDS
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_a_tool_that_cannot_run_is_missing_with_the_mend(monkeypatch):
         tool.chmod(0o755)
         language = replace(LANGUAGES["go"], compile=f"{tool} build {{file}}")
         monkeypatch.setattr(languages, "LANGUAGES", {"go": language})
-        for kind in sandbox.BOXES:
+        for kind in KINDS:
             monkeypatch.setenv(sandbox.BOX_VARIABLE, kind)
             versions, missing = languages.installed_toolchains()
             assert not versions and "\n" not in missing["go"]

@@ -9,7 +9,7 @@ import pytest
 
 from judge import sandbox, view
 from judge.languages import LANGUAGES, TOOL, file_and_main_class
-from judging import missing_tools
+from judging import KINDS, missing_tools
 from reward import Program
 
 MISSING = missing_tools(LANGUAGES)
@@ -58,7 +58,7 @@ def box():
         yield box
 
 
-@pytest.fixture(params=sandbox.BOXES, autouse=True)
+@pytest.fixture(params=KINDS, autouse=True)
 def kind(request, monkeypatch):
     monkeypatch.setenv(sandbox.BOX_VARIABLE, request.param)
 
