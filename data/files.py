@@ -8,6 +8,14 @@ import json
 LFS_POINTER = b"version https://git-lfs"
 
 
+def require_checkpoint(directory) -> None:
+    """Raises FileNotFoundError if there is no such directory. directory: Path."""
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"{directory} does not exist; give the directory of a Hugging Face checkpoint"
+        )
+
+
 def require_file(path) -> None:
     """Raises FileNotFoundError or ValueError if there is no such file, or a Git LFS pointer only.
 
@@ -37,7 +45,7 @@ def read_json_object(path) -> dict:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); copy it again") from None
+        raise ValueError(f"{path}: not a JSON object ({error}); copy it again") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: not a JSON object but {text[:20]!r}; copy it again")
     return value

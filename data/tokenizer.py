@@ -14,7 +14,7 @@ from pathlib import Path
 
 from data.backends import load_backend
 from data.chat import BLANKS, read_chat_template
-from data.files import read_json_object
+from data.files import read_json_object, require_checkpoint
 
 
 def load_tokenizer(directory) -> "Tokenizer":
@@ -45,10 +45,7 @@ class Tokenizer:
 
     def __init__(self, directory):
         directory = Path(directory)
-        if not directory.is_dir():
-            raise FileNotFoundError(
-                f"{directory} does not exist; give the directory of a Hugging Face checkpoint"
-            )
+        require_checkpoint(directory)
         settings = _read_settings(directory)
         self._backend = load_backend(directory, settings)
         config = read_json_object(directory / "config.json")

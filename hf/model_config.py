@@ -4,11 +4,11 @@ Missing keys have the values of the family's class in transformers. What is not 
 contradicts itself, is an error that names the file, the key and what to do.
 """
 
-import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data.files import read_json_object, require_checkpoint
 from distributed import ranks
 from hf.families import FAMILIES
 from hf.rope import ROPE_KEYS
@@ -76,8 +76,9 @@ class ModelConfig:
         """Reads directory/config.json. directory: str or Path -> ModelConfig.
 
         Raises FileNotFoundError, or ValueError that names the file, the key and what is known."""
+        require_checkpoint(Path(directory))
         path = Path(directory) / "config.json"
-        raw = _read_json_object(path)
+        raw = read_json_object(path)
         model_type = raw.get("model_type")
         if model_type not in FAMILIES:
             raise ValueError(
@@ -188,17 +189,6 @@ class ModelConfig:
         # transformers 4 reads torch_dtype, 5 reads dtype.
         name = str(dtype).removeprefix("torch.")
         return {**keys, "torch_dtype": name, "dtype": name}
-
-
-def _read_json_object(path):
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} does not exist; give the directory of a Hugging Face checkpoint"
-        )
-    try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: not a JSON object ({error}); copy it again") from None
 
 
 def _check_values(path, keys, family):

@@ -1,7 +1,8 @@
 """The walls of a box on machines that allow no user namespaces, as most containers do: landlock(7).
 
-    ruleset(seen, box, scratch, writable)   -> a file descriptor: what the box may do with files
-    enclose(rules, own_modes)               puts the calling process behind the walls, for good
+    box_rules(seen, box, scratch, writable)   -> a file descriptor: what a box may do with files
+    view_rules(seen, parent)                  -> another, for a view that hides something
+    enclose([rules, ...], own_modes)          puts the calling process behind the walls, for good
 
 A process that is behind them opens no file but those of its ruleset and what /proc says of it, ends
 or debugs no process but those behind the same walls, and makes no system call that the stricter
@@ -13,6 +14,7 @@ not open can still be asked for.
 """
 
 import ctypes
+import functools
 import os
 import struct
 
@@ -31,6 +33,7 @@ PR_SET_NO_NEW_PRIVS = 38
 GET_VERSION = 1
 PATH_BENEATH = 1
 READ = 0b1101  # to execute and to read a file, to list a folder
+ALL = 0xFFFF
 OF_FILES = 0b1100000000000111  # the rights that a file can have
 WRITE_FILE = 0b0010
 SCOPES = 0b11  # abstract sockets and signals
@@ -66,12 +69,31 @@ def why_not():
     return ""
 
 
-def ruleset(seen, box, scratch, writable):
-    """The file descriptor of a new ruleset.
+@functools.cache
+def view_rules(seen, parent):
+    """The file descriptor of a ruleset without what a View hides.
+
+    parent: the folder in which boxes are made, all of it allowed. Kept for the next box, since it
+    may name the hundreds of files in /usr/bin that are no interpreters. Raises SandboxError."""
+    allowed = dict.fromkeys((*view.without_hidden(seen), *FILES, "/proc"), READ)
+    allowed |= {**dict.fromkeys(DEVICES, READ | WRITE_FILE), parent: ALL}
+    return _ruleset(allowed)
+
+
+def box_rules(seen, box, scratch, writable):
+    """The file descriptor of a new ruleset for one box, with what its View hides still in it.
 
     seen: View. box: the folder of the program, which it may change if `writable`. scratch: a folder
-    that it may always change. Raises SandboxError.
-    """
+    that it may always change. Raises SandboxError."""
+    allowed = dict.fromkeys((*seen.shown, *FILES), READ)
+    allowed |= {**dict.fromkeys(DEVICES, READ | WRITE_FILE), box: READ, scratch: ALL}
+    if writable:
+        allowed[box] = ALL
+    return _ruleset(allowed)
+
+
+def _ruleset(allowed):
+    """allowed: {path: rights}. Nothing else may be done with any file."""
     known = version()
     every = (1 << RIGHTS.get(known, 16)) - 1
     attributes = struct.pack("QQQ", every, 0, SCOPES)
@@ -81,16 +103,9 @@ def ruleset(seen, box, scratch, writable):
     rules = LIBC.syscall(CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
     if rules < 0:
         raise SandboxError(f"no Landlock ruleset: {os.strerror(ctypes.get_errno())}")
-
     try:
-        for path in (*view.without_hidden(seen), *FILES):
-            _allow(rules, path, READ)
-        for path in DEVICES:
-            _allow(rules, path, READ | WRITE_FILE)
-        _allow(rules, box, READ)
-        _allow(rules, scratch, every)
-        if writable:
-            _allow(rules, box, every)
+        for path, rights in allowed.items():
+            _allow(rules, path, rights & every)
     except OSError as error:
         os.close(rules)
         raise SandboxError(f"no Landlock rule: {error}") from error
@@ -112,10 +127,11 @@ def _allow(rules, path, rights):
         os.close(beneath)
 
 
-def enclose(rules, own_modes):
-    """Puts the calling process behind the walls of a ruleset. Raises OSError.
+def enclose(rulesets, own_modes):
+    """Puts the calling process behind the walls of all rulesets. Raises OSError.
 
-    own_modes: whether it may change the modes of all files that its user owns.
+    The last one is extended by /proc/self. own_modes: whether the process may change the modes of
+    all files that its user owns.
     """
     program = seccomp.ALONE_READER
     if own_modes:
@@ -123,9 +139,10 @@ def enclose(rules, own_modes):
     text = ctypes.create_string_buffer(program, len(program))
     pointer = ctypes.addressof(text)
     filter_program = struct.pack("HP", len(program) // seccomp.INSTRUCTION_BYTES, pointer)
-    _allow(rules, "/proc/self", READ)
+    _allow(rulesets[-1], "/proc/self", READ)
     _check(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    _check(LIBC.syscall(RESTRICT_SELF, rules, 0))
+    for rules in rulesets:
+        _check(LIBC.syscall(RESTRICT_SELF, rules, 0))
     _check(LIBC.prctl(PR_SET_SECCOMP, 2, filter_program, 0, 0))
 
 

@@ -457,8 +457,10 @@ def _landlock(command, box, limits, stack):
         raise SandboxError(reason)
     command = [*_prlimit(limits), *command]
     seen = view.view(command, box.bare)
-    rules = landlock.ruleset(seen, box.folder, box.scratch, box.writable)
-    stack.callback(os.close, rules)
+    rulesets = [landlock.box_rules(seen, box.folder, box.scratch, box.writable)]
+    stack.callback(os.close, rulesets[0])
+    if seen.hidden:
+        rulesets.insert(0, landlock.view_rules(seen, os.path.dirname(box.folder)))
     watchdog = session.watchdog()
 
     def enclose():
@@ -470,7 +472,7 @@ def _landlock(command, box, limits, stack):
             os.setgroups([])
             os.setresgid(box.uid, box.uid, box.uid)
             os.setresuid(box.uid, box.uid, box.uid)
-        landlock.enclose(rules, own_modes=box.writable and os.geteuid() in SLOT_UIDS)
+        landlock.enclose(rulesets, own_modes=box.writable and os.geteuid() in SLOT_UIDS)
 
     return {
         "args": command,

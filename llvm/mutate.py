@@ -4,12 +4,12 @@
 
 An operator takes one line of an IR and yields what may stand in its place; None takes the line out.
 Most edits leave IR that assembles. ir.py edits the IR that the optimiser is given, and runs the
-optimiser over the edits: so no trace of the edit tells a loser from a winner. Whether a mutant
-behaves differently, compare.py finds out.
+optimiser over the edits, so that it cleans up after them as after what people write. Whether a
+mutant behaves differently, compare.py finds out; what still tells a loser, audit.py.
 
 Every edit has its reverse, and an edit from what C programs often say to what they seldom say is
-made as much less often as that is rarer (odds). So a loser reads as often like other people's code
-as a winner does: "< 10" becomes "< 9" as seldom as "< 9" becomes "< 10". For the same reason loops
+made as much less often as that is rarer (odds). So a loser should read like other people's code as
+often as a winner does: "< 10" becomes "< 9" as seldom as "< 9" becomes "< 10". For the same reason loops
 keep their steps and their direction, and nothing is dropped.
 
 Left out: edits of addresses (a wrong index reads whatever lies beside the table, so that chance
@@ -139,30 +139,8 @@ COMMON = {
     )
 }
 MOST_COMMON = {0: 1.0, 1: 0.35, 2: 0.2}
-ROUND = {
-    10,
-    12,
-    15,
-    16,
-    20,
-    24,
-    26,
-    31,
-    32,
-    48,
-    50,
-    60,
-    63,
-    64,
-    65,
-    97,
-    100,
-    127,
-    128,
-    255,
-    256,
-    1000,
-}
+ROUND = {10, 12, 15, 16, 20, 24, 26, 31, 32, 48, 50, 60, 63, 64, 65, 97, 100, 127, 128, 255}
+ROUND |= {256, 1000}
 
 
 def partners(table):

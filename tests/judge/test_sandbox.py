@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from judge import cgroups, landlock, sandbox, view
+from judge import cgroups, landlock, sandbox, seccomp, view
 from judge.cgroups import Cgroup, Parents, find_parents
 from judge.sandbox import Limits, SandboxError, run
 from judge.slots import slot
@@ -585,19 +586,38 @@ def test_a_landlock_that_is_too_old_is_said(box, monkeypatch, uid, version, said
     "code",
     [
         f"socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].bind('\\0oorl-slot-{OTHER}')",
-        "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', '/dev/log')",
         "socket.socketpair(40, socket.SOCK_STREAM)",
         "a, b = socket.socketpair(); a.bind('\\0oorl')",
-        "os.setpgid(0, 0)",
+        "os.fork() or (os.setpgid(0, 0), os._exit(0)); assert os.wait()[1] == 0",
         "os.setxattr(os.open('.', 0), 'user.a', b'1')",
-        "assert libc.shmat(0, None, 0) != -1",
-        "assert libc.syscall(463, -100, b'.', 0, b'user.a', None, 0) != -1 or 1 / 0",
     ],
-    ids=["slot", "datagram", "vsock", "bind", "group", "attribute", "memory", "setxattrat"],
+    ids=["slot", "vsock", "bind", "group", "attribute"],
 )
-def test_landlock_walls_have_no_gap(box, code):
-    code = f"import ctypes, os, socket\nlibc = ctypes.CDLL(None)\n{code}"
+def test_landlock_walls_have_no_gap(box, code, monkeypatch):
+    """Each is done where the filter is only that of a bwrap box."""
+    code = f"import os, socket\n{code}"
     assert python(box, code, Limits()).status == "RE"
+    if "(40," not in code:  # this kernel may have no vsock
+        monkeypatch.setattr(seccomp, "ALONE_READER", seccomp.FILTER)
+        assert python(box, code, Limits()).status == "OK"
+
+
+@only_landlock
+def test_no_datagram_reaches_a_socket_of_the_host(box):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as host:
+            host.bind(f"{folder}/log")
+            os.chmod(f"{folder}/log", 0o666)
+            host.setblocking(False)
+            code = (
+                "import socket\n"
+                "a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+                f"a.sendto(b'x', {folder + '/log'!r})"
+            )
+            assert python(box, code).status == "RE"
+            with pytest.raises(BlockingIOError):
+                host.recv(9)
 
 
 @only_landlock
