@@ -9,8 +9,8 @@ mutant behaves differently, compare.py finds out; what still tells a loser, audi
 
 Every edit has its reverse, and an edit from what C programs often say to what they seldom say is
 made as much less often as that is rarer (odds). So a loser should read like other people's code as
-often as a winner does: "< 10" becomes "< 9" as seldom as "< 9" becomes "< 10". For the same reason loops
-keep their steps and their direction, and nothing is dropped.
+often as a winner does: "< 10" becomes "< 9" as seldom as "< 9" becomes "< 10". For the same reason
+loops keep their steps and their direction, and nothing is dropped.
 
 Left out: edits of addresses (a wrong index reads whatever lies beside the table, so that chance
 would decide), edits of several lines, and edits after which a phi lacks a predecessor.
