@@ -1027,6 +1027,7 @@ try:
         if os.fork() == 0: time.sleep(9)
         n += 1
 except OSError: print(n)
+time.sleep(0.5)
 ''',
 ]
 limits = sandbox.Limits(cpu_s=0.5, wall_s=2, memory_bytes=256 << 20)
