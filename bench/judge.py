@@ -124,11 +124,12 @@ def speeds(kinds, names, runs):
 def boxed_per_s(pool, name, runs):
     """Runs a second of one submission a core, each of `runs` tests.
 
-    Judging one test alone, before, takes the compilation out.
+    Judging one test alone, before, takes the compilation out. nan: the runs are too few to be seen
+    beside it.
     """
     one_test_s = boxed_s(pool, name, 1)
-    all_tests_s = boxed_s(pool, name, runs + 1)
-    return CORES * runs / (all_tests_s - one_test_s)
+    runs_s = boxed_s(pool, name, runs + 1) - one_test_s
+    return CORES * runs / runs_s if runs_s > one_test_s / 4 else float("nan")
 
 
 def boxed_s(pool, name, tests):
