@@ -15,6 +15,7 @@ sharded, float32, and gathered in the compute dtype. Left out: dropout.
 """
 
 import contextlib
+import functools
 import math
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from distributed import sharding
 from hf import ModelConfig, read_weights, rope_frequencies, write_model_files
-from kernels import linear_logprob, matmul32
+from kernels import draw_tokens, linear_logprob, matmul32, sample_tokens
 from mlp import make_mlp
 
 RESIDUAL = ("o_proj.weight", "down_proj.weight", "c_proj.weight")  # what adds to the stream
@@ -49,14 +50,23 @@ class Transformer(nn.Module):
         self._initialise()
 
     def forward(
-        self, tokens, positions, attend, rows=None, targets=None, temperature=1.0, entropy=False
+        self,
+        tokens,
+        positions,
+        attend,
+        rows=None,
+        targets=None,
+        temperature=1.0,
+        entropy=False,
+        uniform=None,
     ):
-        """Logits, or log-probs of given tokens.
+        """Logits, or log-probs of given tokens, or the next tokens.
 
         tokens, positions: int64 of one shape [...]; attend: see the top of the file.
         rows: which hidden rows go to the head, int64 [N] into a flat tokens [T]; by default all.
         targets: int64 [N], targets[i] is predicted by row rows[i].
-        Returns logits [..., V] or [N, V] float32; with targets what Head returns."""
+        uniform: float64 [N], a number that draws the next token of each row; see sample_tokens.
+        Returns logits [..., V] or [N, V] float32; with targets or uniform what Head returns."""
         x = self.model.embed_tokens(tokens)  # [..., D]
         if self.config.embedding_scale != 1:
             # The factor is rounded like the activations, as the checkpoints were trained.
@@ -73,7 +83,7 @@ class Transformer(nn.Module):
             # on a CPU that of x[rows] itself varies.
             x = F.embedding(rows, x) if x.dim() == 2 else x[rows]
         temperature = temperature * self.config.logits_scaling
-        return self.lm_head(self.model.norm(x), targets, temperature, entropy)
+        return self.lm_head(self.model.norm(x), targets, temperature, entropy, uniform)
 
     def logits(self, tokens):
         """tokens [B, S] int64 -> logits [B, S, V] float32, plain causal."""
@@ -268,30 +278,66 @@ class Head(nn.Linear):
     """The output layer. Log-probs are computed here, not outside from the weight, because FSDP
     gathers a weight only in a forward of the module that owns it."""
 
-    wide_weight = None  # in float32, while kept_wide
+    packed = None  # the weight in float32 as _packed lays it out, while packed_weights
 
-    @contextlib.contextmanager
-    def kept_wide(self):
-        """In a `with`, logits do not widen the weight every time. A GPU widens nothing."""
-        if not self.weight.is_cuda:
-            self.wide_weight = widened(self.weight.detach())
-        try:
-            yield
-        finally:
-            self.wide_weight = None
-
-    def forward(self, x, targets=None, temperature=1.0, entropy=False):
+    def forward(self, x, targets=None, temperature=1.0, entropy=False, uniform=None):
         """Hidden rows x [..., D] -> logits [..., V] float32, divided by the temperature.
 
         With targets int64 [N], x [N, D] -> log pi(target) float32 [N]; with entropy=True also the
-        entropies of the distributions, float32 [N]."""
+        entropies of the distributions, float32 [N]. With uniform float64 [N], x [N, D] -> the next
+        tokens int64 [N] and their log-probs float32 [N]."""
         if targets is not None:
             return linear_logprob(x, self.weight, targets, temperature, entropy)
-        weight = self.weight if self.wide_weight is None else self.wide_weight
-        logits = matmul32(x.flatten(0, -2), weight.T)  # [rows, V]
+        if uniform is not None and self.packed is None:
+            return sample_tokens(x, self.weight, uniform, temperature)
+        rows = x.flatten(0, -2)
+        if self.packed is None:
+            logits = matmul32(rows, self.weight.T)
+        else:
+            logits = _packed_product(self.packed, None, rows.float())
         if temperature != 1:
             logits = logits / temperature
+        if uniform is not None:
+            return draw_tokens(logits, uniform)
         return logits.unflatten(0, x.shape[:-1])
+
+
+@contextlib.contextmanager
+def packed_weights(model):
+    """In a `with`, large layers on a CPU compute with copies of their weights, laid out as oneDNN's
+    product reads them. For sampling: no graph, and weights that stay as they are."""
+    layers = []
+    if model.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        layers = [module for module in model.modules() if _is_worth_packing(module)]
+    for layer in layers:
+        weight = layer.weight.detach()
+        if isinstance(layer, Head):
+            layer.packed = _packed(widened(weight))
+        else:
+            layer.forward = functools.partial(_packed_product, _packed(weight), layer.bias)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            delattr(layer, "packed" if isinstance(layer, Head) else "forward")
+
+
+def _is_worth_packing(module):
+    """Small products are faster as they are."""
+    if type(module) not in (nn.Linear, Head):
+        return False
+    weight = module.weight
+    return weight.numel() >= 2**18 and weight.dtype in (torch.float32, torch.bfloat16)
+
+
+def _packed(weight):
+    """[out, in] -> a tensor whose layout oneDNN chooses, for products with about 16 rows."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight, 16)
+
+
+def _packed_product(weight, bias, x):
+    """F.linear(x, weight, bias) with a weight that _packed has laid out."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 def widened(x):

@@ -4,8 +4,10 @@ about it.
 A kernel reads memory by address: a wrong dtype, stride or index would give wrong numbers or an
 illegal access where torch would raise. One function per operation:
 
-    check_head         arguments of linear_logprob
-    check_group_loss   arguments of gepo_group_loss; returns the number of groups
+    check_head               arguments of linear_logprob
+    check_group_loss         arguments of gepo_group_loss; returns the number of groups
+    check_sample             arguments of sample_tokens
+    check_decode_attention   arguments of decode_attention
 
 The range of an index tensor is read back, which waits for the GPU.
 """
@@ -121,6 +123,50 @@ def check_group_loss(logp, logp_ref, response, group, winner, beta):
                 f"group {g} has {winners[g]} winners and {losers[g]} losers; it needs one of each"
             )
     return number_of_groups
+
+
+def check_sample(hidden, weight, uniform, temperature):
+    """hidden [B, D], weight [V, D], uniform [B] float64. Raises TypeError or ValueError."""
+    B, D = hidden.shape
+    if weight.shape[1:] != (D,) or uniform.shape != (B,):
+        raise ValueError(
+            f"hidden is {list(hidden.shape)}, weight {list(weight.shape)}, uniform "
+            f"{list(uniform.shape)}; they must be [B, D], [V, D], [B]"
+        )
+    if uniform.dtype != torch.float64:
+        raise TypeError(f"uniform is {uniform.dtype}; it must be float64")
+    if hidden.is_cuda and weight.dtype != hidden.dtype:
+        raise TypeError(
+            f"weight is {weight.dtype} and hidden {hidden.dtype}; they must be of one dtype"
+        )
+    for name, x in {"hidden": hidden, "weight": weight}.items():
+        _require_device_of(name, x, "uniform", uniform)
+        if not x.is_contiguous():
+            raise ValueError(f"{name} is not contiguous; call {name}.contiguous()")
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature!r}; it must be a number above 0")
+
+
+def check_decode_attention(q, keys, values, lengths):
+    """q [B, H, E], keys and values [B, C, K, E], lengths [B]. Raises TypeError or ValueError."""
+    B, H, E = q.shape
+    K = keys.shape[2]
+    fits = keys.shape == values.shape and (keys.shape[0], keys.shape[3]) == (B, E)
+    if not fits or H % K or lengths.shape != (B,):
+        raise ValueError(
+            f"q is {list(q.shape)}, keys {list(keys.shape)}, values {list(values.shape)}, lengths "
+            f"{list(lengths.shape)}; they must be [B, H, E], twice [B, C, K, E], [B], and H a "
+            "multiple of K"
+        )
+    if not q.dtype == keys.dtype == values.dtype or lengths.dtype != torch.int64:
+        raise TypeError(
+            f"q is {q.dtype}, keys {keys.dtype}, values {values.dtype}, lengths {lengths.dtype}; "
+            "the first three must be of one dtype, lengths int64"
+        )
+    for name, x in {"keys": keys, "values": values, "lengths": lengths}.items():
+        _require_device_of(name, x, "q", q)
+        if x.dim() == 4 and x.stride()[1:] != (K * E, E, 1):
+            raise ValueError(f"{name} has strides {x.stride()}; a slot must be contiguous")
 
 
 def _require_range(name, indices, end):

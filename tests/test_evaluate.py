@@ -70,22 +70,21 @@ def test_evaluate_gives_each_problem_its_own_verdicts(tiny):
 
 
 def test_judging_starts_while_sampling_goes_on(tiny, monkeypatch):
-    """Batch after batch, with the samples of one call of generate(), in the order of problems."""
+    """With the samples of one call of generate(), in the order of problems."""
     problems = [
         {"id": str(i), "source_language": "python", "target_language": "php", "source": "x" * i}
         for i in range(7)
     ]
     prompts = [[1 + i, *[7] * (5 * i % 7)] for i in range(7)]
     settings = {"samples": 3, "temperature": 1.0, "max_new_tokens": 6, "seed": 5}
-    cache_tokens = 2 * (7 + 6) * 3  # for two problems
-    groups = generate(tiny, prompts, eos_ids={0}, cache_tokens=cache_tokens, **settings)
+    groups = generate(tiny, prompts, eos_ids={0}, **settings)
     wanted = [[str(ids.tolist()) for ids in group.responses] for group in groups]
-    events = []  # how many sequences each batch has, and the problem of every submission
-    real = rollout._generate_batch
+    events = []  # a step of sampling, or the problem of a submission
+    real = rollout.Engine.decode
 
-    def count(model, requests, *rest):
-        events.append(f"sampled {sum(len(request.numbers) for request in requests)}")
-        real(model, requests, *rest)
+    def decode(engine):
+        events.append("step")
+        return real(engine)
 
     class Pool:
         def submit(self, problem, text, form):
@@ -94,7 +93,8 @@ def test_judging_starts_while_sampling_goes_on(tiny, monkeypatch):
             future.set_result(Verdict("AC", 1.0))
             return future
 
-    monkeypatch.setattr(rollout, "_generate_batch", count)
+    monkeypatch.setattr(rollout.Engine, "decode", decode)
+    cache_tokens = 2 * (7 + 6) * 3  # for the samples of two problems
     small = functools.partial(generate, cache_tokens=cache_tokens)
     monkeypatch.setattr(evaluation, "generate", small)
     tokenizer = SimpleNamespace(
@@ -104,13 +104,10 @@ def test_judging_starts_while_sampling_goes_on(tiny, monkeypatch):
     rows = evaluate(tiny, tokenizer, problems, Pool(), **settings)
     assert [row["completions"] for row in rows] == wanted
     assert [row["id"] for row in rows] == [problem["id"] for problem in problems]
-    by_length = sorted(range(7), key=lambda i: len(prompts[i]))
-    expected = []
-    for batch in (by_length[:2], by_length[2:4], by_length[4:6], by_length[6:]):
-        expected.append(f"sampled {3 * len(batch)}")
-        for i in batch:
-            expected += [str(i)] * 3
-    assert events == expected
+    submissions = [event for event in events if event != "step"]
+    assert sorted(submissions) == sorted([str(i) for i in range(7)] * 3)
+    first, last = events.index(submissions[0]), len(events) - 3
+    assert "step" in events[first:last]
     assert evaluate(tiny, tokenizer, [], Pool()) == []
 
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-import model as model_module
 import rollout
-from model import Transformer, causal_mask
-from rollout import KVCache, generate
+from model import ModelConfig, Transformer, causal_mask, packed_weights
+from rollout import Engine, KVCache, generate
 
 
 @pytest.mark.parametrize("window", [0, 3])
@@ -16,27 +16,26 @@ def test_a_step_attends_like_repeated_heads(tiny, window, monkeypatch):
     """Ragged sequences, in float64, against keys and values that are repeated for every head."""
     monkeypatch.setattr(type(tiny.config), "window", lambda config, layer: window)
     batch, heads, kv_heads, size, capacity = 3, 4, 2, 8, 7
-    cache = KVCache(tiny.config, batch, capacity, "cpu", torch.float64)
+    cache = KVCache(tiny.config, batch + 1, capacity, "cpu", torch.float64)
     torch.manual_seed(0)
-    keys = torch.randn(batch, capacity, kv_heads, size, dtype=torch.float64)
-    values = torch.randn_like(keys)
-    cache.layers[0] = [keys.clone(), values.clone()]
-    positions = torch.tensor([[6], [0], [3]])
-    cache.feed(positions, capacity)
-    q = torch.randn(batch, 1, heads, size, dtype=torch.float64)
-    k = torch.randn(batch, 1, kv_heads, size, dtype=torch.float64)
+    for tensor in cache.layers[0]:
+        tensor.normal_()
+    keys, values = (tensor[:batch].clone() for tensor in cache.layers[0])
+    positions = torch.tensor([6, 0, 3])
+    q = torch.randn(batch, heads, size, dtype=torch.float64)
+    k = torch.randn(batch, kv_heads, size, dtype=torch.float64)
     v = torch.randn_like(k)
-    y = cache(0, q, k, v)
+    y = cache.decoding(positions, capacity)(0, q, k, v)
 
-    for row, position in enumerate(positions[:, 0].tolist()):
-        keys[row, position] = k[row, 0]
-        values[row, position] = v[row, 0]
+    for row, position in enumerate(positions.tolist()):
+        keys[row, position] = k[row]
+        values[row, position] = v[row]
     copies = heads // kv_heads
-    scores = torch.einsum("bhe,bthe->bht", q[:, 0], keys.repeat_interleave(copies, 2)) / size**0.5
-    visible = causal_mask(positions, torch.arange(capacity), window)
+    scores = torch.einsum("bhe,bthe->bht", q, keys.repeat_interleave(copies, 2)) / size**0.5
+    visible = causal_mask(positions[:, None], torch.arange(capacity), window)
     shares = scores.masked_fill(~visible, -torch.inf).softmax(-1)
     expected = torch.einsum("bht,bthe->bhe", shares, values.repeat_interleave(copies, 2))
-    torch.testing.assert_close(y[:, 0], expected)
+    torch.testing.assert_close(y, expected)
 
 
 def test_no_step_has_grouped_heads_with_a_mask(tiny, monkeypatch):
@@ -56,34 +55,116 @@ def test_no_step_has_grouped_heads_with_a_mask(tiny, monkeypatch):
     assert calls[layers:] == [(2, False)] * layers * 3  # two heads share a key
 
 
-def test_the_head_is_widened_once(tiny, monkeypatch):
-    tiny = tiny.to(torch.bfloat16)
-    dtypes = []
-    real = model_module.matmul32
-
-    def record(a, b):
-        dtypes.append(b.dtype)
-        return real(a, b)
-
-    monkeypatch.setattr(model_module, "matmul32", record)
-    prompts = [[1, 2, 3], [4, 5]]
-    groups = generate(tiny, prompts, 2, 5, 1.0, [-1], seed=0)
-    assert set(dtypes) == {torch.float32}
-    monkeypatch.setattr(type(tiny.lm_head), "kept_wide", lambda head: torch.no_grad())
-    again = generate(tiny, prompts, 2, 5, 1.0, [-1], seed=0)
-    assert set(dtypes) == {torch.float32, torch.bfloat16}
-    for group, other in zip(groups, again):
-        assert torch.equal(torch.cat(group.responses), torch.cat(other.responses))
-        assert torch.equal(torch.cat(group.logps), torch.cat(other.logps))
+@pytest.fixture
+def ragged(tiny):
+    """Prompts of many lengths, and samples that end at many."""
+    prompts = [[1 + i, *[7] * (5 * i % 11)] for i in range(9)]
+    settings = {"max_new_tokens": 12, "temperature": 1.0, "eos_ids": range(6), "seed": 3}
+    alone = []
+    for i, prompt in enumerate(prompts):
+        alone.append([])
+        for number in range(3 * i, 3 * i + 3):
+            # the same number, so the same random numbers, but nothing runs beside it
+            [*_, group] = generate(
+                tiny, [[1]] * i + [prompt], 3, **settings, share=range(number, number + 1)
+            )
+            alone[i].append((group.responses[0].tolist(), group.logps[0]))
+    lengths = {len(tokens) for group in alone for tokens, _ in group}
+    assert len(lengths) > 5
+    return prompts, settings, alone
 
 
-def test_the_wide_head_is_given_back_after_an_error(tiny):
-    tiny = tiny.to(torch.bfloat16)
+@pytest.mark.parametrize("cache_tokens", [1, 23, 100, 250, 10**6])
+@pytest.mark.parametrize("read_tokens", [4, 25, 8192])
+def test_a_sample_does_not_depend_on_what_runs_beside_it(
+    tiny, ragged, monkeypatch, cache_tokens, read_tokens
+):
+    """One row to all rows, prompts in pieces or together: the same tokens as alone."""
+    prompts, settings, alone = ragged
+    monkeypatch.setattr(rollout, "READ_TOKENS", read_tokens)
+    groups = generate(tiny, prompts, 3, **settings, cache_tokens=cache_tokens)
+    for group, expected in zip(groups, alone):
+        for tokens, logps, (wanted, wanted_logps) in zip(group.responses, group.logps, expected):
+            assert tokens.tolist() == wanted
+            torch.testing.assert_close(logps, wanted_logps, atol=1e-5, rtol=0)
+
+
+def test_a_row_that_becomes_free_is_filled_at_once(tiny, ragged, monkeypatch):
+    """No step has fewer sequences than could run, and none computes a row that has ended."""
+    prompts, settings, alone = ragged
+    rows = 5
+    capacity = max(map(len, prompts)) + settings["max_new_tokens"]
+    sizes = []
+    real = Engine._draw_next
+
+    def record(engine, n, end):
+        sizes.append(n)
+        assert not any(sequence.finished for sequence in engine.running)
+        real(engine, n, end)
+
+    monkeypatch.setattr(Engine, "_draw_next", record)
+    events = []
+    generate(
+        tiny,
+        prompts,
+        3,
+        **settings,
+        cache_tokens=rows * capacity,
+        finished=lambda number, group: events.append((len(sizes), number)),
+    )
+    # Three samples enter together, so at most two rows wait for a third.
+    last_entry = len(sizes) - max(len(tokens) for group in alone for tokens, _ in group)
+    assert min(sizes[:last_entry]) >= rows - 2 and max(sizes) == rows
+    steps = sum(len(tokens) - 1 for group in alone for tokens, _ in group)
+    assert sum(sizes) == steps  # the first token of each is drawn by the prompt
+    assert sorted(number for _, number in events) == list(range(len(prompts)))
+    assert events[0][0] < len(sizes) / 2  # a group is handed on while others still run
+
+
+def test_a_prompt_is_read_once_for_all_its_samples(tiny, monkeypatch):
+    fed = []
+    real = type(tiny).forward
+
+    def record(model, tokens, *args, **options):
+        if tokens.dim() == 2:
+            fed.append(tokens.numel())
+        return real(model, tokens, *args, **options)
+
+    monkeypatch.setattr(type(tiny), "forward", record)
+    generate(tiny, [[1, 2, 3, 4], [5, 6, 7, 8]], 8, 3, 1.0, [-1], seed=0)
+    assert sum(fed) == 8
+
+
+def test_large_weights_are_packed_and_given_back(tiny):
+    """On a CPU; the numbers stay within rounding, and after an error nothing is left."""
+    config = ModelConfig(
+        vocab_size=2048,
+        hidden_size=512,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        head_dim=64,
+        tie_word_embeddings=True,
+    )
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(0)
+        model = Transformer(config).to(dtype)
+        layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        tokens = torch.randint(2048, (2, 9))
+        with torch.no_grad():
+            plain = model.logits(tokens)
+            with packed_weights(model):
+                assert len([m for m in layers if {"packed", "forward"} & vars(m).keys()]) == 15
+                packed = model.logits(tokens)
+            assert torch.equal(model.logits(tokens), plain)
+        tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+        torch.testing.assert_close(packed, plain, atol=tolerance * plain.abs().max(), rtol=0)
     with torch.no_grad():
-        tiny.model.norm.weight.fill_(torch.nan)
+        model.model.norm.weight.fill_(torch.nan)
     with pytest.raises(ValueError, match="NaN"):
-        generate(tiny, [[1]], 1, 2, 1.0, [-1], seed=0)
-    assert tiny.lm_head.wide_weight is None
+        generate(model, [[1]], 1, 2, 1.0, [-1], seed=0)
+    assert not any({"packed", "forward"} & vars(layer).keys() for layer in layers)
 
 
 @pytest.mark.parametrize("look_every", [2, 5, 50])
@@ -105,11 +186,8 @@ def test_a_step_asks_for_no_value(tiny):
     """So that a GPU never waits for the host within one: fake tensors have none to give."""
     with FakeTensorMode(), torch.no_grad():
         model = Transformer(tiny.config)
-        cache = KVCache(tiny.config, 3, 20, "cpu", torch.float32)
-        tokens = torch.zeros(3, dtype=torch.int64)
-        logits = rollout._next_logits(model, cache, tokens, tokens + 7, end=8)
-        uniform = torch.rand(3, dtype=torch.float64)
-        drawn, logps = rollout._sample(logits, 1.0, uniform)
-        assert (logits.dtype, logps.dtype) == (torch.float32, torch.float32)
+        engine = Engine(model, rollout.Settings(9, 1.0, {0}, 0), rows=5, capacity=20)
+        engine._draw_next(3, end=8)
+        assert engine.logps.dtype == torch.float32
         with pytest.raises(DataDependentOutputException):
-            int(drawn[0])
+            int(engine.tokens[0])
