@@ -306,9 +306,7 @@ class Head(nn.Linear):
 def packed_weights(model):
     """In a `with`, large layers on a CPU compute with copies of their weights, laid out as oneDNN's
     product reads them. For sampling: no graph, and weights that stay as they are."""
-    layers = []
-    if model.device.type == "cpu" and torch.backends.mkldnn.is_available():
-        layers = [module for module in model.modules() if _is_worth_packing(module)]
+    layers = _worth_packing(model)
     for layer in layers:
         weight = layer.weight.detach()
         if isinstance(layer, Head):
@@ -322,12 +320,25 @@ def packed_weights(model):
             delattr(layer, "packed" if isinstance(layer, Head) else "forward")
 
 
-def _is_worth_packing(module):
-    """Small products are faster as they are."""
-    if type(module) not in (nn.Linear, Head):
-        return False
-    weight = module.weight
-    return weight.numel() >= 2**18 and weight.dtype in (torch.float32, torch.bfloat16)
+def packed_bytes(model):
+    """What packed_weights takes: int."""
+    total = 0
+    for layer in _worth_packing(model):
+        itemsize = 4 if isinstance(layer, Head) else layer.weight.itemsize
+        total += itemsize * layer.weight.numel()
+    return total
+
+
+def _worth_packing(model):
+    """The layers, a list. Small products are faster as they are."""
+    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return []
+    layers = [module for module in model.modules() if type(module) in (nn.Linear, Head)]
+    return [
+        layer
+        for layer in layers
+        if layer.weight.numel() >= 2**18 and layer.weight.dtype in (torch.float32, torch.bfloat16)
+    ]
 
 
 def _packed(weight):

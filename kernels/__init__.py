@@ -2,7 +2,7 @@
 
     linear_logprob     hidden states and head weight -> log-probs of given tokens (head*.py)
     gepo_group_loss    token log-probs of ragged groups -> Eq. (9) per group (group_loss.py)
-    decode_attention   one query a sequence over a ragged cache (decode_attention.py)
+    decode_attention   one query a sequence over a ragged cache (decode.py)
     sample_tokens      hidden states and head weight -> the next tokens (sample.py)
     draw_tokens        logits -> the next tokens
     matmul32           a matrix product in float32, whatever the dtype of its inputs
@@ -12,7 +12,7 @@ TRITON_INTERPRET=1, as in the tests, Triton's interpreter runs the kernels on th
 docs/kernels.md derives the gradients and the lower bounds on time.
 """
 
-from kernels.decode_attention import decode_attention, decode_attention_eager
+from kernels.decode import decode_attention, decode_attention_eager
 from kernels.group_loss import gepo_group_loss, gepo_group_loss_eager
 from kernels.head import linear_logprob, linear_logprob_eager
 from kernels.head_eager import matmul32

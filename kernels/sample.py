@@ -37,8 +37,8 @@ def sample_tokens(hidden, weight, uniform, temperature=1.0):
     is read back, so that a CUDA graph can hold the call. NaN in the logits gives a log-prob of NaN.
     Raises TypeError or ValueError that names the argument."""
     check_sample(hidden, weight, uniform, temperature)
-    interpreted = triton.knobs.runtime.interpret and hidden.dtype == weight.dtype == torch.float32
-    if not hidden.is_cuda and not interpreted:
+    interpreted = triton.knobs.runtime.interpret and hidden.dtype != torch.bfloat16
+    if hidden.dtype == torch.float64 or not (hidden.is_cuda or interpreted):
         return sample_tokens_eager(hidden, weight, uniform, temperature)
     with torch.cuda.device_of(hidden):  # Triton launches on the current device
         return _sample_by_tiles(hidden, weight, uniform, temperature)
@@ -69,7 +69,7 @@ def _sample_by_tiles(hidden, weight, uniform, temperature):
     tiles = triton.cdiv(V, BLOCK_V)
     tile_lse = torch.empty(tiles, B, device=hidden.device, dtype=torch.float32)
     tile_max = torch.empty_like(tile_lse)
-    config = _tile_config(B)
+    config = _tile_config(hidden.dtype, B)
     grid = (triton.cdiv(B, config["BLOCK_T"]) * tiles,)
     _summarise_tile[grid](
         hidden,
@@ -114,14 +114,15 @@ def _sample_by_tiles(hidden, weight, uniform, temperature):
     return tokens, logp
 
 
-def _tile_config(B):
-    """Tile sizes and launch options for B sequences: as few rows as the tensor cores take."""
-    block_t = min(128, max(16, triton.next_power_of_2(B)))
+def _tile_config(dtype, B):
+    """Tile sizes and launch options for B sequences: as few rows as the tensor cores take.
+
+    tests/kernels/test_kernels_compile.py holds them free of register spills."""
     return {
-        "BLOCK_T": block_t,
+        "BLOCK_T": min(128, max(16, triton.next_power_of_2(B))),
         "BLOCK_V": BLOCK_V,
-        "BLOCK_D": 64,
-        "num_warps": 4 if block_t < 128 else 8,
+        "BLOCK_D": 32 if dtype == torch.float32 else 64,
+        "num_warps": 8,
         "num_stages": 3,
     }
 

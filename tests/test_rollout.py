@@ -1,5 +1,8 @@
 """Sampling: what one step of the cache computes, and what is prepared for it."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import rollout
+from conftest import ROOT
 from model import ModelConfig, Transformer, causal_mask, packed_weights
 from rollout import Engine, KVCache, generate
 
@@ -191,3 +195,37 @@ def test_a_step_asks_for_no_value(tiny):
         assert engine.logps.dtype == torch.float32
         with pytest.raises(DataDependentOutputException):
             int(engine.tokens[0])
+
+
+TAKEN = """
+import resource, torch
+from config import Config
+from model import ModelConfig, Transformer, packed_bytes
+from rollout import generate
+from training.plan import memory_per_rank
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+torch.set_num_threads(1)
+config = ModelConfig(
+    vocab_size=61, hidden_size=512, intermediate_size=1536, num_hidden_layers=4,
+    num_attention_heads=8, num_key_value_heads=4, head_dim=64)
+model = Transformer(config)
+generate(model, [[1, 2]], 1, 2, 1.0, [-1], seed=0)
+before = peak()
+prompts = [[1 + i % 60] * 510 for i in range(32)]
+generate(model, prompts, 1, 2, 1.0, [-1], seed=0)
+run = Config(rollout_batch=32, samples_per_prompt=1, max_length=512)
+need = memory_per_rank(config, 0, 1, run, 4, sharded=False, packed=packed_bytes(model))
+print(peak() - before, need["sampling"])
+"""
+
+
+def test_what_sampling_takes_is_what_the_plan_says():
+    """32 prompts, of which 16 are read together."""
+    done = subprocess.run(
+        [sys.executable, "-c", TAKEN], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    taken, planned = map(int, done.stdout.split())
+    assert 0.7 * planned < taken < 1.2 * planned, (taken, planned)

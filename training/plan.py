@@ -1,11 +1,16 @@
 """What a run will do and how much memory it needs, printed before it starts."""
 
 from distributed import ranks, sharding
-from rollout import CACHE_TOKENS
+from model import packed_bytes
+from rollout import CACHE_TOKENS, READ_TOKENS
 
 
-def memory_per_rank(model, n_parameters, world_size, config, compute_bytes=2, sharded=True):
+def memory_per_rank(
+    model, n_parameters, world_size, config, compute_bytes=2, sharded=True, packed=0
+):
     """Bytes that a rank needs at most, part by part. compute_bytes: of one number when computing.
+
+    packed: bytes of the weights that are copied for sampling on a CPU.
 
     state: weights, gradients and AdamW's moments. pi_ref: the frozen reference. training, sampling:
     what each takes beside these; they take turns. peak: all at once (with --engine offload, state
@@ -19,7 +24,8 @@ def memory_per_rank(model, n_parameters, world_size, config, compute_bytes=2, sh
     training = _activations(model, config, compute_bytes) + 2**28
     if config.rhat_dtype == "float64":  # torch has no fused attention for it
         training += 22 * model.num_attention_heads * config.max_length**2
-    sampling = _kv_cache(model, world_size, config, compute_bytes)
+    sampling = _kv_cache(model, world_size, config, compute_bytes) + packed
+    sampling += _reading(model, config, compute_bytes)
     if sharded:
         training += _gathered_weights(model, n_parameters, compute_bytes)
         sampling += compute_bytes * n_parameters  # the copy that is whole on every rank
@@ -66,9 +72,25 @@ def _gathered_weights(model, n_parameters, compute_bytes):
 def _kv_cache(model, world_size, config, compute_bytes):
     """Keys and values of the sequences that rollout.generate runs at a time."""
     sequences = -(-config.rollout_batch // world_size)
-    tokens = min(CACHE_TOKENS, sequences * config.max_length)
+    rows = min(sequences, max(1, CACHE_TOKENS // config.max_length))
     kv_size = model.num_key_value_heads * model.head_dim
-    return 2 * compute_bytes * kv_size * model.num_hidden_layers * tokens
+    return 2 * compute_bytes * kv_size * model.num_hidden_layers * rows * config.max_length
+
+
+def _reading(model, config, compute_bytes):
+    """What one layer holds while prompts are read: the largest forward of rollout.generate.
+
+    The MLP's gate, its activation, up and their product, or attention's q, k, v, y and a copy of
+    the keys for every sample; the stream and its norm, which is computed in float32."""
+    tokens = min(READ_TOKENS, config.rollout_batch * config.max_length)
+    q_size = model.num_attention_heads * model.head_dim
+    kv_size = model.num_key_value_heads * model.head_dim
+    mlp_size = 4 * model.intermediate_size
+    if model.num_experts:
+        mlp_size = 4 * model.num_experts_per_tok * model.moe_intermediate_size
+    attention_size = 2 * q_size + (2 + config.samples_per_prompt) * kv_size
+    widest = max(mlp_size, attention_size)
+    return tokens * (compute_bytes * (widest + 4 * model.hidden_size) + 8 * model.hidden_size)
 
 
 def print_plan(run, inputs):
@@ -83,6 +105,7 @@ def print_plan(run, inputs):
         config,
         policy.dtype.itemsize,
         sharding.is_sharded(),
+        packed_bytes(policy),
     )
     gib = {part: f"{size / 2**30:.2f}" for part, size in needed.items()}
     offload = "offload" in config.engine

@@ -16,7 +16,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels import group_loss, head_eager, head_fused, head_slab
+from kernels import decode, group_loss, head_eager, head_fused, head_slab, sample
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"
@@ -28,10 +28,20 @@ SHARED = {80: 163, 90: 227, 100: 227}
 MMA = {80: "mma.sync", 90: "wgmma", 100: "tcgen05.mma"}
 
 
-INPUTS = ("hidden_ptr", "weight_ptr", "out_ptr")  # of the dtype of the inputs
+# of the dtype of the inputs
+INPUTS = ("hidden_ptr", "weight_ptr", "out_ptr", "q_ptr", "keys_ptr", "values_ptr")
 INT64 = ("targets_ptr", "response_ptr", "group_ptr", "first_token_ptr", "first_response_ptr")
+INT64 += ("lengths_ptr", "tile_ptr", "tokens_ptr")
 FLOATS = ("scale", "beta")
-SIZES = ("T", "V", "D", "v", "out_stride")  # multiples of 16 at real sizes
+SIZES = (
+    "T",
+    "V",
+    "D",
+    "v",
+    "out_stride",
+    "key_stride",
+    "value_stride",
+)  # multiples of 16 at real sizes
 
 
 @dataclass
@@ -124,3 +134,21 @@ def test_the_slab_kernels_are_not_compiled_per_slab():
     last are alike."""
     assert head_eager.SLAB_TOKENS % 16 == 0
     assert head_eager.SLAB_COLUMNS % 16 == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("arch", SHARED)
+def test_decoding(arch, dtype, tmp_path):
+    launches = []
+    for group, head_dim in ((4, 128), (8, 256)):
+        config = decode._part_config(dtype, group, head_dim)
+        constants = {"GROUP": group, "E": head_dim, **config}
+        launches.append((decode._attend_part, constants))
+    for sequences in (1, 256):
+        constants = {"EVEN_D": True, **sample._tile_config(dtype, sequences)}
+        launches.append((sample._summarise_tile, constants))
+    launches.append((sample._draw_in_tile, {"BLOCK_V": 128, "BLOCK_D": 64, "num_warps": 4}))
+    for kernel, constants in launches:
+        options = {k: constants.pop(k) for k in ("num_warps", "num_stages") if k in constants}
+        got = compiled(kernel, arch, dtype, constants, options, tmp_path)
+        assert got.shared <= SHARED[arch] * 1024 and got.registers <= 255 and got.spilled == 0

@@ -9,8 +9,8 @@ depend on the lengths, so that a CUDA graph can hold the call.
 
     B   sequences      C   slots of the cache      H, K   heads, key-value heads      E   head_dim
 
-torch's varlen_attn does this too (seqused_k), but on CUDA and in half precision alone, and it splits
-by the longest sequence of the batch: what a sequence becomes would depend on what runs beside it.
+torch's varlen_attn does this too (seqused_k), but on CUDA and in half precision alone, and it
+splits by the longest sequence of the batch, so that a sequence would depend on what runs beside it.
 Here the parts lie at fixed slots.
 Left out: a backward, caches in pages.
 """
@@ -23,7 +23,6 @@ import triton.language as tl
 from kernels.checks import check_decode_attention
 
 PART = 256  # keys of a program
-BLOCK = 64  # keys at a time
 
 
 def decode_attention(q, keys, values, lengths, window=0):
@@ -35,7 +34,7 @@ def decode_attention(q, keys, values, lengths, window=0):
     Triton on CUDA and under TRITON_INTERPRET=1, the eager twin elsewhere and for float64.
     Raises TypeError or ValueError that names the argument."""
     check_decode_attention(q, keys, values, lengths)
-    interpreted = triton.knobs.runtime.interpret and q.dtype == torch.float32
+    interpreted = triton.knobs.runtime.interpret and q.dtype != torch.bfloat16
     if q.dtype == torch.float64 or not (q.is_cuda or interpreted):
         return decode_attention_eager(q, keys, values, lengths, window)
     with torch.cuda.device_of(q):  # Triton launches on the current device
@@ -77,20 +76,23 @@ def _attend_by_parts(q, keys, values, lengths, window):
         K,
         GROUP=H // K,
         E=E,
-        **_part_config(H // K, E),
+        **_part_config(q.dtype, H // K, E),
     )
     share = (lse - lse.logsumexp(2, keepdim=True)).exp()
     return (share[..., None] * y).sum(2).to(q.dtype)
 
 
-def _part_config(group, E):
-    """Block sizes and launch options: group heads share keys of E numbers."""
+def _part_config(dtype, group, E):
+    """Block sizes and launch options: `group` heads share keys of E numbers.
+
+    tests/kernels/test_kernels_compile.py holds them free of register spills."""
+    is_wide = dtype == torch.float32
     return {
         "BLOCK_H": max(16, triton.next_power_of_2(group)),  # the least that tensor cores take
         "BLOCK_E": max(16, triton.next_power_of_2(E)),
-        "BLOCK": BLOCK,
+        "BLOCK": 32 if is_wide and E > 128 else 64,  # keys at a time
         "PART": PART,
-        "num_warps": 4,
+        "num_warps": 8 if is_wide else 4,
         "num_stages": 2,
     }
 
@@ -128,8 +130,8 @@ def _attend_part(
     is_e = e < E
     is_head = head < GROUP
     row = sequence * K * GROUP + kv_head * GROUP + head  # of [B * H]
-    mask = is_head[:, None] & is_e[None, :]
-    q = tl.load(q_ptr + row[:, None] * E + e[None, :], mask=mask, other=0.0)
+    is_q = is_head[:, None] & is_e[None, :]
+    q = tl.load(q_ptr + row[:, None] * E + e[None, :], mask=is_q, other=0.0)
     keys_ptr += sequence * key_stride + kv_head * E
     values_ptr += sequence * value_stride + kv_head * E
 
@@ -140,9 +142,9 @@ def _attend_part(
         slot = start + tl.arange(0, BLOCK)
         visible = (slot >= first) & (slot < end)
         offset = slot.to(tl.int64)[:, None] * (K * E) + e[None, :]
-        mask = visible[:, None] & is_e[None, :]
-        k = tl.load(keys_ptr + offset, mask=mask, other=0.0)
-        v = tl.load(values_ptr + offset, mask=mask, other=0.0)
+        is_kv = visible[:, None] & is_e[None, :]
+        k = tl.load(keys_ptr + offset, mask=is_kv, other=0.0)
+        v = tl.load(values_ptr + offset, mask=is_kv, other=0.0)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [BLOCK_H, BLOCK]
         scores = tl.where(visible[None, :], scores, -3e38)
         new_maximum = tl.maximum(maximum, tl.max(scores, 1))
@@ -157,5 +159,4 @@ def _attend_part(
     parts = tl.num_programs(2)
     out = row * parts + part
     tl.store(lse_ptr + out, lse, mask=is_head)
-    mask = is_head[:, None] & is_e[None, :]
-    tl.store(y_ptr + out[:, None] * E + e[None, :], y, mask=mask)
+    tl.store(y_ptr + out[:, None] * E + e[None, :], y, mask=is_q)
