@@ -333,31 +333,46 @@ def _varlen_is_right(device, dtype, window=0):
 
     A response needs each query aligned with the end of its longer keys (bottom right), and
     varlen_attn's documentation does not say how it aligns them: so it is tried."""
-    if _varlen_runs(device) and _varlen_agrees(device, dtype, window):
-        return True
-    warnings.warn(
-        f"varlen_attn of torch {torch.__version__} does not fit packed groups; "
-        "one SDPA call a response instead",
-        stacklevel=1,
-    )
-    return False
+    why_not = _what_varlen_lacks(device) or _where_varlen_differs(device, dtype, window)
+    if why_not:
+        warnings.warn(
+            f"varlen_attn of torch {torch.__version__} does not fit packed groups ({why_not}); "
+            "one SDPA call a response instead",
+            stacklevel=1,
+        )
+    return not why_not
 
 
-def _varlen_runs(device):
-    """Compute capability 8.0, and a torch that has both arguments. On a CPU only tests ask."""
-    capable = device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 0)
+def _what_varlen_lacks(device):
+    """ "", or what is missing. On a CPU only tests ask."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        return "the GPU's compute capability is below 8.0"
     arguments = inspect.signature(varlen_attn).parameters
-    return capable and "window_size" in arguments and "enable_gqa" in arguments
+    missing = [name for name in ("window_size", "enable_gqa") if name not in arguments]
+    return f"it has no {missing[0]}" if missing else ""
 
 
-def _varlen_agrees(device, dtype, window):
-    """Compares the two attentions on a prompt of 3 tokens with responses of 2 and 5."""
+def _where_varlen_differs(device, dtype, window):
+    """Compares the two attentions, and their gradients, on a prompt of 3 tokens with responses of 2
+    and 5: "", or what differs."""
     prompt = Span(0, 3)
     spans = [prompt, Span(3, 5, prompt), Span(5, 10, prompt)]
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (
+    inputs = [
         torch.randn(10, heads, 64, generator=generator).to(device, dtype) for heads in (4, 2, 2)
-    )
-    by_varlen = _attend_varlen(spans, device, lambda layer: window)(0, q, k, v)
-    by_sdpa = _attend_each(spans, device, lambda layer: window)(0, q, k, v)
-    return torch.allclose(by_varlen, by_sdpa, atol=0.03)
+    ]
+    results = []
+    for make_attend in (_attend_varlen, _attend_each):
+        q, k, v = (x.clone().requires_grad_() for x in inputs)
+        try:
+            with torch.enable_grad():
+                y = make_attend(spans, device, lambda layer: window)(0, q, k, v)
+                gradients = torch.autograd.grad(y.float().square().sum(), (q, k, v))
+        except (RuntimeError, TypeError, ValueError) as error:
+            first_line = str(error).split("\n")[0]
+            return f"{type(error).__name__}: {first_line}"
+        results.append([y.detach(), *gradients])
+    for name, ours, theirs in zip(("the output", "dq", "dk", "dv"), *results):
+        if not torch.allclose(ours, theirs, atol=0.03 * float(theirs.abs().max())):
+            return f"{name} differs from one call a response"
+    return ""

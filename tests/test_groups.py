@@ -287,6 +287,36 @@ def test_one_varlen_call_is_a_call_a_sequence(window, some_groups, monkeypatch):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
+class WrongGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * grad
+
+
+@pytest.mark.parametrize(
+    "fails, why",
+    [
+        ("it raises", r"RuntimeError: FlashAttention only supports Ampere\)"),
+        ("its gradient is wrong", r"\(dq differs from one call a response\)"),
+    ],
+)
+def test_a_varlen_that_fails_is_not_used(fails, why, monkeypatch):
+    def varlen(q, *rest, **options):
+        if fails == "it raises":
+            raise RuntimeError("FlashAttention only supports Ampere\nand newer")
+        return varlen_by_hand(WrongGradient.apply(q), *rest, **options)
+
+    monkeypatch.setattr(groups_module, "varlen_attn", varlen)
+    monkeypatch.setattr(groups_module, "_what_varlen_lacks", lambda device: "")
+    ask = groups_module._varlen_is_right.__wrapped__  # past the cache
+    with torch.no_grad(), pytest.warns(UserWarning, match=why):
+        assert not ask(torch.device("cpu"), torch.float32)
+
+
 @pytest.mark.parametrize("top_left", [False, True])
 def test_a_varlen_that_aligns_otherwise_is_not_used(top_left, monkeypatch):
 
