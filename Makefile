@@ -2,6 +2,7 @@
 # make test         formatting, lint and the tests
 # make bench        kernels and packing against their peers, on the GPU if there is one;
 #                   the judge against bare processes
+# make gpu          the day there is a GPU: its tests, all benches and a run, on one page
 # make toolchains   the compilers and interpreters of all eleven languages
 # make toy          everything in toy/ again from its seed (half an hour)
 #
@@ -85,6 +86,10 @@ go-std:
 	@test ! -x "$(GO)" || ls $$($(GO) env GOROOT)/pkg/*/fmt.a > /dev/null 2>&1 || \
 		$(GO_BUILD) $(GO) build std
 
+gpu: .venv/ready
+	$(RUN) -m pip install -q --disable-pip-version-check $(TEST_TOOLS)
+	$(RUN) bench/gpu.py
+
 bench: .venv/ready
 	$(RUN) bench/head.py
 	$(RUN) bench/packing.py
@@ -129,4 +134,4 @@ need = packages=; \
 		echo "not installed:$$packages; as root: apt-get install$$packages"; \
 	fi
 
-.PHONY: train test toolchains go-std bench toy
+.PHONY: train test toolchains go-std bench gpu toy

@@ -3,7 +3,9 @@
 import json
 import sys
 
-from bench import noise, packing, step
+import pytest
+
+from bench import gpu, noise, packing, step
 from model import ModelConfig
 
 
@@ -27,3 +29,31 @@ def test_noise(monkeypatch, capsys, tmp_path):
     noise.main()
     row = last_line(capsys)["rows"]["1"]["sum"]
     assert 0 < row["float32"] < 0.01 * row["signal"] < row["bfloat16"]
+
+
+def test_the_page_of_a_gpu_has_every_target(tmp_path):
+    """Of reports as the benches print them, and of a step that died."""
+    row = {"forward ms": 17.1, "both ms": 69.4, "forward / floor": 1.31, "both / floor": 1.32}
+    head = {"faster backend": "slab", "rows": {"ours, slab": {**row, "peak MiB": 277}}}
+    rollout = {"rows": {"64 sequences, even": {"share of the floor": 0.61, "ratio": 5.2}}}
+    reports = {"head": head, "rollout": rollout, "load": {"ratio": 0.91}}
+    results = []
+    for each in gpu.STEPS:
+        report = reports.get(each.name)
+        output = f"a table\n{json.dumps(report)}\n" if report else "Killed\n"
+        results.append((each, 0 if report else 137, 3.0, output))
+    page = gpu.page(results)
+    for target in (target for each in gpu.STEPS for target in each.targets):
+        assert f"| {target} | " in page
+    for measured in ("17.1 and 69.4 ms, 277 MiB", "even: 61%", "even: 5.20", "| 91% |"):
+        assert measured in page
+    assert "| a training step: >= 38 % MFU | nothing: the step did not end well |" in page
+    assert "| `python bench/step.py --repeats 2` | 137 | 3 |" in page
+
+
+def test_without_a_gpu_it_says_what_to_run(monkeypatch, capsys):
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["bench/gpu.py"])
+    with pytest.raises(SystemExit):
+        gpu.main()
+    assert "`make bench` measures a CPU" in capsys.readouterr().err
