@@ -203,13 +203,16 @@ class Engine:
         """Feeds prompts, each once, into the next free rows, and draws what follows them."""
         device = self.model.device
         prompts = [siblings[0].request.group.prompt for siblings in batch]
-        sequences = [sequence for siblings in batch for sequence in siblings]
+        sequences = []
+        prompt_of_row = []
+        for number, siblings in enumerate(batch):
+            sequences += siblings
+            prompt_of_row += [number] * len(siblings)
         first = len(self.running)
         rows = slice(first, first + len(sequences))
-        lengths = torch.tensor(list(map(len, prompts)), device=device)
-        copies = torch.tensor(list(map(len, batch)), device=device)
-        prompt_of_row = torch.arange(len(batch), device=device).repeat_interleave(copies)
-        last = lengths[prompt_of_row] - 1  # the position of each row's last token
+        prompt_of_row = torch.tensor(prompt_of_row, device=device)
+        # the position of each row's last token
+        last = torch.tensor([len(sequence) - 1 for sequence in sequences], device=device)
         self.running += sequences
         self.positions[rows] = last + 1
         self.uniform[rows] = self._random_numbers(sequences).to(device)

@@ -1,7 +1,9 @@
 """Sampling: what one step of the cache computes, and what is prepared for it."""
 
+import contextlib
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -91,6 +93,35 @@ def test_a_sample_does_not_depend_on_what_runs_beside_it(
         for tokens, logps, (wanted, wanted_logps) in zip(group.responses, group.logps, expected):
             assert tokens.tolist() == wanted
             torch.testing.assert_close(logps, wanted_logps, atol=1e-5, rtol=0)
+
+
+def test_cuda_graphs_change_no_sample(tiny, ragged, monkeypatch):
+    """Graphs of a few sizes, for the rows in use and some more; a replay does what was captured.
+
+    On a CPU the capture itself runs, so that its rows must be as before afterwards."""
+    prompts, settings, alone = ragged
+    sizes = set()
+    real = Engine._captured
+
+    def captured(engine, n):
+        before = engine.tokens.clone(), engine.positions.clone()
+        graph = real(engine, n)
+        assert torch.equal(engine.tokens, before[0]) and torch.equal(engine.positions, before[1])
+        sizes.add(n)
+        graph.replay = lambda: engine._draw_next(n, engine.cache.capacity)
+        return graph
+
+    monkeypatch.setattr(Engine, "_captured", captured)
+    monkeypatch.setattr(Engine, "_uses_graphs", lambda engine: True)
+    for name in ("Stream", "CUDAGraph", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: contextlib.nullcontext())
+    monkeypatch.setitem(rollout.LOOK_EVERY, "cpu", 8)
+    groups = generate(tiny, prompts, 3, **settings, cache_tokens=20 * 24)
+    assert sizes <= {1, 2, 4, 8, 16, 20} and len(sizes) > 2
+    for group, expected in zip(groups, alone):
+        assert [tokens.tolist() for tokens in group.responses] == [tokens for tokens, _ in expected]
 
 
 def test_a_row_that_becomes_free_is_filled_at_once(tiny, ragged, monkeypatch):
