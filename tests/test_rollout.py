@@ -117,7 +117,7 @@ def test_cuda_graphs_change_no_sample(tiny, ragged, monkeypatch):
         monkeypatch.setattr(torch.cuda, name, MagicMock())
     for name in ("stream", "graph"):
         monkeypatch.setattr(torch.cuda, name, lambda _: contextlib.nullcontext())
-    monkeypatch.setitem(rollout.LOOK_EVERY, "cpu", 8)
+    monkeypatch.setitem(rollout.LOOK_EVERY, "cpu", 3)
     groups = generate(tiny, prompts, 3, **settings, cache_tokens=20 * 24)
     assert sizes <= {1, 2, 4, 8, 16, 20} and len(sizes) > 2
     for group, expected in zip(groups, alone):
