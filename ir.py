@@ -117,7 +117,7 @@ def make_groups(args, settings):
         except (sandbox.SandboxError, KeyboardInterrupt) as error:
             pool.shutdown(cancel_futures=True)
             sys.exit(
-                f"ir.py: stopped ({str(error) or 'Ctrl-C'}); what is done stands in {partial}: "
+                f"ir.py: stopped ({str(error) or 'by a signal'}); what is done stands in {partial}: "
                 "run this again to go on"
             )
     results = [finished[key] for key in keys]

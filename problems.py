@@ -132,7 +132,7 @@ def make_problems(args, settings, targets):
                 data.append_rows(log, [asdict(checked)])
         except (sandbox.SandboxError, KeyboardInterrupt) as error:
             pool.shutdown(cancel_futures=True)
-            reason = str(error) or "Ctrl-C"
+            reason = str(error) or "by a signal"
             sys.exit(f"problems.py: stopped ({reason}); the same command continues from {log}")
     results = [known[key] for key in keys]
     write_rows(log, [asdict(checked) for checked in results])

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -214,13 +215,24 @@ def namespace():
 
 
 def restart_as_process_1():
-    """Begin again as process 1 of a namespace, where that is possible. -> None, if it is not.
+    """Begin again as process 1 of a namespace, where that is possible. -> None in that process.
 
-    If that process is killed, its sandboxes end with it."""
+    If that process is killed, its sandboxes end with it. A SIGTERM ends it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     unshare = namespace()
-    if unshare and "OORL_NAMESPACE" not in os.environ:
-        command = [*unshare, sys.executable, *sys.argv]
-        os.execve(unshare[0], command, {**os.environ, "OORL_NAMESPACE": "1"})
+    if not unshare or "OORL_NAMESPACE" in os.environ:
+        return
+    command = [*TIED_TO_PARENT, *unshare, sys.executable, *sys.argv]
+    process = subprocess.Popen(command, env={**os.environ, "OORL_NAMESPACE": "1"})
+
+    def pass_on(number, _):  # unshare keeps it to itself
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(child), number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both
+    returncode = process.wait()
+    sys.exit(returncode if returncode >= 0 else 128 - returncode)
 
 
 def digest(value):

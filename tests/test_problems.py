@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -96,18 +97,22 @@ def test_the_rows_are_what_the_trainer_reads(done):
     assert "left out: duplicate x 2, no output x 1" in printed
 
 
-@pytest.mark.parametrize("kills", [2])
-def test_a_killed_run_continues_and_workers_do_not_matter(done, source, tmp_path, kills):
+def test_a_stopped_run_continues_and_workers_do_not_matter(done, source, tmp_path):
     argv = command(
         tmp_path, source, "--workers", "4", "--each", "2", "--targets", "cpp,bash=3,python"
     )
     log = tmp_path / "p.jsonl.log"
-    for kill in range(kills):
-        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and lines_of(log) < 2 * kill + 1:
+    for lines, number in ((1, signal.SIGTERM), (3, signal.SIGKILL)):
+        process = subprocess.Popen(
+            argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        while process.poll() is None and lines_of(log) < lines:
             time.sleep(0.01)
-        process.kill()
-        process.wait()
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode != 0
+        if number == signal.SIGTERM:
+            assert "stopped (by a signal); the same command continues from" in stderr
         assert gone(str(tmp_path))
     with open(log, "ab") as file:
         file.write(b'{"id": "cut')
