@@ -118,7 +118,7 @@ def make_groups(args, settings):
             pool.shutdown(cancel_futures=True)
             reason = str(error) or "by a signal"
             sys.exit(
-                f"ir.py: stopped ({reason}); what is done stands in {partial}: run this again to go on"
+                f"ir.py: stopped ({reason}); what is done is in {partial}: run this again to go on"
             )
     results = [finished[key] for key in keys]
     groups = [result.group for result in results if result.group]

@@ -354,8 +354,8 @@ class KVCache:
         self.capacity = capacity
         self.windows = [config.window(layer) for layer in range(config.num_hidden_layers)]
         self.causal = causal_attention(config)
-        self.layers = []  # pairs of keys and values, [R, C, K, E]
-        shape = (rows, capacity, config.num_key_value_heads, config.head_dim)
+        self.layers = []  # pairs of keys and values, [R, K, C, E]
+        shape = (rows, config.num_key_value_heads, capacity, config.head_dim)
         for _ in self.windows:
             keys = torch.zeros(shape, device=device, dtype=dtype)
             self.layers.append((keys, torch.zeros_like(keys)))
@@ -369,15 +369,17 @@ class KVCache:
         def attend(layer, q, k, v):
             end = start + k.shape[1]
             keys, values = self.layers[layer]
-            keys[rows, start:end] = k[prompt_of_row]
-            values[rows, start:end] = v[prompt_of_row]
+            keys[rows, :, start:end] = k[prompt_of_row].transpose(1, 2)
+            values[rows, :, start:end] = v[prompt_of_row].transpose(1, 2)
             if start == 0:
                 return self.causal(layer, q, k, v)
             # a piece of a prompt, which is alone: its first pieces lie in the cache
             slots = torch.arange(end, device=q.device)
             mask = causal_mask(slots[start:], slots, self.windows[layer])
-            first = rows.start
-            return sdpa(q, keys[first, None, :end], values[first, None, :end], attn_mask=mask)
+            first = slice(rows.start, rows.start + 1)
+            keys = keys[first, :, :end].transpose(1, 2)
+            values = values[first, :, :end].transpose(1, 2)
+            return sdpa(q, keys, values, attn_mask=mask)
 
         return attend
 
@@ -391,10 +393,10 @@ class KVCache:
 
         def attend(layer, q, k, v):
             keys, values = self.layers[layer]
-            keys[row, positions] = k
-            values[row, positions] = v
+            keys[row, :, positions] = k
+            values[row, :, positions] = v
             window = self.windows[layer]
-            return decode_attention(q, keys[:n, :end], values[:n, :end], lengths, window)
+            return decode_attention(q, keys[:n, :, :end], values[:n, :, :end], lengths, window)
 
         return attend
 

@@ -148,14 +148,14 @@ def check_sample(hidden, weight, uniform, temperature):
 
 
 def check_decode_attention(q, keys, values, lengths):
-    """q [B, H, E], keys and values [B, C, K, E], lengths [B]. Raises TypeError or ValueError."""
+    """q [B, H, E], keys and values [B, K, C, E], lengths [B]. Raises TypeError or ValueError."""
     B, H, E = q.shape
-    K = keys.shape[2]
+    K = keys.shape[1]
     fits = keys.shape == values.shape and (keys.shape[0], keys.shape[3]) == (B, E)
     if not fits or H % K or lengths.shape != (B,):
         raise ValueError(
             f"q is {list(q.shape)}, keys {list(keys.shape)}, values {list(values.shape)}, lengths "
-            f"{list(lengths.shape)}; they must be [B, H, E], twice [B, C, K, E], [B], and H a "
+            f"{list(lengths.shape)}; they must be [B, H, E], twice [B, K, C, E], [B], and H a "
             "multiple of K"
         )
     if not q.dtype == keys.dtype == values.dtype or lengths.dtype != torch.int64:
@@ -165,8 +165,8 @@ def check_decode_attention(q, keys, values, lengths):
         )
     for name, x in {"keys": keys, "values": values, "lengths": lengths}.items():
         _require_device_of(name, x, "q", q)
-        if x.dim() == 4 and x.stride()[1:] != (K * E, E, 1):
-            raise ValueError(f"{name} has strides {x.stride()}; a slot must be contiguous")
+        if x.dim() == 4 and x.stride()[2:] != (E, 1):
+            raise ValueError(f"{name} has strides {x.stride()}; slots must lie end to end")
 
 
 def _require_range(name, indices, end):

@@ -1,6 +1,6 @@
 """Attention of one new token per sequence over a ragged cache of keys and values.
 
-    decode_attention    q [B, H, E], keys and values [B, C, K, E], lengths [B] -> [B, H, E]
+    decode_attention    q [B, H, E], keys and values [B, K, C, E], lengths [B] -> [B, H, E]
 
 The H / K heads that share keys are taken together, so that a key is read once for all of them.
 The keys of a sequence are split over programs ("flash-decoding"): each keeps the softmax of its
@@ -28,9 +28,9 @@ PART = 256  # keys of a program
 def decode_attention(q, keys, values, lengths, window=0):
     """F.scaled_dot_product_attention of each q over the first lengths[b] slots of its sequence.
 
-    q [B, H, E], keys, values [B, C, K, E]: of one floating dtype; the last two dimensions are
-    contiguous. lengths [B] int64, in 1 .. C; not checked, as nothing is read back. window: how many
-    of the last keys are seen, 0: all. -> [B, H, E] in the dtype of q.
+    q [B, H, E], keys, values [B, K, C, E]: of one floating dtype; the slots of a head lie end to
+    end. lengths [B] int64, in 1 .. C; not checked, as nothing is read back. window: how many of the
+    last keys are seen, 0: all. -> [B, H, E] in the dtype of q.
     Triton on CUDA and under TRITON_INTERPRET=1, the eager twin elsewhere and for float64.
     Raises TypeError or ValueError that names the argument."""
     check_decode_attention(q, keys, values, lengths)
@@ -43,22 +43,21 @@ def decode_attention(q, keys, values, lengths, window=0):
 
 def decode_attention_eager(q, keys, values, lengths, window=0):
     """decode_attention in torch alone, on any device and also in float64."""
-    distance = lengths[:, None] - 1 - torch.arange(keys.shape[1], device=q.device)  # [B, C]
+    distance = lengths[:, None] - 1 - torch.arange(keys.shape[2], device=q.device)  # [B, C]
     visible = distance >= 0
     if window:
         visible &= distance < window
     # The heads that share keys are taken for queries of one head: kernels for grouped heads are
     # slow with a mask, or repeat the keys.
-    queries = q.unflatten(1, (keys.shape[2], -1))  # [B, K, H / K, E]
-    y = F.scaled_dot_product_attention(
-        queries, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=visible[:, None, None]
-    )
+    queries = q.unflatten(1, (keys.shape[1], -1))  # [B, K, H / K, E]
+    mask = visible[:, None, None]
+    y = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
     return y.flatten(1, 2)
 
 
 def _attend_by_parts(q, keys, values, lengths, window):
     B, H, E = q.shape
-    C, K = keys.shape[1:3]
+    K, C = keys.shape[1:3]
     parts = triton.cdiv(C, PART)
     y = torch.empty(B, H, parts, E, device=q.device, dtype=torch.float32)
     lse = torch.empty(B, H, parts, device=q.device, dtype=torch.float32)
@@ -71,8 +70,8 @@ def _attend_by_parts(q, keys, values, lengths, window):
         lse,
         E**-0.5,
         window or C,
-        keys.stride(0),
-        values.stride(0),
+        *keys.stride()[:2],
+        *values.stride()[:2],
         K,
         GROUP=H // K,
         E=E,
@@ -100,15 +99,17 @@ def _part_config(dtype, group, E):
 @triton.jit
 def _attend_part(
     q_ptr,  # [B, H, E]
-    keys_ptr,  # [B, C, K, E]
-    values_ptr,  # [B, C, K, E]
+    keys_ptr,  # [B, K, C, E]
+    values_ptr,  # [B, K, C, E]
     lengths_ptr,  # [B] int64
     y_ptr,  # out: [B, H, parts, E] float32: attention over the keys of a part
     lse_ptr,  # out: [B, H, parts] float32: log-sum-exp of their scores; -inf: no key is seen
     scale,  # of the scores
     window,  # keys seen at most
     key_stride,  # numbers from one sequence's keys to the next one's
+    key_head_stride,  # from one head's keys to the next one's
     value_stride,
+    value_head_stride,
     K,
     GROUP: tl.constexpr,  # H / K
     E: tl.constexpr,
@@ -119,7 +120,7 @@ def _attend_part(
 ):
     """One part of the keys of one sequence, for all heads that share one key-value head."""
     sequence = tl.program_id(0).to(tl.int64)
-    kv_head = tl.program_id(1)
+    kv_head = tl.program_id(1).to(tl.int64)
     part = tl.program_id(2)
     length = tl.load(lengths_ptr + sequence).to(tl.int32)
     first = tl.maximum(part * PART, length - window)
@@ -132,8 +133,8 @@ def _attend_part(
     row = sequence * K * GROUP + kv_head * GROUP + head  # of [B * H]
     is_q = is_head[:, None] & is_e[None, :]
     q = tl.load(q_ptr + row[:, None] * E + e[None, :], mask=is_q, other=0.0)
-    keys_ptr += sequence * key_stride + kv_head * E
-    values_ptr += sequence * value_stride + kv_head * E
+    keys_ptr += sequence * key_stride + kv_head * key_head_stride
+    values_ptr += sequence * value_stride + kv_head * value_head_stride
 
     maximum = tl.full((BLOCK_H,), -3e38, tl.float32)
     sum_exp = tl.zeros((BLOCK_H,), tl.float32)
@@ -141,7 +142,7 @@ def _attend_part(
     for start in range(part * PART, end, BLOCK):
         slot = start + tl.arange(0, BLOCK)
         visible = (slot >= first) & (slot < end)
-        offset = slot.to(tl.int64)[:, None] * (K * E) + e[None, :]
+        offset = slot[:, None] * E + e[None, :]
         is_kv = visible[:, None] & is_e[None, :]
         k = tl.load(keys_ptr + offset, mask=is_kv, other=0.0)
         v = tl.load(values_ptr + offset, mask=is_kv, other=0.0)

@@ -34,13 +34,13 @@ def test_a_step_attends_like_repeated_heads(tiny, window, monkeypatch):
     y = cache.decoding(positions, capacity)(0, q, k, v)
 
     for row, position in enumerate(positions.tolist()):
-        keys[row, position] = k[row]
-        values[row, position] = v[row]
+        keys[row, :, position] = k[row]
+        values[row, :, position] = v[row]
     copies = heads // kv_heads
-    scores = torch.einsum("bhe,bthe->bht", q, keys.repeat_interleave(copies, 2)) / size**0.5
+    scores = torch.einsum("bhe,bhte->bht", q, keys.repeat_interleave(copies, 1)) / size**0.5
     visible = causal_mask(positions[:, None], torch.arange(capacity), window)
     shares = scores.masked_fill(~visible, -torch.inf).softmax(-1)
-    expected = torch.einsum("bht,bthe->bhe", shares, values.repeat_interleave(copies, 2))
+    expected = torch.einsum("bht,bhte->bhe", shares, values.repeat_interleave(copies, 1))
     torch.testing.assert_close(y, expected)
 
 

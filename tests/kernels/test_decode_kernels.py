@@ -37,10 +37,10 @@ SHAPES = [  # heads, key-value heads, head_dim, window
 def attention_inputs(H, K, E, dtype, lengths=LENGTHS):
     torch.manual_seed(0)
     B = len(lengths)
-    cache = torch.randn(2, B + 1, max(lengths) + 3, K, E, device=DEVICE, dtype=dtype)
+    cache = torch.randn(2, B + 1, K, max(lengths) + 3, E, device=DEVICE, dtype=dtype)
     q = torch.randn(B, H, E, device=DEVICE, dtype=dtype)
     lengths = torch.tensor(lengths, device=DEVICE)
-    return q, cache[0, :B, :-2], cache[1, :B, :-2], lengths  # views, as of a larger cache
+    return q, cache[0, :B, :, :-2], cache[1, :B, :, :-2], lengths  # views, as of a larger cache
 
 
 def require_attention(module, shape, dtype, lengths=LENGTHS):
@@ -78,8 +78,8 @@ def test_a_sequence_is_the_same_bits_whatever_runs_beside_it():
         end = int(lengths[row])
         alone = kernels.decode_attention(
             q[row : row + 1],
-            keys[row : row + 1, :end],
-            values[row : row + 1, :end],
+            keys[row : row + 1, :, :end],
+            values[row : row + 1, :, :end],
             lengths[row : row + 1],
         )
         assert torch.equal(alone[0], all_of_them[row])
@@ -89,13 +89,13 @@ def test_a_sequence_is_the_same_bits_whatever_runs_beside_it():
 @pytest.mark.parametrize(
     "change, error",
     [
-        ({"q": torch.zeros(3, 4, 8)}, r"q is \[3, 4, 8\], keys \[2, 5, 2, 8\]"),
+        ({"q": torch.zeros(3, 4, 8)}, r"q is \[3, 4, 8\], keys \[2, 2, 5, 8\]"),
         ({"q": torch.zeros(2, 3, 8)}, "H a multiple of K"),
-        ({"values": torch.zeros(2, 4, 2, 8)}, r"values \[2, 4, 2, 8\]"),
+        ({"values": torch.zeros(2, 2, 4, 8)}, r"values \[2, 2, 4, 8\]"),
         ({"lengths": torch.ones(3, dtype=torch.int64)}, r"lengths \[3\]"),
         ({"lengths": torch.ones(2)}, "lengths torch.float32"),
-        ({"keys": torch.zeros(2, 5, 2, 8).half()}, "keys torch.float16"),
-        ({"keys": torch.zeros(2, 2, 5, 8).transpose(1, 2)}, "a slot must be contiguous"),
+        ({"keys": torch.zeros(2, 2, 5, 8).half()}, "keys torch.float16"),
+        ({"keys": torch.zeros(2, 5, 2, 8).transpose(1, 2)}, "slots must lie end to end"),
         (
             {"lengths": torch.ones(2, dtype=torch.int64, device="meta")},
             "lengths is on meta and q on",
@@ -105,8 +105,8 @@ def test_a_sequence_is_the_same_bits_whatever_runs_beside_it():
 def test_bad_input_of_attention(function, change, error):
     good = {
         "q": torch.zeros(2, 4, 8),
-        "keys": torch.zeros(2, 5, 2, 8),
-        "values": torch.zeros(2, 5, 2, 8),
+        "keys": torch.zeros(2, 2, 5, 8),
+        "values": torch.zeros(2, 2, 5, 8),
         "lengths": torch.ones(2, dtype=torch.int64),
     }
     with pytest.raises((TypeError, ValueError), match=error):
@@ -242,7 +242,7 @@ WRONG_ATTENTION = [
     ("sum_exp = sum_exp * shrink", "sum_exp = sum_exp"),
     ("kv_head * GROUP + head", "kv_head + head"),
     (
-        "values_ptr += sequence * value_stride + kv_head * E",
+        "values_ptr += sequence * value_stride + kv_head * value_head_stride",
         "values_ptr += sequence * value_stride",
     ),
     ("maximum + tl.log(tl.where(seen, sum_exp, 1.0))", "maximum"),
