@@ -86,10 +86,13 @@ def _part_config(dtype, group, E):
 
     tests/kernels/test_kernels_compile.py holds them free of register spills."""
     is_wide = dtype == torch.float32
+    block = 64  # keys at a time
+    if E > 128:
+        block = 16 if is_wide else 32
     return {
         "BLOCK_H": max(16, triton.next_power_of_2(group)),  # the least that tensor cores take
         "BLOCK_E": max(16, triton.next_power_of_2(E)),
-        "BLOCK": 32 if is_wide and E > 128 else 64,  # keys at a time
+        "BLOCK": block,
         "PART": PART,
         "num_warps": 8 if is_wide else 4,
         "num_stages": 2,
