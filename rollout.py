@@ -102,7 +102,7 @@ def generate(
 
     capacity = max(map(len, prompts), default=0) + max_new_tokens
     model.config.check_length(capacity)
-    rows = min(len(numbers), max(1, cache_tokens // max(1, capacity)))
+    rows = max(1, min(len(numbers), cache_tokens // max(1, capacity)))
     waiting = _waiting(requests, rows)
     settings = Settings(max_new_tokens, temperature, set(eos_ids), seed)
     engine = Engine(model, settings, rows, capacity)

@@ -202,6 +202,15 @@ def test_large_weights_are_packed_and_given_back(tiny):
     assert not any({"packed", "forward"} & vars(layer).keys() for layer in layers)
 
 
+def test_nothing_to_sample(tiny):
+    assert generate(tiny, [], 3, 5, 1.0, [0], seed=0) == []
+    for options in ({"samples": 0}, {"samples": 2, "share": range(0)}):
+        (group,) = generate(
+            tiny, [[1]], max_new_tokens=5, temperature=1.0, eos_ids=[0], seed=0, **options
+        )
+        assert not group.responses
+
+
 @pytest.mark.parametrize("look_every", [2, 5, 50])
 def test_looking_later_changes_no_sample(tiny, monkeypatch, look_every):
     prompts = [[1, 2, 3], [4], [5, 6]]
