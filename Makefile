@@ -2,6 +2,7 @@
 # make test         formatting, lint and the tests
 # make bench        kernels and packing against their peers, on the GPU if there is one;
 #                   the judge against bare processes
+# make ablation     does GEPO help? SEEDS=5 STEPS=80: five minutes a run, 30 runs, resumable
 # make gpu          the day there is a GPU: its tests, all benches and a run, on one page
 # make toolchains   the compilers and interpreters of all eleven languages
 # make toy          everything in toy/ again from its seed (half an hour)
@@ -86,6 +87,12 @@ go-std:
 	@test ! -x "$(GO)" || ls $$($(GO) env GOROOT)/pkg/*/fmt.a > /dev/null 2>&1 || \
 		$(GO_BUILD) $(GO) build std
 
+SEEDS = 5
+STEPS = 80
+ablation: .venv/ready
+	@$(call need,$(JUDGE))
+	$(RUN) bench/ablation.py out/ablation --seeds $(SEEDS) --steps $(STEPS)
+
 gpu: .venv/ready
 	$(RUN) -m pip install -q --disable-pip-version-check $(TEST_TOOLS)
 	$(RUN) bench/gpu.py
@@ -134,4 +141,4 @@ need = packages=; \
 		echo "not installed:$$packages; as root: apt-get install$$packages"; \
 	fi
 
-.PHONY: train test toolchains go-std bench gpu toy
+.PHONY: train test toolchains go-std bench gpu ablation toy

@@ -1,0 +1,138 @@
+"""bench/ablation.py: which runs it starts, and what it says of runs whose results are known."""
+
+import json
+import random
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bench import ablation
+from config import parse_config
+
+# The share of problems that each arm solves after training. The null is as good as GEPO.
+SOLVES = {
+    "RL": 0.5,
+    "RL + DPO": 0.5,
+    "RL + GEPO": 0.7,
+    "RL + GEPO, lambda 0": 0.6,
+    "RL + GEPO, labels at random": 0.7,
+    "GEPO": 0.1,
+}
+PROBLEMS = 200
+
+
+def write_run(folder, seed, share):
+    folder.mkdir(parents=True)
+    coin = random.Random(f"{folder.name} {seed}")
+
+    def rows(share):
+        for i in range(PROBLEMS):
+            row = {"id": f"p{i}", "target_language": ("php", "cpp")[i % 2], "n": 1}
+            yield {**row, "passed": int(coin.random() < share)}
+
+    steps = [{"reward": step / 20} for step in range(20)]
+    groups = [{"logp_margin_before": -1, "logp_margin_after": 2 * (i % 4) - 1} for i in range(8)]
+    files = {
+        "eval-before.jsonl": rows(0.3),
+        "metrics.jsonl": steps,
+        "eval-ir.jsonl": groups,
+        "eval-after.jsonl": rows(share),
+    }
+    for name, of_file in files.items():
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in of_file))
+
+
+@pytest.fixture
+def trained(monkeypatch, tmp_path):
+    """train.py, replaced: its runs end at once, with the results of SOLVES."""
+    commands = []
+
+    def run(command, **options):
+        config = parse_config(command[2:])  # flags that exist, with values in range
+        folder = Path(config.out)
+        arms = [a for a in SOLVES if ablation.folder_of(tmp_path, a, config.seed) == folder]
+        commands.append((arms[0], config))
+        if not folder.exists():
+            write_run(folder, config.seed, SOLVES[arms[0]])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(ablation.subprocess, "run", run)
+    return commands
+
+
+def ablate(monkeypatch, capsys, tmp_path, *flags):
+    monkeypatch.setattr(sys, "argv", ["bench/ablation.py", str(tmp_path), *flags])
+    ablation.main()
+    *_, last = printed = capsys.readouterr().out.splitlines()
+    found = {(row["of"], row["less"]): row for row in json.loads(last)["differences"]}
+    return "\n".join(printed), found
+
+
+def test_all_arms_on_all_seeds_and_what_they_show(trained, monkeypatch, capsys, tmp_path):
+    printed, found = ablate(monkeypatch, capsys, tmp_path, "--seeds", "3", "--steps", "7")
+    assert [arm for arm, _ in trained] == list(SOLVES) * 3
+    configs = dict(trained)
+    assert {config.steps for config in configs.values()} == {7}
+    assert configs["RL"].off_policy == "none" and configs["RL + DPO"].off_policy == "dpo"
+    assert configs["RL + GEPO, lambda 0"].lam == 0 and configs["RL + GEPO"].lam == 1
+    assert (configs["GEPO"].w_rl, configs["GEPO"].kl_coef) == (0, 0)
+    assert configs["RL + GEPO, labels at random"].ir_groups == str(tmp_path / "random.jsonl")
+
+    gain = found["RL + GEPO", "RL"]
+    assert gain["low"] < 20 < gain["high"] and gain["low"] > 5 and gain["seeds"] == 3
+    null = found["RL + GEPO", "RL + GEPO, labels at random"]
+    assert null["low"] < 0 < null["high"] < 12
+    rows = [row for row in printed.splitlines() if row.startswith("| RL + GEPO |")]
+    assert rows[0].endswith("| 72.5 | 75.0 |")  # rewards of steps 10 to 19, groups ahead
+    assert "| before |" in printed
+
+
+def test_half_of_the_groups_change_places(trained, monkeypatch, capsys, tmp_path):
+    ablate(monkeypatch, capsys, tmp_path, "--seeds", "1", "--arms", "RL,RL + GEPO")
+    shipped = [json.loads(row) for row in open(ablation.GROUPS)]
+    changed = [json.loads(row) for row in open(tmp_path / "random.jsonl")]
+    assert [row["id"] for row in shipped] == [row["id"] for row in changed]
+    swapped = 0
+    for row, other in zip(shipped, changed):
+        assert {*map(str, (row["winners"], row["losers"]))} == {
+            *map(str, (other["winners"], other["losers"]))
+        }
+        swapped += row["winners"] == other["losers"]
+    assert 0.4 < swapped / len(shipped) < 0.6
+
+
+def test_a_report_of_what_has_ended_runs_nothing(trained, monkeypatch, capsys, tmp_path):
+    write_run(ablation.folder_of(tmp_path, "RL", 0), 0, 0.5)
+    write_run(ablation.folder_of(tmp_path, "RL + GEPO", 0), 0, 0.7)
+    (ablation.folder_of(tmp_path, "RL + GEPO", 0) / "eval-after.jsonl").unlink()  # still running
+    printed, found = ablate(monkeypatch, capsys, tmp_path, "--report")
+    assert not trained and not found and "| RL | 1 |" in printed and "GEPO" not in printed
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--report"], "has ended"),
+        (["--arms", "RL,GRPO"], "no arm begins 'GRPO'; there are: RL; RL \\+ DPO"),
+    ],
+)
+def test_bad_input(flags, message, monkeypatch, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        ablate(monkeypatch, capsys, tmp_path, *flags)
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_run_that_fails_is_named(monkeypatch, capsys, tmp_path):
+    failed = SimpleNamespace(returncode=3)
+    monkeypatch.setattr(ablation.subprocess, "run", lambda *arguments, **options: failed)
+    with pytest.raises(SystemExit, match="--seed 0 .* ended with 3; see .*RL-0.txt"):
+        ablate(monkeypatch, capsys, tmp_path)
+
+
+def test_two_reports_are_the_same(trained, monkeypatch, capsys, tmp_path):
+    first, _ = ablate(monkeypatch, capsys, tmp_path, "--seeds", "2")
+    again, _ = ablate(monkeypatch, capsys, tmp_path, "--report")
+    assert first.endswith(again)
