@@ -346,6 +346,7 @@ def _packed(weight):
     return torch.ops.mkldnn._reorder_linear_weight(weight, 16)
 
 
+@torch.compiler.disable  # it would look into the weight
 def _packed_product(weight, bias, x):
     """F.linear(x, weight, bias) with a weight that _packed has laid out."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")

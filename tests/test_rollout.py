@@ -170,21 +170,24 @@ def test_a_prompt_is_read_once_for_all_its_samples(tiny, monkeypatch):
     assert sum(fed) == 8
 
 
-def test_large_weights_are_packed_and_given_back(tiny):
+# 7 weights in a layer, and the head, are as large as what is packed.
+LARGE = ModelConfig(
+    vocab_size=2048,
+    hidden_size=512,
+    intermediate_size=512,
+    num_hidden_layers=2,
+    num_attention_heads=8,
+    num_key_value_heads=8,
+    head_dim=64,
+    tie_word_embeddings=True,
+)
+
+
+def test_large_weights_are_packed_and_given_back():
     """On a CPU; the numbers stay within rounding, and after an error nothing is left."""
-    config = ModelConfig(
-        vocab_size=2048,
-        hidden_size=512,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        head_dim=64,
-        tie_word_embeddings=True,
-    )
     for dtype in (torch.float32, torch.bfloat16):
         torch.manual_seed(0)
-        model = Transformer(config).to(dtype)
+        model = Transformer(LARGE).to(dtype)
         layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
         tokens = torch.randint(2048, (2, 9))
         with torch.no_grad():
@@ -200,6 +203,18 @@ def test_large_weights_are_packed_and_given_back(tiny):
     with pytest.raises(ValueError, match="NaN"):
         generate(model, [[1]], 1, 2, 1.0, [-1], seed=0)
     assert not any({"packed", "forward"} & vars(layer).keys() for layer in layers)
+
+
+def test_packed_weights_under_torch_compile():
+    """As --engine compile has the blocks; what traces them looks into every tensor."""
+    torch.manual_seed(0)
+    model = Transformer(LARGE)
+    plain = generate(model, [[1, 2, 3]], 2, 4, 1.0, [-1], seed=0)
+    for block in model.model.layers:
+        block.before = torch.compile(block.before, backend="eager")
+        block.after = torch.compile(block.after, backend="eager")
+    compiled = generate(model, [[1, 2, 3]], 2, 4, 1.0, [-1], seed=0)
+    assert torch.equal(torch.cat(plain[0].responses), torch.cat(compiled[0].responses))
 
 
 def test_nothing_to_sample(tiny):
