@@ -330,8 +330,10 @@ def packed_bytes(model):
 
 
 def _worth_packing(model):
-    """The layers, a list. Small products are faster as they are."""
-    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    """The layers, a list. Small products are faster as they are, and torch.compile, which traces
+    what a layer does, would have to begin again in every step."""
+    is_compiled = any("before" in vars(block) for block in model.model.layers)
+    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or is_compiled:
         return []
     layers = [module for module in model.modules() if type(module) in (nn.Linear, Head)]
     return [
@@ -346,7 +348,6 @@ def _packed(weight):
     return torch.ops.mkldnn._reorder_linear_weight(weight, 16)
 
 
-@torch.compiler.disable  # it would look into the weight
 def _packed_product(weight, bias, x):
     """F.linear(x, weight, bias) with a weight that _packed has laid out."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
