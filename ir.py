@@ -21,6 +21,7 @@ folder has rejected.jsonl, a row for each.
 import argparse
 import difflib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -96,7 +97,8 @@ def make_groups(args, settings):
         print(f"{llvm.clang().version}; {sandbox.probe()}", flush=True)
         if not llvm.has_sanitizers():
             print("no AddressSanitizer, no MemorySanitizer: apt-get install libclang-rt-19-dev")
-        rows = llvm.read_sources(*args.source, include=args.include)
+        files = llvm.read_sources(*args.source, include=args.include)
+        rows = split_rows(files, settings, workers)
         finished = read_finished(out, partial, {row["id"] for row in rows})
     except (ValueError, RuntimeError) as error:
         sys.exit(f"ir.py: {error}")
@@ -130,6 +132,18 @@ def make_groups(args, settings):
     if groups:
         print_audit(groups, workers)
     sys.exit(0 if groups else "ir.py: no source gave a group")
+
+
+def split_rows(files, settings, workers):
+    """The functions and programs in the rows of read_sources: list of rows, in their order.
+
+    settings: Settings. workers: int, threads."""
+    with ThreadPoolExecutor(workers) as pool:
+        parts = list(pool.map(lambda file: llvm.split(file, settings.cflags), files))
+    rows = list(itertools.chain.from_iterable(parts))
+    if len(rows) != len(files):
+        print(f"{len(files)} files: {len(rows)} functions and programs", flush=True)
+    return rows
 
 
 # ---------------------------------------------------------------------------------- one group

@@ -1,8 +1,10 @@
 """The room behind ir.py: C sources and LLVM IR.
 
-In: C sources (sources.py). Out: their IR at several optimisation levels (compile.py), edits of it
-(mutate.py), and whether a text behaves like its source (compare.py). The latter runs both in the
-sandbox: driver.c calls what drive.py finds in the source with the values that inputs.py draws.
+In: C sources (sources.py), function by function (split.py). Out: their IR at several optimisation
+levels (compile.py), edits of it (mutate.py), and whether a text behaves like its source
+(compare.py). The latter runs both in the sandbox: driver.c calls what drive.py finds in the source,
+on memory that layout.py lays out for the types of debug_info.py, with the values that inputs.py
+draws.
 
 A source that cannot be handled raises Rejected, with the reason. Needs clang, and the sandbox of
 judge/. Imports no torch.
@@ -22,6 +24,7 @@ from llvm.compile import (
 )
 from llvm.mutate import OPERATORS, Mutant, drop_line, mutants
 from llvm.sources import read_sources
+from llvm.split import split
 
 __all__ = [
     "LEVELS",
@@ -39,6 +42,7 @@ __all__ = [
     "offered_inputs",
     "optimised",
     "read_sources",
+    "split",
     "unoptimised",
     "which_assemble",
     "winners",
