@@ -169,6 +169,8 @@ def build_group(row, settings):
     tried = {}
     best = None
     try:
+        if settings.loser_mode == "verified":
+            llvm.check_driven(row["source"], settings.cflags)
         chosen = distinct_winners(row, settings)  # Y_w of Eq. 6 to 9
         for attempt in range(ATTEMPTS):
             if settings.loser_mode == "drop":

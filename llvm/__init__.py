@@ -10,7 +10,7 @@ A source that cannot be handled raises Rejected, with the reason. Needs clang, a
 judge/. Imports no torch.
 """
 
-from llvm.compare import Outcome, compare_with_source, offered_inputs, which_assemble
+from llvm.compare import Outcome, check_driven, compare_with_source, offered_inputs, which_assemble
 from llvm.compile import (
     LEVELS,
     Rejected,
@@ -32,6 +32,7 @@ __all__ = [
     "Mutant",
     "Outcome",
     "Rejected",
+    "check_driven",
     "clang",
     "compare_with_source",
     "drop_line",

@@ -68,6 +68,8 @@ def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, exclude
     called = entry(oracle)
     excluded = set(excluded)
     offered = [x for x in input_pool(called, source, rng, pool) if x not in excluded]
+    if excluded and not offered:
+        return 0, []  # all that there are have been tried
     with tempfile.TemporaryDirectory(prefix="oorl-ir-") as box:
         header = entry_h(called, 1 + len(variants), len(offered), inputs)
         Path(box, "entry.h").write_text(header)
@@ -97,6 +99,11 @@ def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, exclude
 def emit_oracle(source, cflags):
     """The IR (str) of the source that texts are compared with. source, cflags: str."""
     return emit_ir(source, [ORACLE], cflags)[0]
+
+
+def check_driven(source, cflags=""):
+    """Raises Rejected if the source cannot be driven. source: str, C. cflags: str. -> None."""
+    entry(emit_oracle(source, cflags))
 
 
 def run_defined(box):

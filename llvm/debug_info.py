@@ -117,7 +117,9 @@ class Types:
             self.structs[type] = struct = Struct([], int(size[1]) // 8 if size else 0)
             for member in self.list_of(reference):
                 name = re.search(r'name: "([^"]*)"', self.nodes[member])
-                spelled = self.spelled(self.field(member, "baseType"))
+                spelled = "bit-field"
+                if "DIFlagBitField" not in self.nodes[member]:
+                    spelled = self.spelled(self.field(member, "baseType"))
                 struct.fields.append((name[1] if name else "", spelled))
         return type
 

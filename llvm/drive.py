@@ -53,6 +53,7 @@ READING = set(
     "__isoc99_scanf __isoc23_scanf __isoc99_fscanf __isoc23_fscanf".split()
 )
 PROGRAM_FUNCTIONS = PRINTING | READING | {"rand", "srand"}
+HEAP = {"malloc", "calloc", "realloc", "free", "strdup", "strndup"}
 STOPPING = {"abort", "exit", "__assert_fail"}
 STREAMS = {"stdin", "stdout", "stderr"}
 
@@ -77,6 +78,9 @@ class Entry:
 
 DEFINITION = re.compile(
     r"^define (?P<linkage>.*?)@(?P<name>[\w.$]+)\(.*\)[^()]*!dbg (?P<debug>!\d+).*\{$", re.M
+)
+FAST_MATH = re.compile(
+    r" = (?:tail )?(?:f\w+|call) (?:fast|reassoc|nnan|ninf|nsz|arcp|contract|afn)\b"
 )
 VARIABLE = re.compile(r"^@([\w.$]+) = (.*\bglobal .*)$", re.M)
 
@@ -104,7 +108,7 @@ def entry(oracle):
         raise Rejected(f"return type {returns}: it cannot be compared")
     if returns == "void" and not (layout.areas or variables or called & PRINTING):
         raise Rejected("nothing to compare: it returns, prints and changes nothing")
-    is_forked = bool(called & (PRINTING | STOPPING) or VARIABLE.search(oracle))
+    is_forked = bool(called & (PRINTING | STOPPING | HEAP) or VARIABLE.search(oracle))
     types = [type for _, type in parameters]
     return Entry(name, returns, types, layout, is_forked=is_forked, variables=tuple(variables))
 
@@ -157,6 +161,8 @@ def reject_outside_state(oracle, is_program, called, variables):
     for kind, names in obstacles.items():
         if names:
             raise Rejected(f"{kind} {names[0]}: it may depend on more than its input")
+    if FAST_MATH.search(oracle):
+        raise Rejected("fast-math: each level may round differently")
     if re.search(r'c"[^"]*%[-\d]*p', oracle):
         raise Rejected("prints an address (%p): it is another one each time")
     if is_program and not called & READING:

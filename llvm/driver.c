@@ -59,7 +59,6 @@
 
    FILL, CALL and DIGEST are C statements, and empty for a whole program, but for CALL.           */
 #include <fcntl.h>
-#include <malloc.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -97,7 +96,7 @@ enum {
     OUTCOMES,  /* how many there are */
     OUTPUT = 1 << 16,  /* bytes that a program may print */
     SEEN = 1 << 18,    /* bytes that are seen of a call */
-    BLOCK = 1 << 20,   /* bytes of the largest block of the heap */
+    BLOCK = 1 << 16,   /* bytes of the largest block of the heap */
     BLOCKS = 4096,     /* of the heap, at a time */
     STEPS = 20000,     /* basic blocks of the source */
     STOPPED = 134,     /* exit code of a child that aborted */
@@ -193,60 +192,75 @@ static int is_refused(size_t size)
     return is_running && (size > BLOCK || blocks == BLOCKS);
 }
 
-static void *noted(void *start, size_t size)
+/* Notes a block. Its bytes from `from` on are new. */
+static void *noted(void *start, size_t size, size_t from)
 {
-    if (start && is_running)
-        block[blocks].start = start, block[blocks].size = size, block[blocks++].is_seen = 0;
+    if (!start || !is_running)
+        return start;
+    if (size > from)
+        memset((char *)start + from, filling[pass], size - from);
+    block[blocks].start = start, block[blocks].size = size, block[blocks++].is_seen = 0;
     return start;
 }
 
-static void forget(void *start)
+/* Returns the size that the block had. */
+static size_t forget(void *start)
 {
     for (int b = blocks; b--;)
         if (block[b].start == start) {
+            size_t size = block[b].size;
             block[b] = block[--blocks];
-            return;
+            return size;
         }
+    return 0;
 }
 
 void *malloc(size_t size)
 {
-    return is_refused(size) ? 0 : noted(__libc_malloc(size), size);
+    return is_refused(size) ? 0 : noted(__libc_malloc(size), size, 0);
 }
 
 void *calloc(size_t count, size_t size)
 {
     if (is_refused(size) || size && is_refused(count > BLOCK / size ? -1 : 0))
         return 0;
-    return noted(__libc_calloc(count, size), count * size);
+    return noted(__libc_calloc(count, size), count * size, count * size);
 }
 
 void *realloc(void *old, size_t size)
 {
     if (is_refused(size))
         return 0;
-    forget(old);
-    return noted(__libc_realloc(old, size), size);
+    size_t before = forget(old);
+    return noted(__libc_realloc(old, size), size, before);
 }
 
 void free(void *start)
 {
-    forget(start);
+    memset(start, filling[pass], forget(start));
     __libc_free(start);
+}
+
+static int is_in(const char *p, int b)
+{
+    return p >= block[b].start && p < block[b].start + block[b].size;
 }
 
 static int block_of(const char *p)
 {
+    static int last; /* the next one is often there, or after it */
+    for (int b = last; b < blocks && b < last + 2; b++)
+        if (is_in(p, b))
+            return last = b;
     for (int b = blocks; b--;)
-        if (p >= block[b].start && p < block[b].start + block[b].size)
-            return b;
+        if (is_in(p, b))
+            return last = b;
     return -1;
 }
 
-static void clear_heap(int byte)
+static void clear_heap(void)
 {
     is_running = 1;
-    mallopt(M_PERTURB, byte ? byte : 0xFF); /* 0 would leave what was there */
     while (blocks)
         __libc_free(block[--blocks].start);
 }
@@ -460,7 +474,7 @@ static int call(int k, int i, int budget, long long *value)
         steps = budget;
         seen[pass].size = 0;
 #ifndef SCREEN
-        clear_heap(byte);
+        clear_heap();
 #endif
         if (FORK)
             ftruncate(out, 0), lseek(in, 0, SEEK_SET), lseek(out, 0, SEEK_SET);
@@ -472,6 +486,7 @@ static int call(int k, int i, int budget, long long *value)
 
 static void read_inputs(void)
 {
+    static char stack[1 << 16]; /* of on_signal, where the code's own one is used up */
     FILE *file = fopen("inputs", "r");
     int access = PROT_READ | PROT_WRITE;
     seen = mmap(0, PASSES * sizeof *seen, access, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -479,8 +494,9 @@ static void read_inputs(void)
         in = scratch("in"), out = scratch("out");
     if (__sanitizer_set_death_callback)
         __sanitizer_set_death_callback(on_death);
+    sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, 0);
     for (const char *s = TRAPS; *s; s++)
-        signal(*s, on_signal);
+        sigaction(*s, &(struct sigaction){.sa_handler = on_signal, .sa_flags = SA_ONSTACK}, 0);
     for (int i = 0; i < POOL; i++)
         if (!file || !read_input(file, i))
             _exit(2);

@@ -13,6 +13,7 @@ Left out: unions, bit-fields, callbacks, structs that the source only names, and
 more than MAX_NUMBERS.
 """
 
+import re
 from dataclasses import dataclass
 
 from llvm.compile import Rejected
@@ -75,9 +76,9 @@ class Layout:
         elif count != 1:
             for number in range(self.bounded(count, type)):
                 self.put(base, f"{place}[{number}]", depth)
-        elif self.structs.get(type) and self.structs[type].fields:
-            lengths = length_places(self.structs[type].fields)
-            for number, (_, field) in enumerate(self.structs[type].fields):
+        elif self.fields(type):
+            lengths = length_places(self.fields(type))
+            for number, (_, field) in enumerate(self.fields(type)):
                 self.put(field, f"{place}.m{number}", depth, number in lengths)
         elif pointee(type):
             self.point(pointee(type), place, depth, structs)
@@ -105,7 +106,7 @@ class Layout:
                 self.put(target, f"((void **){area})[{row}]", depth)
             self.fill.append(f"{place} = {area}")
             return
-        if not (self.structs.get(target) and self.structs[target].fields):
+        if not self.fields(target):
             raise Rejected(f"parameter type {target} *: it cannot be built from numbers")
         if not depth:
             self.fill.append(f"{place} = 0")
@@ -176,7 +177,7 @@ class Layout:
 
     def fields(self, type):
         """Those of a struct; none of what is none, and none of libc's own. -> list."""
-        if type not in self.structs or type.startswith("struct _"):
+        if type not in self.structs or not re.match("struct [^_]", type):
             return []
         return self.structs[type].fields
 
