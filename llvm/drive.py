@@ -66,6 +66,7 @@ class Entry:
     layout: Layout
     is_program: bool = False
     is_forked: bool = False  # each call has a process of its own
+    frees: bool = False  # what it is given may have to come from malloc
     variables: tuple[tuple[str, str], ...] = ()  # (name, type) of the global variables to compare
 
     @property
@@ -110,7 +111,8 @@ def entry(oracle):
         raise Rejected("nothing to compare: it returns, prints and changes nothing")
     is_forked = bool(called & (PRINTING | STOPPING | HEAP) or VARIABLE.search(oracle))
     types = [type for _, type in parameters]
-    return Entry(name, returns, types, layout, is_forked=is_forked, variables=tuple(variables))
+    frees = bool(called & {"free", "realloc"})
+    return Entry(name, returns, types, layout, False, is_forked, frees, tuple(variables))
 
 
 def entry_name(oracle, definitions):
@@ -228,7 +230,7 @@ def entry_h(called, functions, pool, inputs):
     for number, (type, count) in enumerate(layout.areas):
         size = f"sizeof({in_c(type)})"
         sizes.append(f"{count} * {size}")
-        digest.append(f"see_all({layout.seer(type)}, area[{number}].buffer, {size}, {count})")
+        digest.append(f"see_area({number}, {layout.seer(type)}, {size}, {count})")
     for number, (_, type) in enumerate(called.variables):
         digest.append(f"{layout.seer(type)}(variables[k][{number}])")
     arguments = ", ".join(f"arg{place}" for place in range(len(called.types)))
@@ -257,6 +259,7 @@ def entry_h(called, functions, pool, inputs):
 #define INPUTS {inputs}
 #define PROGRAM {int(called.is_program)}
 #define FORK {int(called.is_forked)}
+#define FREES {int(called.frees)}
 #define WIDTH {layout.width}
 #define BUFFERS {len(sizes)}
 #define ROOM sizeof(union {{ char none[16]{room}; }})

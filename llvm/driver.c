@@ -12,7 +12,7 @@
    reads what it prints.
 
    Two kinds of source, chosen by PROGRAM. A whole program runs on files for stdin and stdout. A
-   function is called with what FILL builds in `area` and in arg0, arg1 and so on. A program, and a
+   function is called with what FILL builds in areas of memory and in arg0, arg1 and so on. A program, and a
    function that prints, stops or has variables of its own (FORK), runs in a child process for each
    call; other functions are called in place.
 
@@ -37,15 +37,16 @@
      #define INPUTS 96      inputs that decide, at most
      #define PROGRAM 0
      #define FORK 0
+     #define FREES 0        whether an area may have to come from malloc
      #define WIDTH 33       numbers of an input: here 32 of the buffer s, then n
      #define BUFFERS 1      areas
      #define ROOM 32        bytes of the largest area
      #define RESULT int     type of the variable `result`
-     #define FILL arg0 = area[0].buffer; \
-                  for (int j = 0; j < 32; j++) ((char *)area[0].buffer)[j] = x[0 + j].i; \
+     #define FILL arg0 = at[0]; \
+                  for (int j = 0; j < 32; j++) ((char *)at[0])[j] = x[0 + j].i; \
                   arg1 = x[32].i
      #define CALL result = table[k](arg0, arg1)
-     #define DIGEST see_0(&result); see_all(see_1, area[0].buffer, sizeof(char), 32)
+     #define DIGEST see_0(&result); see_area(0, see_1, sizeof(char), 32)
      static void see_0(void *p) { SEE(*(int *)p); }
      static void see_1(void *p) { SEE(*(char *)p); }
      static void *arg0;
@@ -86,6 +87,7 @@ enum { AROUND = 256 }; /* bytes before and after a buffer that the code must not
 static struct {
     _Alignas(16) char before[AROUND], buffer[ROOM], after[AROUND];
 } area[BUFFERS + 1];
+static char *at[BUFFERS + 1]; /* where the areas are: there, or in the heap */
 
 enum {
     VALUE,     /* it returned, and left a value to compare with the source's */
@@ -298,21 +300,32 @@ static void see_pointer(void *place, size_t bytes, void (*see_target)(void *))
     extern char __executable_start[], end[];
     char *p = *(char **)place;
     long long kind = p ? 1 : 0;
-    int in_image = p >= __executable_start && p < end;
-    if (p >= (char *)area && p < (char *)(area + BUFFERS))
-        see(&(long long){2 + (p - (char *)area)}, place, sizeof kind);
-    else {
-        see(&kind, place, sizeof kind);
-        if (in_image && bytes == 1)
-            see(p, place, strnlen(p, end - p));
-    }
+    for (int b = 0; b < BUFFERS; b++)
+        if (p >= at[b] && p < at[b] + area_bytes[b])
+            kind = 2 + b * ROOM + (p - at[b]);
+    see(&kind, place, sizeof kind);
+    if (kind == 1 && p >= __executable_start && p < end && bytes == 1)
+        see(p, place, strnlen(p, end - p));
 #ifndef SCREEN
     int b = block_of(p);
-    if (b >= 0 && see_target && !block[b].is_seen) {
+    if (b >= 0 && kind == 1 && see_target && !block[b].is_seen) {
         block[b].is_seen = 1;
         see_all(see_target, p, bytes, (block[b].start + block[b].size - p) / bytes);
     }
 #endif
+}
+
+/* Sees the values in an area, unless it was freed. */
+static void see_area(int b, void (*see_one)(void *), size_t bytes, size_t count)
+{
+#ifdef SCREEN
+    int is_there = !FREES;
+#else
+    int is_there = !FREES || block_of(at[b]) >= 0;
+#endif
+    see(&is_there, &is_there, sizeof is_there);
+    if (is_there)
+        see_all(see_one, at[b], bytes, count);
 }
 
 /* A hash of what all passes saw. Returns VALUE or UNSTABLE. */
@@ -394,6 +407,8 @@ static void prepare(int i, int byte)
     if (__asan_unpoison_memory_region)
         __asan_unpoison_memory_region(area, sizeof area);
     memset(area, byte, sizeof area);
+    for (int b = 0; b < BUFFERS; b++)
+        at[b] = FREES ? malloc(area_bytes[b]) : area[b].buffer;
     FILL;
     if (__asan_poison_memory_region) {
         __asan_poison_memory_region(area, sizeof area);

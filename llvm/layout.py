@@ -131,7 +131,7 @@ class Layout:
         self.areas.append((type, count))
         if len(self.areas) > MAX_AREAS:
             raise TooLarge
-        return f"area[{len(self.areas) - 1}].buffer"
+        return f"at[{len(self.areas) - 1}]"
 
     def bounded(self, count, type):
         if not 0 < count <= MAX_NUMBERS:
@@ -177,7 +177,7 @@ class Layout:
 
     def fields(self, type):
         """Those of a struct; none of what is none, and none of libc's own. -> list."""
-        if type not in self.structs or not re.match("struct [^_]", type):
+        if type not in self.structs or not re.match("struct (?!_IO_)", type):
             return []
         return self.structs[type].fields
 

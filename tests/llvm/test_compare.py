@@ -228,3 +228,104 @@ int f(int n) {
         "declare void @abort()\ndefine i32 @f(i32 %0) {\n  call void @abort()\n  ret i32 0\n}\n"
     )
     assert outcomes("int f(int n) { return n * 2; }", [aborts])[1][0][1] > 0
+
+
+# What a function may take, give and leave: the text that clang makes of it does the same, and one
+# with this edit does not.
+SEEN = [
+    (  # a list, of up to three nodes or none
+        "struct node { int value; struct node *next; };\n"
+        "int f(struct node *n) { int s = 1; for (; n; n = n->next) s += n->value % 5; return s; }",
+        "srem i32 %6, 5",
+        "srem i32 %6, 6",
+    ),
+    (  # by value, there and back
+        "struct point { double x; int tag[3]; };\n"
+        "struct point f(struct point p) { p.x = p.x * 2 + 1; p.tag[2] += 5; return p; }",
+        ", 5",
+        ", 6",
+    ),
+    (  # a table of rows, written to
+        "void f(int **rows, int n) { for (int i = 0; i < n; i++) rows[i][0] = i * 7 + n; }",
+        " 7",
+        " 8",
+    ),
+    (
+        "int f(int m[][4], int n) { return n ? m[n - 1][3] % 9 : 9; }",
+        "srem i32 %8, 9",
+        "srem i32 %8, 8",
+    ),
+    (  # what is allocated, by its contents
+        "#include <stdlib.h>\nint *f(int n) { int *p = malloc(8 * sizeof *p); p[1] = n % 9; "
+        "return p; }",
+        "srem i32 %0, 9",
+        "srem i32 %0, 8",
+    ),
+    (  # through pointers in it
+        "#include <stdlib.h>\nstruct tree { int key; struct tree *left, *right; };\n"
+        "struct tree *f(struct tree *t, int key) { struct tree *n = calloc(1, sizeof *n); "
+        "n->key = key % 9; if (!t) return n; t->left = n; return t; }",
+        "srem i32 %1, 9",
+        "srem i32 %1, 8",
+    ),
+    (  # what it frees is gone, what it was given grows
+        "#include <stdlib.h>\nstruct node { int value; struct node *next; };\n"
+        "struct node *f(struct node *n) { while (n && n->value % 5) { struct node *m = n->next; "
+        "free(n); n = m; } return n; }",
+        "i32 %5, 5",
+        "i32 %5, 6",
+    ),
+    (
+        "#include <stdlib.h>\nint *f(int *a, int n) { a = realloc(a, 40 * sizeof *a); "
+        "a[35] = n % 9; return a; }",
+        "i32 %1, 9",
+        "i32 %1, 8",
+    ),
+    ('const char *f(int n) { return n % 2 ? "odd" : "even"; }', "odd", "Odd"),
+    (
+        "const char *f(int n) { static char text[3]; text[0] = 97 + (n & 3); return text; }",
+        "97",
+        "98",
+    ),
+    (  # what is printed, and variables
+        '#include <stdio.h>\nvoid f(int n) { printf("%d,", n / 7); }',
+        "i32 %0, 7",
+        "i32 %0, 8",
+    ),
+    ("int total[2]; void f(int n) { total[n & 1] = n % 9; }", "srem i32 %0, 9", "srem i32 %0, 8"),
+    (  # which start anew in each call
+        "static int calls; int f(int n) { calls++; return n % 9 + calls * 5; }",
+        "srem i32 %0, 9",
+        "srem i32 %0, 8",
+    ),
+]
+
+
+@pytest.mark.parametrize("source, was, now", SEEN)
+def test_what_functions_take_give_and_leave_is_seen(source, was, now):
+    text = llvm.winners(source, ["O1"])["O1"]
+    assert was in text, text
+    inputs, (right, wrong) = outcomes(source, [text, text.replace(was, now)])
+    assert inputs == 96 and right == ALIKE
+    assert sum(wrong[:3]) > 0
+
+
+def test_heap_that_was_never_written_is_not_compared():
+    """It is no undefined behaviour to return it, and what the optimiser leaves there is chance."""
+    source = "#include <stdlib.h>\nint *f(int n) { int *p = malloc(12); p[n & 1] = n; return p; }"
+    written = source.replace("return p", "p[2] = 3; return p")
+    text, other = [llvm.winners(one, ["O1"])["O1"] for one in (source, written)]
+    inputs, (right, wrong) = outcomes(source, [text, other])
+    assert inputs == 96 and right == ALIKE and wrong[0] == 96
+
+
+def test_domains_that_are_mostly_undefined_are_narrowed():
+    for source in (
+        "int f(int n) { int s = n; for (int i = 0; i < n; i++) s = s * 5 % 97; "
+        "return n > 9 ? *(int *)0 : s; }",
+        '#include <stdio.h>\nint main(void) { int n, m, k; scanf("%d %d %d", &n, &m, &k); '
+        'printf("%d", n > 9 || m > 9 || k > 9 || n + m + k < 0 ? *(int *)0 : n + m + k); }',
+    ):
+        right = llvm.winners(source, ["O0"])["O0"]
+        inputs, (outcome,) = outcomes(source, [right])
+        assert inputs >= MIN_INPUTS and outcome == ALIKE
