@@ -5,11 +5,10 @@
     input_line(Entry, values) -> text   an input as driver.c reads it; inputs.py draws the values
 
 A function takes what layout.py can build: numbers, buffers, strings, structs, tables. Its behaviour
-is what it returns, what it leaves there and in global variables, and what it prints. A whole
-program reads stdin. Its behaviour is what it prints and its exit code.
+is what it returns, what it leaves there and in global variables, and what it prints. That of a
+whole program is what it prints and its exit code. Both may read stdin; argv has the words of it.
 
-Left out: argv, files, the clock, callbacks, unions, functions that read stdin. They are rejected by
-name.
+Left out: files, the clock, callbacks, unions. They are rejected by name.
 """
 
 import re
@@ -52,7 +51,6 @@ READING = set(
     "getchar getc fgetc ungetc fgets getline scanf feof ferror fscanf fread "
     "__isoc99_scanf __isoc23_scanf __isoc99_fscanf __isoc23_fscanf".split()
 )
-PROGRAM_FUNCTIONS = PRINTING | READING | {"rand", "srand"}
 HEAP = {"malloc", "calloc", "realloc", "free", "strdup", "strndup"}
 STOPPING = {"abort", "exit", "__assert_fail"}
 STREAMS = {"stdin", "stdout", "stderr"}
@@ -65,6 +63,8 @@ class Entry:
     types: list[str]  # of its parameters
     layout: Layout
     is_program: bool = False
+    reads: bool = False  # stdin
+    takes_words: bool = False  # argv, the words of what it reads
     is_forked: bool = False  # each call has a process of its own
     frees: bool = False  # what it is given may have to come from malloc
     variables: tuple[tuple[str, str], ...] = ()  # (name, type) of the global variables to compare
@@ -95,12 +95,14 @@ def entry(oracle):
     is_program = name == "main"
     called = set(re.findall(r"^declare .*@(?!llvm\.)([\w.$]+)", oracle, re.M))
     variables = VARIABLE.findall(oracle)
+    reads = bool(called & READING)
+    driven = program(oracle, definitions["main"], reads) if is_program else None
     reject_outside_state(oracle, is_program, called, variables)
-    if is_program:
-        return Entry("main", "int", [], Layout({}), is_program=True, is_forked=True)
+    if driven:
+        return driven
     types = Types(oracle)
     returns, parameters = types.signature(definitions[name]["debug"])
-    if not parameters:
+    if not parameters and not reads:
         raise Rejected("takes no input: it does the same each time")
     layout = laid_out(types, parameters)
     variables = seen_variables(types, layout, variables)
@@ -109,10 +111,29 @@ def entry(oracle):
         raise Rejected(f"return type {returns}: it cannot be compared")
     if returns == "void" and not (layout.areas or variables or called & PRINTING):
         raise Rejected("nothing to compare: it returns, prints and changes nothing")
-    is_forked = bool(called & (PRINTING | STOPPING | HEAP) or VARIABLE.search(oracle))
-    types = [type for _, type in parameters]
-    frees = bool(called & {"free", "realloc"})
-    return Entry(name, returns, types, layout, False, is_forked, frees, tuple(variables))
+    needs_process = PRINTING | STOPPING | READING | HEAP
+    return Entry(
+        name,
+        returns,
+        [type for _, type in parameters],
+        layout,
+        reads=reads,
+        is_forked=bool(called & needs_process or VARIABLE.search(oracle)),
+        frees=bool(called & {"free", "realloc"}),
+        variables=tuple(variables),
+    )
+
+
+def program(oracle, definition, reads):
+    """The Entry of main. oracle: str. definition: match of DEFINITION. reads: bool, stdin."""
+    layout = Layout({})
+    layout.fill = ["arg0 = argc", "arg1 = argv"]
+    argv = re.search(r"ptr\b[^,()]* %([\w.]+)\)", definition[0])
+    takes_words = bool(argv) and f"load ptr, ptr %{argv[1]}.addr" in oracle
+    if not (reads or takes_words):
+        raise Rejected("reads no input: a program is compared on what it does with its input")
+    returns = "void" if " void @main(" in definition[0] else "int"
+    return Entry("main", returns, ["int", "char **"], layout, True, True, takes_words, True)
 
 
 def entry_name(oracle, definitions):
@@ -151,9 +172,9 @@ def reject_outside_state(oracle, is_program, called, variables):
 
     oracle: str, IR. is_program: bool. called: set of str, functions that it does not define.
     variables: matches of VARIABLE. -> None."""
-    allowed = PURE_FUNCTIONS | PRINTING | STOPPING
+    allowed = PURE_FUNCTIONS | PRINTING | STOPPING | READING
     if is_program:
-        allowed = allowed | PROGRAM_FUNCTIONS
+        allowed = allowed | {"rand", "srand"}
     elsewhere = [name for name, definition in variables if definition.startswith("external ")]
     obstacles = {
         "inline": re.findall(r"\bcall .*\b(asm) ", oracle),
@@ -167,8 +188,6 @@ def reject_outside_state(oracle, is_program, called, variables):
         raise Rejected("fast-math: each level may round differently")
     if re.search(r'c"[^"]*%[-\d]*p', oracle):
         raise Rejected("prints an address (%p): it is another one each time")
-    if is_program and not called & READING:
-        raise Rejected("reads no input: a program is compared on what it does with its input")
 
 
 def laid_out(types, parameters):
@@ -209,10 +228,12 @@ def input_line(called, values):
 
     called: Entry. values: one of the inputs of input_pool, a tuple of numbers, or a str of a
     program."""
-    if called.is_program:
-        return f"{len(values.encode())}\n{values}"
-    words = [value.hex() if isinstance(value, float) else str(value) for value in values]
-    return " ".join(words) + "\n"
+    text = ""
+    if called.reads:
+        *values, words = [values] if called.is_program else values
+        text = f"{len(words.encode())}\n{words}"
+    numbers = [value.hex() if isinstance(value, float) else str(value) for value in values]
+    return " ".join(numbers) + "\n" + text
 
 
 def entry_h(called, functions, pool, inputs):
@@ -225,7 +246,7 @@ def entry_h(called, functions, pool, inputs):
     layout = called.layout
     digest = []  # statements that see what can be seen of the call
     sizes = []  # of the areas, in bytes
-    if called.returns != "void":
+    if called.returns != "void" and not called.is_program:
         digest.append(f"{layout.seer(called.returns)}(&result)")
     for number, (type, count) in enumerate(layout.areas):
         size = f"sizeof({in_c(type)})"
@@ -235,10 +256,8 @@ def entry_h(called, functions, pool, inputs):
         digest.append(f"{layout.seer(type)}(variables[k][{number}])")
     arguments = ", ".join(f"arg{place}" for place in range(len(called.types)))
     call = f"table[k]({arguments})"
-    types = "int, char **"
+    types = ", ".join(map(in_c, called.types))
     returns = in_c(called.returns)
-    if not called.is_program:
-        types = ", ".join(map(in_c, called.types))
     declared = [f"static {in_c(type)} arg{place};" for place, type in enumerate(called.types)]
     names = [f"v{k}" for k in range(functions)]
     for name in names:
@@ -257,8 +276,9 @@ def entry_h(called, functions, pool, inputs):
     return f"""\
 #define POOL {pool}
 #define INPUTS {inputs}
-#define PROGRAM {int(called.is_program)}
 #define FORK {int(called.is_forked)}
+#define READS {int(called.reads)}
+#define ARGV {int(called.takes_words)}
 #define FREES {int(called.frees)}
 #define WIDTH {layout.width}
 #define BUFFERS {len(sizes)}
@@ -266,6 +286,7 @@ def entry_h(called, functions, pool, inputs):
 #define RESULT {"char" if called.returns == "void" else returns}
 #define FILL {"; ".join(layout.fill)}
 #define CALL {call if called.returns == "void" else f"result = {call}"}
+#define CODE {"result" if called.is_program else 0}
 #define DIGEST {"; ".join(digest)}
 {layout.definitions()}
 {declared}

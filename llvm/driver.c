@@ -11,17 +11,16 @@
    drive.py writes entry.h: what is called, and how. compare.py builds and runs this program, and
    reads what it prints.
 
-   Two kinds of source, chosen by PROGRAM. A whole program runs on files for stdin and stdout. A
-   function is called with what FILL builds in areas of memory and in arg0, arg1 and so on. A program, and a
-   function that prints, stops or has variables of its own (FORK), runs in a child process for each
-   call; other functions are called in place.
+   A function is called with what FILL builds in areas of memory and in arg0, arg1 and so on. A whole
+   program is its function main; what it reads (READS) is in a file, and in argv (ARGV). A program,
+   and a function that reads, prints, stops or has variables of its own (FORK), runs in a child
+   process for each call; other functions are called in place.
 
-   Both halves, with PROGRAM and without, define the same four functions. main() runs the first,
-   call() the second, attempt() the other two, one after the other:
-     read_input(file, i)   read input i into pool[i]
+   main() runs read_inputs and then call() for each text and input. That runs
      prepare(i, byte)      lay out input i, with all memory around it filled with `byte`
-     enter(k)              call table[k] on it
-     digest(k, byte)       see all that can be seen of what it did, other than what it printed
+     attempt(k, byte)      in a child or in place:
+       enter(k)              call table[k] on it
+       digest(k, byte)       see all that can be seen of what it did, other than what it printed
 
    prepare, enter and digest may be left early, by leave(CRASHED or ENDLESS): a child ends, and in
    place siglongjmp goes back to the sigsetjmp in call(). A signal handler does so (a trap, a bad
@@ -35,8 +34,9 @@
 
      #define POOL 768       inputs offered
      #define INPUTS 96      inputs that decide, at most
-     #define PROGRAM 0
      #define FORK 0
+     #define READS 0
+     #define ARGV 0
      #define FREES 0        whether an area may have to come from malloc
      #define WIDTH 33       numbers of an input: here 32 of the buffer s, then n
      #define BUFFERS 1      areas
@@ -46,6 +46,7 @@
                   for (int j = 0; j < 32; j++) ((char *)at[0])[j] = x[0 + j].i; \
                   arg1 = x[32].i
      #define CALL result = table[k](arg0, arg1)
+     #define CODE 0         with which a child exits
      #define DIGEST see_0(&result); see_area(0, see_1, sizeof(char), 32)
      static void see_0(void *p) { SEE(*(int *)p); }
      static void see_1(void *p) { SEE(*(char *)p); }
@@ -58,7 +59,7 @@
      static const int area_bytes[] = {32 * sizeof(char)};
      static const char is_float[] = {0, 0, ..., 0};      of each number of an input
 
-   FILL, CALL and DIGEST are C statements, and empty for a whole program, but for CALL.           */
+   FILL, CALL and DIGEST are C statements.                                                         */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -101,6 +102,7 @@ enum {
     BLOCK = 1 << 16,   /* bytes of the largest block of the heap */
     BLOCKS = 4096,     /* of the heap, at a time */
     STEPS = 20000,     /* basic blocks of the source */
+    ARGUMENTS = 8,     /* of a program, with its name */
     STOPPED = 134,     /* exit code of a child that aborted */
 };
 #ifdef SCREEN
@@ -356,54 +358,56 @@ static __attribute__((noinline)) void smear(int byte)
     __asm__ volatile("" : : "r"(area) : "memory"); /* or the compiler drops the memset */
 }
 
-static int in, out;
-
-#if PROGRAM
-
 static struct {
+    word numbers[WIDTH + 1];
     int size;
     char *text;
 } pool[POOL];
-
-static int read_input(FILE *file, int i)
-{
-    if (fscanf(file, "%d", &pool[i].size) != 1)
-        return 0;
-    pool[i].text = malloc(pool[i].size + 1);
-    fgetc(file);
-    return fread(pool[i].text, 1, pool[i].size, file) == pool[i].size;
-}
-
-static void prepare(int i, int byte)
-{
-    ftruncate(in, 0), pwrite(in, pool[i].text, pool[i].size, 0);
-}
-
-static __attribute__((noinline)) void enter(int k)
-{
-    static char *arguments[] = {"a.out", 0};
-    exit(table[k](1, arguments));
-}
-
-static void digest(int k, int byte) {}
-
-#else
-
-static word pool[POOL][WIDTH + 1];
 static RESULT result;
+static int in, out; /* files */
 
 static int read_input(FILE *file, int i)
 {
     for (int j = 0; j < WIDTH; j++)
-        if (is_float[j] ? fscanf(file, "%la", &pool[i][j].d) != 1
-                        : fscanf(file, "%lld", &pool[i][j].i) != 1)
+        if (is_float[j] ? fscanf(file, "%la", &pool[i].numbers[j].d) != 1
+                        : fscanf(file, "%lld", &pool[i].numbers[j].i) != 1)
             return 0;
-    return 1;
+    if (!READS)
+        return 1;
+    if (fscanf(file, "%d", &pool[i].size) != 1)
+        return 0;
+    pool[i].text = calloc(pool[i].size + 1, 1);
+    fgetc(file);
+    return fread(pool[i].text, 1, pool[i].size, file) == pool[i].size;
+}
+
+/* A file in the folder for temporary ones, which is not /tmp in every box. */
+static int scratch(const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", name);
+    return open(path, O_RDWR | O_CREAT, 0600);
+}
+
+/* The words of a text as a program's arguments. Returns how many there are. */
+static int arguments(const char *text, char **argv)
+{
+    static char words[1 << 16];
+    int argc = 1;
+    strncpy(words, text, sizeof words - 1);
+    for (char *word = strtok(words, " \n"); word && argc < ARGUMENTS; word = strtok(0, " \n"))
+        argv[argc++] = word;
+    argv[argc] = 0;
+    return argc;
 }
 
 static void prepare(int i, int byte)
 {
-    x = pool[i];
+    static char *argv[ARGUMENTS + 1] = {"a.out"};
+    int argc = ARGV ? arguments(pool[i].text, argv) : 1;
+    x = pool[i].numbers;
+    if (READS)
+        ftruncate(in, 0), pwrite(in, pool[i].text, pool[i].size, 0);
     if (__asan_unpoison_memory_region)
         __asan_unpoison_memory_region(area, sizeof area);
     memset(area, byte, sizeof area);
@@ -434,16 +438,6 @@ static void digest(int k, int byte)
     DIGEST;
 }
 
-#endif
-
-/* A file in the folder for temporary ones, which is not /tmp in every box. */
-static int scratch(const char *name)
-{
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%s", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", name);
-    return open(path, O_RDWR | O_CREAT, 0600);
-}
-
 static void attempt(int k, int byte)
 {
     static int status;
@@ -460,7 +454,7 @@ static void attempt(int k, int byte)
         digest(k, byte);
     }
     if (FORK && !child)
-        exit(0);
+        exit(CODE);
     if (child < 0 || child && waitpid(child, &status, 0) < 0)
         _exit(3);
     if (child) {

@@ -28,8 +28,8 @@ def input_pool(called, source, rng, count):
 
     called: Entry. source: str, C. rng: random.Random. count: int. -> list of inputs.
     Of a function: tuples of its numbers (int or float), those of its buffers in their place.
-    Integers are wrapped to the bits of their parameter; strings end with 0.
-    Of a program: its stdin, a str."""
+    Integers are wrapped to the bits of their parameter; strings end with 0. What it reads comes
+    last. Of a program: what it reads, a str."""
     pool = {}  # a dict, because it keeps the order
     for most in NARROW:
         draw = InputSampler(source, rng, most)
@@ -83,11 +83,14 @@ class InputSampler:
 
     def input(self, called, number):
         """An input. called: Entry. number: int, says which kind it is of."""
+        text = []
+        if called.reads:
+            text.append(self.tokens() if self.most and self.conversions else self.stdin())
         if called.is_program:
-            return self.tokens() if self.most and self.conversions else self.stdin()
+            return text[0]
         kind = self.kinds[number % len(self.kinds)]
-        runs = (self.run(numbers, kind) for numbers in called.numbers)
-        return tuple(itertools.chain.from_iterable(runs))
+        runs = [self.run(numbers, kind) for numbers in called.numbers]
+        return tuple(itertools.chain(*runs, text))
 
     def run(self, numbers, kind):
         """One run of numbers of an input: list of int or float.
@@ -143,7 +146,7 @@ class InputSampler:
     def tokens(self):
         """What the calls of scanf ask for, in their order and again: str, a small number first."""
         words = []
-        for number in range(self.randint(1, 40)):
+        for number in range(self.randint(1, 80)):
             conversion = self.conversions[number % len(self.conversions)]
             if conversion in "c[s":
                 words.append(self.text(1 if conversion == "c" else 8).strip() or "a")

@@ -2,17 +2,17 @@
 
     split({"id": "sort", "source": C}) -> [{"id": "sort:swap", "source": C}, ...]
 
-A public function that takes parameters is a source of its own: the file without main, and without
-all functions that this one does not reach. What is not a function stays, and so do comments beside
-what stays. A main that reads input is a source too: the file as it is. A main that does not only
-calls the others, to try them.
+A public function that takes or reads something is a source of its own: the file without main, and
+without all functions that this one does not reach. What is not a function stays, and so do comments
+beside what stays. A main that reads input or argv is a source too: the file as it is. A main that
+does not only calls the others, to try them.
 
 Left out: K&R definitions, functions that a macro defines. Such a file stays as it is.
 """
 
 import re
 
-from llvm.compare import emit_oracle
+from llvm.compare import check_driven, emit_oracle
 from llvm.compile import Rejected
 from llvm.drive import DEFINITION, READING, VARIABLE, public_functions, references
 
@@ -45,16 +45,25 @@ def split(row, cflags=""):
     for _, definition in VARIABLE.findall(oracle):
         tables |= set(re.findall(r"@([\w.$]+)", definition))
     rows = []
-    if "main" in definitions and READING & reached(["main"], named):
+    if "main" in definitions and is_driven(row["source"], cflags):
         rows.append(row)
     for name in public:
-        if f"@{name}()" in definitions[name][0]:
-            continue  # it takes nothing
         kept = reached([name, *tables], named)
+        if f"@{name}()" in definitions[name][0] and not READING & reached([name], named):
+            continue  # it takes nothing
         source = without(row["source"], definitions.keys() - kept, definitions)
         if source:
             rows.append({"id": f"{row['id']}:{name}", "source": source})
     return rows or [row]
+
+
+def is_driven(source, cflags):
+    """Whether a program reads what it may be given: bool. As split."""
+    try:
+        check_driven(source, cflags)
+    except Rejected as rejected:
+        return not str(rejected).startswith("reads no input")
+    return True
 
 
 def reached(names, named):
