@@ -603,6 +603,8 @@ def read_groups(path):
 def check_group(group, inputs):
     """Run a group again, on up to `inputs` inputs that did not build it. Raises Rejected.
 
+    Where hardly any are left, those that built it have shown what losers do.
+
     group: dict, a row of ir_groups.jsonl. inputs: int. -> CheckResult."""
     meta = group["meta"]
     cflags = meta.get("cflags", "")
@@ -621,7 +623,7 @@ def check_group(group, inputs):
         if outcome is None or any(outcome):
             result.wrong_winners.append(level)
     for number, outcome in enumerate(outcomes[len(group["winners"]) :], 1):
-        if outcome is not None and not outcome.distinguishing:
+        if outcome is not None and not outcome.distinguishing and decided >= llvm.MIN_INPUTS:
             result.wrong_losers.append(number)
     return result
 

@@ -10,7 +10,14 @@ A source that cannot be handled raises Rejected, with the reason. Needs clang, a
 judge/. Imports no torch.
 """
 
-from llvm.compare import Outcome, check_driven, compare_with_source, offered_inputs, which_assemble
+from llvm.compare import (
+    MIN_INPUTS,
+    Outcome,
+    check_driven,
+    compare_with_source,
+    offered_inputs,
+    which_assemble,
+)
 from llvm.compile import (
     LEVELS,
     Rejected,
@@ -28,6 +35,7 @@ from llvm.split import split
 
 __all__ = [
     "LEVELS",
+    "MIN_INPUTS",
     "OPERATORS",
     "Mutant",
     "Outcome",
