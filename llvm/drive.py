@@ -28,7 +28,7 @@ from llvm.layout import (
 
 # What a function under test may call: its result depends on its arguments alone.
 PURE_FUNCTIONS = set(
-    "abs labs llabs atoi atol atoll atof strtol strtoul strtoll strtoull strtod div ldiv "
+    "abs labs llabs atoi atol atoll atof strtol strtoul strtoll strtoull strtod strtof div ldiv "
     "qsort bsearch malloc calloc realloc free abort __assert_fail __errno_location "
     "strlen strnlen strcmp strncmp strcasecmp strncasecmp strcpy strncpy stpcpy strcat strncat "
     "strchr strrchr strstr strspn strcspn strpbrk strtok strtok_r strdup strndup "
@@ -42,7 +42,7 @@ for name in (
     "fmin fmax fdim copysign pow exp exp2 expm1 log log2 log10 log1p hypot ldexp frexp modf "
     "sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc tgamma lgamma"
 ).split():
-    PURE_FUNCTIONS |= {name, f"{name}f"}
+    PURE_FUNCTIONS |= {name, f"{name}f", f"{name}l"}
 # What may be called besides where each call has a process of its own.
 PRINTING = set(
     "printf puts putchar putc fputc fputs fprintf fwrite fflush perror vprintf exit".split()
