@@ -27,6 +27,8 @@ BITS = {
     "unsigned long long": 64,
 }
 FLOATS = ("float", "double")
+NAME = r'name: "([^"]*)"'
+COUNT = r"count: (-?\d+)"
 ARRAY = re.compile(r"^(.*?)((?:\[-?\d+\])+)$")
 
 
@@ -34,6 +36,12 @@ ARRAY = re.compile(r"^(.*?)((?:\[-?\d+\])+)$")
 class Struct:
     fields: list[tuple[str, str]]  # (name, type); empty if the source does not say
     bytes: int
+
+
+def found(pattern, text):
+    """The first group (str) of the first match; "" if there is none. pattern, text: str."""
+    match = re.search(pattern, text)
+    return match[1] if match else ""
 
 
 def is_number(type):
@@ -82,17 +90,16 @@ class Types:
 
     def field(self, node, name):
         """The node (str) that a node names in a field; "null" if it names none."""
-        match = re.search(rf"\b{name}: (!\d+)", self.nodes.get(node, ""))
-        return match[1] if match else "null"
+        return found(rf"\b{name}: (!\d+)", self.nodes.get(node, "")) or "null"
 
     def spelled(self, reference):
         """The type behind a node, without typedefs, enums and qualifiers: str."""
         if reference not in self.nodes:
             return "void"  # null
         node = self.nodes[reference]
-        name = re.search(r'name: "([^"]*)"', node)
+        name = found(NAME, node)
         if node.startswith("!DIBasicType"):
-            return name[1]
+            return name
         if node.startswith("!DISubroutineType("):
             return "function"
         composite = re.match(
@@ -100,27 +107,26 @@ class Types:
         )
         if composite and composite[1] != "array":
             kind = composite[1].replace("structure", "struct")
-            return self.struct(f"{kind} {name[1] if name else 'no' + reference[1:]}", reference)
+            return self.struct(f"{kind} {name or 'no' + reference[1:]}", reference)
         base = self.field(reference, "baseType")
         inner = self.spelled(base)
         if "DW_TAG_pointer" in node:
             return inner + ("*" if inner.endswith("*") else " *")
         if composite:
-            counts = [self.nodes[one] for one in self.list_of(reference)]
-            return inner + "".join(f"[{re.search('count: (-?[0-9]+)', x)[1]}]" for x in counts)
+            for dimension in self.list_of(reference):
+                inner += f"[{found(COUNT, self.nodes[dimension]) or -1}]"
         return inner
 
     def struct(self, type, reference):
         """Notes what is in a struct the first time that it is met. -> type, a str."""
         if type not in self.structs:
-            size = re.search(r"size: (\d+)", self.nodes[reference])
-            self.structs[type] = struct = Struct([], int(size[1]) // 8 if size else 0)
+            bits = found(r"size: (\d+)", self.nodes[reference]) or "0"
+            self.structs[type] = struct = Struct([], int(bits) // 8)
             for member in self.list_of(reference):
-                name = re.search(r'name: "([^"]*)"', self.nodes[member])
                 spelled = "bit-field"
                 if "DIFlagBitField" not in self.nodes[member]:
                     spelled = self.spelled(self.field(member, "baseType"))
-                struct.fields.append((name[1] if name else "", spelled))
+                struct.fields.append((found(NAME, self.nodes[member]), spelled))
         return type
 
     def list_of(self, reference):

@@ -90,7 +90,7 @@ def entry(oracle):
     """The function to drive, or main. oracle: str, IR with debug information. -> Entry.
 
     Raises Rejected with a reason that names what cannot be driven."""
-    definitions = {match["name"]: match for match in DEFINITION.finditer(oracle)}
+    definitions = definitions_in(oracle)
     name = entry_name(oracle, definitions)
     is_program = name == "main"
     called = set(re.findall(r"^declare .*@(?!llvm\.)([\w.$]+)", oracle, re.M))
@@ -136,10 +136,15 @@ def program(oracle, definition, reads):
     return Entry("main", returns, ["int", "char **"], layout, True, True, takes_words, True)
 
 
+def definitions_in(oracle):
+    """{name of a function: match of DEFINITION} of those that an IR defines. oracle: str."""
+    return {match["name"]: match for match in DEFINITION.finditer(oracle)}
+
+
 def entry_name(oracle, definitions):
     """main, or the one function that is neither static nor called by another: its name, a str.
 
-    oracle: str, IR. definitions: {name of a function: match of DEFINITION}. Raises Rejected."""
+    oracle: str, IR. definitions: as definitions_in returns them. Raises Rejected."""
     if "main" in definitions:
         return "main"
     called = set()
@@ -254,11 +259,12 @@ def entry_h(called, functions, pool, inputs):
         digest.append(f"see_area({number}, {layout.seer(type)}, {size}, {count})")
     for number, (_, type) in enumerate(called.variables):
         digest.append(f"{layout.seer(type)}(variables[k][{number}])")
-    arguments = ", ".join(f"arg{place}" for place in range(len(called.types)))
-    call = f"table[k]({arguments})"
     types = ", ".join(map(in_c, called.types))
     returns = in_c(called.returns)
-    declared = [f"static {in_c(type)} arg{place};" for place, type in enumerate(called.types)]
+    arguments, declared = [], []
+    for place, type in enumerate(called.types):
+        arguments.append(f"arg{place}")
+        declared.append(f"static {in_c(type)} arg{place};")
     names = [f"v{k}" for k in range(functions)]
     for name in names:
         weak = "__attribute__((weak))"
@@ -267,10 +273,12 @@ def entry_h(called, functions, pool, inputs):
             declared.append(f'extern char {name}_{variable}[] __asm__("{name}.{variable}") {weak};')
     rows = []  # of the addresses of variables
     for name in names:
-        rows.append("{" + ", ".join(f"{name}_{variable}" for variable, _ in called.variables) + "}")
+        addresses = ", ".join(f"{name}_{variable}" for variable, _ in called.variables)
+        rows.append(f"{{{addresses}}}")
     is_float = []
     for numbers in called.numbers:
         is_float += [str(int(numbers.is_float))] * numbers.count
+    call = f"table[k]({', '.join(arguments)})"
     declared = "\n".join(declared)
     room = "".join(f", b{number}[{size}]" for number, size in enumerate(sizes))
     return f"""\

@@ -99,7 +99,7 @@ class InputSampler:
         if numbers.is_flag:
             return [self.randint(0, 4)]
         if numbers.is_length:
-            return [self.randint(0, ELEMENTS // 2)] if not self.most else [self.few(32)]
+            return [self.randint(0, self.most or ELEMENTS // 2)]
         if numbers.type == "char" and numbers.is_buffer:
             text = self.text(min(numbers.count, ELEMENTS) - 1)
             return list(map(ord, text.ljust(numbers.count, "\0")))

@@ -14,7 +14,7 @@ import re
 
 from llvm.compare import check_driven, emit_oracle
 from llvm.compile import Rejected
-from llvm.drive import DEFINITION, READING, VARIABLE, public_functions, references
+from llvm.drive import READING, VARIABLE, definitions_in, public_functions, references
 
 NO_CODE = re.compile(
     r'//(?:\\\n|[^\n])*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
@@ -33,7 +33,7 @@ def split(row, cflags=""):
         oracle = emit_oracle(row["source"], cflags)
     except Rejected:
         return [row]
-    definitions = {match["name"]: match for match in DEFINITION.finditer(oracle)}
+    definitions = definitions_in(oracle)
     named = references(oracle, definitions)
     public = [name for name in public_functions(definitions) if name != "main"]
     called = set()
@@ -90,11 +90,16 @@ def without(source, dropped, functions):
     return re.sub(r"\n{3,}", "\n\n", source)
 
 
+def blank(match):
+    """Spaces in the place of a text, line by line. match: re.Match -> str."""
+    return re.sub(r"[^\n]", " ", match[0])
+
+
 def spans_of(source, functions):
     """Where functions stand in a C source, and the comments before them: {name: (start, end)}.
 
     source: str. functions: collection of str, their names."""
-    code = NO_CODE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), source)
+    code = NO_CODE.sub(blank, source)
     spans = {}
     depth = 0
     start = 0  # of what stands at the top of the file

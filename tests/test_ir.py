@@ -335,6 +335,20 @@ def test_check_and_inspect(groups, tmp_path):
     assert "no row has \"id\" 'none'" in command("--inspect", good, "--id", "none").stderr
 
 
+def test_each_function_of_a_file_is_a_group(tmp_path):
+    source, out = tmp_path / "pair.c", tmp_path / "g.jsonl"
+    text = "#include <assert.h>\n" + DIGITS + LOOP.replace("return s", "return g(s)")
+    main = "int main(void) { assert(g(12) == 3); return 0; }\n"
+    source.write_text(text + DIGITS.replace("g(", "other(") + main)
+    done = command("--source", source, "--out", out, "--workers", 2)
+    assert "1 files: 3 functions and programs\n" in done.stdout, done
+    rows = [json.loads(line) for line in out.open()]
+    assert [row["id"] for row in rows] == ["pair:g", "pair:f", "pair:other"]
+    assert "int g(" in rows[1]["source"] and "define i32 @g(" in rows[1]["winners"][1]
+    assert all("main" not in row["source"] for row in rows)
+    assert "int f(" not in rows[0]["source"] and "int f(" not in rows[2]["source"]
+
+
 def test_a_table_of_sltrans_is_joined_on_the_source(tmp_path):
     texts = llvm.winners(LOOP, ["O3", "Oz"])
     broken = llvm.winners(ABS, ["O3", "Oz"])
