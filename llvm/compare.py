@@ -29,8 +29,6 @@ DRIVER_LIMITS = sandbox.Limits(cpu_s=40, wall_s=120, memory_bytes=512 << 20, pro
 # Sanitizers reserve more addresses than they use memory.
 SCREEN_LIMITS = dataclasses.replace(DRIVER_LIMITS, address_space=False)
 SANITIZERS = ("address", "memory")  # of clang; without its runtime library a screen is not built
-# What a sanitizer may find more of than UBSan and the fillings do.
-TOUCHES_MEMORY = re.compile(r"getelementptr|^declare .*@(?!llvm\.)", re.M)
 POOL = 768  # inputs offered
 INPUTS = 96  # inputs that decide, at most
 MIN_INPUTS = 8  # with fewer a source is rejected
@@ -77,7 +75,7 @@ def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, exclude
         Path(box, "driver.c").write_bytes(DRIVER.read_bytes())
         Path(box, "inputs").write_text("".join(input_line(called, x) for x in offered))
         then = f"{clang().path} -w driver.c *.o -o driver -lm"
-        if TOUCHES_MEMORY.search(oracle):
+        if called.touches_memory:
             then += f" && {build_screens()}"
         # MemorySanitizer looks at every argument that is promised to be defined.
         built = assemble([normalise(oracle, keep="noundef"), *variants], box, then)

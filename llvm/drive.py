@@ -43,7 +43,7 @@ for name in (
     "sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc tgamma lgamma"
 ).split():
     PURE_FUNCTIONS |= {name, f"{name}f", f"{name}l"}
-# What may be called besides where each call has a process of its own.
+# What may be called besides.
 PRINTING = set(
     "printf puts putchar putc fputc fputs fprintf fwrite fflush perror vprintf exit".split()
 )
@@ -51,7 +51,6 @@ READING = set(
     "getchar getc fgetc ungetc fgets getline scanf feof ferror fscanf fread "
     "__isoc99_scanf __isoc23_scanf __isoc99_fscanf __isoc23_fscanf".split()
 )
-HEAP = {"malloc", "calloc", "realloc", "free", "strdup", "strndup"}
 STOPPING = {"abort", "exit", "__assert_fail"}
 STREAMS = {"stdin", "stdout", "stderr"}
 
@@ -65,7 +64,7 @@ class Entry:
     is_program: bool = False
     reads: bool = False  # stdin
     takes_words: bool = False  # argv, the words of what it reads
-    is_forked: bool = False  # each call has a process of its own
+    touches_memory: bool = False  # or prints, or has variables: each call has its own process
     frees: bool = False  # what it is given may have to come from malloc
     variables: tuple[tuple[str, str], ...] = ()  # (name, type) of the global variables to compare
 
@@ -80,6 +79,8 @@ class Entry:
 DEFINITION = re.compile(
     r"^define (?P<linkage>.*?)@(?P<name>[\w.$]+)\(.*\)[^()]*!dbg (?P<debug>!\d+).*\{$", re.M
 )
+# In the IR of a function that may read or write where it should not.
+TOUCHES_MEMORY = re.compile(r"getelementptr|^declare .*@(?!llvm\.)", re.M)
 FAST_MATH = re.compile(
     r" = (?:tail )?(?:f\w+|call) (?:fast|reassoc|nnan|ninf|nsz|arcp|contract|afn)\b"
 )
@@ -111,14 +112,13 @@ def entry(oracle):
         raise Rejected(f"return type {returns}: it cannot be compared")
     if returns == "void" and not (layout.areas or variables or called & PRINTING):
         raise Rejected("nothing to compare: it returns, prints and changes nothing")
-    needs_process = PRINTING | STOPPING | READING | HEAP
     return Entry(
         name,
         returns,
         [type for _, type in parameters],
         layout,
         reads=reads,
-        is_forked=bool(called & needs_process or VARIABLE.search(oracle)),
+        touches_memory=bool(TOUCHES_MEMORY.search(oracle) or VARIABLE.search(oracle)),
         frees=bool(called & {"free", "realloc"}),
         variables=tuple(variables),
     )
@@ -284,13 +284,14 @@ def entry_h(called, functions, pool, inputs):
     return f"""\
 #define POOL {pool}
 #define INPUTS {inputs}
-#define FORK {int(called.is_forked)}
+#define FORK {int(called.touches_memory)}
 #define READS {int(called.reads)}
 #define ARGV {int(called.takes_words)}
 #define FREES {int(called.frees)}
 #define WIDTH {layout.width}
 #define BUFFERS {len(sizes)}
 #define ROOM sizeof(union {{ char none[16]{room}; }})
+#define BY_VALUE {int(called.returns.startswith("struct ") and not pointee(called.returns))}
 #define RESULT {"char" if called.returns == "void" else returns}
 #define FILL {"; ".join(layout.fill)}
 #define CALL {call if called.returns == "void" else f"result = {call}"}
