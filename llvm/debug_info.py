@@ -34,6 +34,8 @@ ARRAY = re.compile(r"^(.*?)((?:\[-?\d+\])+)$")
 
 @dataclass
 class Struct:
+    """A struct or a union."""
+
     fields: list[tuple[str, str]]  # (name, type); empty if the source does not say
     bytes: int
 

@@ -8,7 +8,7 @@ A function takes what layout.py can build: numbers, buffers, strings, structs, t
 is what it returns, what it leaves there and in global variables, and what it prints. That of a
 whole program is what it prints and its exit code. Both may read stdin; argv has the words of it.
 
-Left out: files, the clock, callbacks, unions. They are rejected by name.
+Left out: files, the clock, callbacks. They are rejected by name.
 """
 
 import re
@@ -23,6 +23,7 @@ from llvm.layout import (
     Layout,
     TooLarge,
     in_c,
+    is_struct,
     length_places,
 )
 
@@ -291,7 +292,7 @@ def entry_h(called, functions, pool, inputs):
 #define WIDTH {layout.width}
 #define BUFFERS {len(sizes)}
 #define ROOM sizeof(union {{ char none[16]{room}; }})
-#define BY_VALUE {int(called.returns.startswith("struct ") and not pointee(called.returns))}
+#define BY_VALUE {int(is_struct(called.returns) and not pointee(called.returns))}
 #define RESULT {"char" if called.returns == "void" else returns}
 #define FILL {"; ".join(layout.fill)}
 #define CALL {call if called.returns == "void" else f"result = {call}"}

@@ -9,7 +9,9 @@ to pointers a table of ROWS, a pointer to a struct one struct or, by a number th
 struct is built to a depth of 3, so that a list has up to three nodes; what is deeper is null.
 What may be seen of a value are its numbers and what its pointers lead to (driver.c).
 
-Left out: unions, bit-fields, callbacks, structs that the source only names, and what would take
+A union is built and seen as its first field.
+
+Left out: bit-fields, callbacks, structs that the source only names, and what would take
 more than MAX_NUMBERS.
 """
 
@@ -176,10 +178,11 @@ class Layout:
         return bool(fields) and all(self.can_be_seen(field) for _, field in fields)
 
     def fields(self, type):
-        """Those of a struct; none of what is none, and none of libc's own. -> list."""
-        if type not in self.structs or not re.match("struct (?!_IO_)", type):
+        """Those of a struct; the first one of a union; none of libc's own. -> list."""
+        if type not in self.structs or "_IO_" in type:
             return []
-        return self.structs[type].fields
+        fields = self.structs[type].fields
+        return fields[:1] if type.startswith("union ") else fields
 
     # ------------------------------------------------------------------------------ C text
 
@@ -214,7 +217,7 @@ def in_c(type):
     """A type in entry.h: str. Structs get names that no header has."""
     if pointee(type):
         return "void *"
-    return type.replace("struct ", "struct under_test_")
+    return re.sub("^(struct|union) ", r"\1 under_test_", type)
 
 
 def length_places(fields):
@@ -233,4 +236,8 @@ def length_places(fields):
 
 def is_buffer(type):
     """Whether a type is an array, or a pointer to anything but a struct: bool."""
-    return "[" in type or bool(pointee(type)) and not pointee(type).startswith("struct ")
+    return "[" in type or bool(pointee(type)) and not is_struct(pointee(type))
+
+
+def is_struct(type):
+    return type.startswith(("struct ", "union "))

@@ -245,6 +245,12 @@ SEEN = [
         ", 5",
         ", 6",
     ),
+    (
+        "typedef struct { union { double v[2]; struct { double x, y; }; }; } pair;\n"
+        "pair f(pair p) { p.y += 3; return p; }",
+        "3.0",
+        "4.0",
+    ),
     (  # not all of it written
         "struct s { int a, b[9]; }; struct s f(int n) { struct s r; r.a = n % 9; return r; }",
         "i32 %1, 9",
