@@ -14,6 +14,7 @@ Winners (Y_w of Eq. 6 to 9) are what clang makes of a source at several optimisa
 before the optimiser runs, and source, winners and mutants run on the same inputs, in the sandbox.
 `--loser drop` removes a line of a winner and runs nothing, as in the paper's Figure 2. A group
 depends on its row, the settings and clang, never on the load of the machine.
+Each public function of a file with several gives a group of its own (llvm/split.py).
 Left out: what llvm/drive.py cannot drive. Such a source is rejected by name and counted; OUT's
 folder has rejected.jsonl, a row for each.
 """
