@@ -14,6 +14,7 @@ Winners (Y_w of Eq. 6 to 9) are what clang makes of a source at several optimisa
 before the optimiser runs, and source, winners and mutants run on the same inputs, in the sandbox.
 `--loser drop` removes a line of a winner and runs nothing, as in the paper's Figure 2. A group
 depends on its row, the settings and clang, never on the load of the machine.
+Each public function of a file with several gives a group of its own (llvm/split.py).
 Left out: what llvm/drive.py cannot drive. Such a source is rejected by name and counted; OUT's
 folder has rejected.jsonl, a row for each.
 """
@@ -21,6 +22,7 @@ folder has rejected.jsonl, a row for each.
 import argparse
 import difflib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -96,7 +98,8 @@ def make_groups(args, settings):
         print(f"{llvm.clang().version}; {sandbox.probe()}", flush=True)
         if not llvm.has_sanitizers():
             print("no AddressSanitizer, no MemorySanitizer: apt-get install libclang-rt-19-dev")
-        rows = llvm.read_sources(*args.source, include=args.include)
+        files = llvm.read_sources(*args.source, include=args.include)
+        rows = split_rows(files, settings, workers)
         finished = read_finished(out, partial, {row["id"] for row in rows})
     except (ValueError, RuntimeError) as error:
         sys.exit(f"ir.py: {error}")
@@ -132,6 +135,18 @@ def make_groups(args, settings):
     sys.exit(0 if groups else "ir.py: no source gave a group")
 
 
+def split_rows(files, settings, workers):
+    """The functions and programs in the rows of read_sources: list of rows, in their order.
+
+    settings: Settings. workers: int, threads."""
+    with ThreadPoolExecutor(workers) as pool:
+        parts = list(pool.map(lambda file: llvm.split(file, settings.cflags), files))
+    rows = list(itertools.chain.from_iterable(parts))
+    if len(rows) != len(files):
+        print(f"{len(files)} files: {len(rows)} functions and programs", flush=True)
+    return rows
+
+
 # ---------------------------------------------------------------------------------- one group
 
 
@@ -155,6 +170,8 @@ def build_group(row, settings):
     tried = {}
     best = None
     try:
+        if settings.loser_mode == "verified":
+            llvm.check_driven(row["source"], settings.cflags)
         chosen = distinct_winners(row, settings)  # Y_w of Eq. 6 to 9
         for attempt in range(ATTEMPTS):
             if settings.loser_mode == "drop":
@@ -587,6 +604,8 @@ def read_groups(path):
 def check_group(group, inputs):
     """Run a group again, on up to `inputs` inputs that did not build it. Raises Rejected.
 
+    Where hardly any are left, those that built it have shown what losers do.
+
     group: dict, a row of ir_groups.jsonl. inputs: int. -> CheckResult."""
     meta = group["meta"]
     cflags = meta.get("cflags", "")
@@ -605,7 +624,7 @@ def check_group(group, inputs):
         if outcome is None or any(outcome):
             result.wrong_winners.append(level)
     for number, outcome in enumerate(outcomes[len(group["winners"]) :], 1):
-        if outcome is not None and not outcome.distinguishing:
+        if outcome is not None and not outcome.distinguishing and decided >= llvm.MIN_INPUTS:
             result.wrong_losers.append(number)
     return result
 

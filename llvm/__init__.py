@@ -1,14 +1,23 @@
 """The room behind ir.py: C sources and LLVM IR.
 
-In: C sources (sources.py). Out: their IR at several optimisation levels (compile.py), edits of it
-(mutate.py), and whether a text behaves like its source (compare.py). The latter runs both in the
-sandbox: driver.c calls what drive.py finds in the source with the values that inputs.py draws.
+In: C sources (sources.py), function by function (split.py). Out: their IR at several optimisation
+levels (compile.py), edits of it (mutate.py), and whether a text behaves like its source
+(compare.py). The latter runs both in the sandbox: driver.c calls what drive.py finds in the source,
+on memory that layout.py lays out for the types of debug_info.py, with the values that inputs.py
+draws.
 
 A source that cannot be handled raises Rejected, with the reason. Needs clang, and the sandbox of
 judge/. Imports no torch.
 """
 
-from llvm.compare import Outcome, compare_with_source, offered_inputs, which_assemble
+from llvm.compare import (
+    MIN_INPUTS,
+    Outcome,
+    check_driven,
+    compare_with_source,
+    offered_inputs,
+    which_assemble,
+)
 from llvm.compile import (
     LEVELS,
     Rejected,
@@ -22,13 +31,16 @@ from llvm.compile import (
 )
 from llvm.mutate import OPERATORS, Mutant, drop_line, mutants
 from llvm.sources import read_sources
+from llvm.split import split
 
 __all__ = [
     "LEVELS",
+    "MIN_INPUTS",
     "OPERATORS",
     "Mutant",
     "Outcome",
     "Rejected",
+    "check_driven",
     "clang",
     "compare_with_source",
     "drop_line",
@@ -39,6 +51,7 @@ __all__ = [
     "offered_inputs",
     "optimised",
     "read_sources",
+    "split",
     "unoptimised",
     "which_assemble",
     "winners",

@@ -29,8 +29,6 @@ DRIVER_LIMITS = sandbox.Limits(cpu_s=40, wall_s=120, memory_bytes=512 << 20, pro
 # Sanitizers reserve more addresses than they use memory.
 SCREEN_LIMITS = dataclasses.replace(DRIVER_LIMITS, address_space=False)
 SANITIZERS = ("address", "memory")  # of clang; without its runtime library a screen is not built
-# What a sanitizer may find more of than UBSan and the fillings do.
-TOUCHES_MEMORY = re.compile(r"getelementptr|^declare .*@(?!llvm\.)", re.M)
 POOL = 768  # inputs offered
 INPUTS = 96  # inputs that decide, at most
 MIN_INPUTS = 8  # with fewer a source is rejected
@@ -63,29 +61,33 @@ def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, exclude
     source: str, C. variants: list of str, IR. rng: random.Random. inputs, pool: int. excluded:
     inputs as offered_inputs returns them. cflags: str, of emit_ir.
     -> (int, how many inputs decided; list of the variants' Outcomes, None if one does not assemble)
-    Raises Rejected if the source cannot be driven, or is hardly ever defined and ending."""
+    Raises Rejected if the source cannot be driven, or, where none are excluded, is hardly ever
+    defined and ending, or does the same on all inputs."""
     oracle = emit_oracle(source, cflags)
     called = entry(oracle)
     excluded = set(excluded)
     offered = [x for x in input_pool(called, source, rng, pool) if x not in excluded]
+    if excluded and not offered:
+        return 0, []  # all that there are have been tried
     with tempfile.TemporaryDirectory(prefix="oorl-ir-") as box:
         header = entry_h(called, 1 + len(variants), len(offered), inputs)
         Path(box, "entry.h").write_text(header)
         Path(box, "driver.c").write_bytes(DRIVER.read_bytes())
         Path(box, "inputs").write_text("".join(input_line(called, x) for x in offered))
         then = f"{clang().path} -w driver.c *.o -o driver -lm"
-        if TOUCHES_MEMORY.search(oracle):
+        if called.touches_memory:
             then += f" && {build_screens()}"
-        built = assemble([normalise(oracle), *variants], box, then)
+        # MemorySanitizer looks at every argument that is promised to be defined.
+        built = assemble([normalise(oracle, keep="noundef"), *variants], box, then)
         if built.status != "OK":
             error = built.stderr.decode(errors="replace")[:200]
             raise Rejected(f"its driver does not build: {built.status} {error!r}")
         different, decided, lines = run_defined(box)
-    if len(decided) < max(1, min(MIN_INPUTS, len(offered))):
+    if len(decided) < max(1, min(MIN_INPUTS, len(offered))) and not excluded:
         raise Rejected(
             f"hardly ever defined and ending: on {len(decided)} of {len(offered)} inputs"
         )
-    if different < 2 <= len(decided):
+    if different < 2 <= len(decided) and not excluded:
         raise Rejected(f"does the same on all {len(decided)} inputs: they tell nothing apart")
     outcomes = []
     for line in lines:
@@ -97,6 +99,11 @@ def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, exclude
 def emit_oracle(source, cflags):
     """The IR (str) of the source that texts are compared with. source, cflags: str."""
     return emit_ir(source, [ORACLE], cflags)[0]
+
+
+def check_driven(source, cflags=""):
+    """Raises Rejected if the source cannot be driven. source: str, C. cflags: str. -> None."""
+    entry(emit_oracle(source, cflags))
 
 
 def run_defined(box):

@@ -163,8 +163,8 @@ TOKEN = re.compile(r"[%@\w.]+|[^\s\w]")
 LOCAL_NAME = re.compile(r"%([\w.$-]+)|^([\w.$-]+)(?=:$)", re.M)
 
 
-def normalise(ir):
-    """The same code in as little text as assembles. ir: str -> str.
+def normalise(ir, keep=None):
+    """The same code in as little text as assembles. ir: str -> str. keep: a promise (str) to keep.
 
     Comments, target, metadata, attributes, lifetime markers, natural alignments and promises to the
     optimiser go. What gives an instruction its meaning stays (nsw, nneg, signext of the ABI).
@@ -175,14 +175,15 @@ def normalise(ir):
         # From LLVM 18 on, intrinsics declare themselves.
         needless_declaration = re.match(r"declare .*@llvm\.", line) and clang().major >= 18
         if line and not needless_declaration and not NO_BEHAVIOUR.match(line):
-            lines.append(normalised_line(line))
+            lines.append(normalised_line(line, keep))
     return numbered("\n".join(lines) + "\n")
 
 
-def normalised_line(line):
-    """line: str -> str, with everything removed that says nothing about behaviour."""
+def normalised_line(line, keep=None):
+    """line: str -> str, with everything removed that says nothing about behaviour. As normalise."""
     code, quote, string = line.partition(' c"')  # the text of a string constant is not ours to edit
-    code = PROMISES.sub("", METADATA.sub("", code))
+    code = METADATA.sub("", code)
+    code = PROMISES.sub(lambda promise: promise[0] if promise[0].strip() == keep else "", code)
     code = ALIGNED.sub(without_natural_alignment, code)
     string = re.sub(r", !dbg !\d+$", "", string)
     return code.rstrip() + quote + string

@@ -13,36 +13,42 @@ import itertools
 import re
 import string
 
-from llvm.drive import BITS, ELEMENTS
+from llvm.debug_info import BITS
+from llvm.layout import ELEMENTS
+
+# Of the conversions of scanf: what they read.
+CONVERSION = re.compile(r"%[*\d]*(?:hh|h|ll|l|L|z)?([diuxfegcs\[])")
+# How small the numbers of an input are: any, up to 20, up to 5. Where few wide inputs are defined,
+# narrow ones follow: small, sorted, and as many as the source is told.
+NARROW = (None, 20, 5)
 
 
 def input_pool(called, source, rng, count):
-    """Up to `count` different inputs, in the order drawn: the first are a mixture of all kinds.
+    """Different inputs, in the order drawn: `count` of all kinds, then half as many of each NARROW.
 
     called: Entry. source: str, C. rng: random.Random. count: int. -> list of inputs.
     Of a function: tuples of its numbers (int or float), those of its buffers in their place.
-    Integers are wrapped to the bits of their parameter; strings end with 0.
-    Of a program: its stdin, a str."""
-    draw = InputSampler(source, rng)
+    Integers are wrapped to the bits of their parameter; strings end with 0. What it reads comes
+    last. Of a program: what it reads, a str."""
     pool = {}  # a dict, because it keeps the order
-    for number in range(8 * count):
-        if called.is_program:
-            values = draw.stdin()
-        else:
-            kind = draw.kinds[number % len(draw.kinds)]
-            arguments = (draw.argument(parameter, kind) for parameter in called.parameters)
-            values = tuple(itertools.chain.from_iterable(arguments))
-        pool[values] = None
-    return list(pool)[:count]
+    for most in NARROW:
+        draw = InputSampler(source, rng, most)
+        wanted = len(pool) + (count if most is None else count // 2)
+        for number in range(8 * count):
+            if len(pool) >= wanted:
+                break
+            pool[draw.input(called, number)] = None
+    return list(pool)
 
 
 class InputSampler:
-    """Draws inputs for one source. source: str, C. rng: random.Random.
+    """Draws inputs for one source. source: str, C. rng: random.Random. most: one of NARROW.
 
     A `kind` is a method that draws an integer for a type of `bits` bits; it may overflow (it is
     wrapped later). The methods that take `bits`, an int, are kinds: -> int."""
 
-    def __init__(self, source, rng):
+    def __init__(self, source, rng, most=None):
+        self.most = most
         self.choice = rng.choice
         self.randint = rng.randint
         self.rng = rng
@@ -57,6 +63,11 @@ class InputSampler:
             self.middling,
             self.any_magnitude,
         ]
+        if most:
+            self.kinds = [self.few]
+        self.conversions = []  # of all calls of scanf
+        for form in re.findall(r'scanf\s*\([^"]*"([^"]*)"', source):
+            self.conversions += CONVERSION.findall(form)
         quoted = re.findall(r"'([^'\\\n])'|\"([^\"\\\n]*)\"", source)
         characters = "".join(map("".join, quoted))
         own = "".join(filter(str.isprintable, characters)) or "a"
@@ -70,35 +81,52 @@ class InputSampler:
             string.printable[:95],
         ]
 
-    def argument(self, parameter, kind):
-        """The numbers of one parameter: list of parameter.numbers ints or floats.
+    def input(self, called, number):
+        """An input. called: Entry. number: int, says which kind it is of."""
+        text = []
+        if called.reads:
+            text.append(self.tokens() if self.most and self.conversions else self.stdin())
+        if called.is_program:
+            return text[0]
+        kind = self.kinds[number % len(self.kinds)]
+        runs = [self.run(numbers, kind) for numbers in called.numbers]
+        return tuple(itertools.chain(*runs, text))
 
-        parameter: Parameter. kind: one of self.kinds."""
-        if parameter.is_length:
-            return [self.randint(0, ELEMENTS // 2)]
-        if parameter.type == "char" and parameter.is_buffer:
-            text = self.text(ELEMENTS - 1)
-            return list(map(ord, text.ljust(ELEMENTS, "\0")))
-        if parameter.is_float:
-            return self.floats(parameter, kind)
-        return self.integers(parameter, kind)
+    def run(self, numbers, kind):
+        """One run of numbers of an input: list of int or float.
 
-    def floats(self, parameter, kind):
-        """As argument, of floats: list of float. The last number of a buffer is 0."""
+        numbers: Numbers. kind: one of self.kinds."""
+        if numbers.is_flag:
+            return [self.randint(0, 4)]
+        if numbers.is_length:
+            return [self.randint(0, self.most or ELEMENTS // 2)]
+        if numbers.type == "char" and numbers.is_buffer:
+            text = self.text(min(numbers.count, ELEMENTS) - 1)
+            return list(map(ord, text.ljust(numbers.count, "\0")))
+        if numbers.is_float:
+            return self.floats(numbers, kind)
+        values = self.integers(numbers, kind)
+        if self.most and self.randint(0, 1):
+            values.sort()
+        return values
+
+    def floats(self, numbers, kind):
+        """As run, of floats: list of float. The last number of a buffer is 0."""
         scale = self.choice([1.0, 0.5, 0.1, 0.01])
-        kinds = [kind, self.small, self.small, self.middling]
-        values = [self.choice(kinds)(16) * scale for _ in range(parameter.numbers)]
-        if parameter.is_buffer:
+        kinds = [kind] if self.most else [kind, self.small, self.small, self.middling]
+        values = [self.choice(kinds)(16) * scale for _ in range(numbers.count)]
+        if numbers.is_buffer:
             values[-1] = 0.0
         return values
 
-    def integers(self, parameter, kind):
-        """As argument, of integers: list of int, wrapped to the type. A buffer's last one is 0."""
-        bits = BITS[parameter.type]
-        if parameter.is_buffer:
+    def integers(self, numbers, kind):
+        """As run, of integers: list of int, wrapped to the type. A buffer's last one is 0."""
+        bits = BITS[numbers.type]
+        if numbers.is_buffer:
             # Alike in size, and mostly small: many programs add or index with them.
-            kind = self.choice([self.small, self.middling, self.digit, self.index, kind])
-            values = [kind(bits) for _ in range(ELEMENTS - 1)] + [0]
+            if not self.most:
+                kind = self.choice([self.small, self.middling, self.digit, self.index, kind])
+            values = [kind(bits) for _ in range(numbers.count - 1)] + [0]
         else:
             kind = self.choice([kind, kind, *self.kinds])
             values = [kind(bits)]
@@ -114,6 +142,19 @@ class InputSampler:
         for _ in range(self.randint(0, 5)):
             lines.append(self.text(30) + self.choice(["\n", "\n", " "]))
         return "".join(lines)
+
+    def tokens(self):
+        """What the calls of scanf ask for, in their order and again: str, a small number first."""
+        words = []
+        for number in range(self.randint(1, 80)):
+            conversion = self.conversions[number % len(self.conversions)]
+            if conversion in "c[s":
+                words.append(self.text(1 if conversion == "c" else 8).strip() or "a")
+            elif conversion in "feg":
+                words.append(f"{self.few(32) * self.choice([1, 0.5]):g}")
+            else:
+                words.append(str(self.few(32)))
+        return self.choice([" ", "\n"]).join(words) + "\n"
 
     def lines_of_numbers(self):
         """Up to 12 numbers: str. In half of the cases their count comes first."""
@@ -137,6 +178,9 @@ class InputSampler:
     def near_literal(self, bits):
         sign = self.choice([1, 1, -1])
         return sign * self.choice(self.literals) + self.choice([-1, 0, 1])
+
+    def few(self, bits):
+        return self.randint(0, self.most)
 
     def small(self, bits):
         return self.randint(-20, 20)

@@ -208,32 +208,54 @@ def test_dropped_lines_are_losers_like_those_of_figure_2():
     assert llvm.which_assemble(group["losers"]) == [False, False]
 
 
+STDIO = "#include <stdio.h>\n"
+STDLIB = "#include <stdlib.h>\n"
 BAD = {
-    "return type struct P": "struct P { int x, y; }; "
-    "struct P f(int x) { struct P p = {x, x}; return p; }",
-    "parameter type int **": "int f(int n, int **p) { return **p + n; }",
-    "parameter type struct P *": "struct P { int x, y; }; int f(struct P *p) { return p->x; }",
-    "parameter type struct P": "struct P { int x, y; }; int f(int a, struct P p) { return p.x; }",
+    # what cannot be built or compared
+    "return type long double": "long double f(int x) { return x; }",
+    "parameter type bit-field": "struct P { int x : 3; }; int f(struct P *p) { return p->x; }",
+    "parameter type struct Q *": "struct Q; int f(struct Q *p) { return !p; }",
+    "parameter type struct _IO_FILE *": STDIO + "int f(FILE *p) { return !p; }",
     "parameter type long double": "int f(long double x) { return x > 0; }",
+    "parameter type __int128": "int f(__int128 x) { return x > 0; }",
     "parameter type function *": "int f(int (*g)(int)) { return g(3); }",
-    "parameter type void *": "int f(void *p) { return !p; }",
+    "parameter type int[-1]": "struct P { int n, x[]; }; int f(struct P *p) { return p->x[0]; }",
     "parameter type void": "int f(int n, ...) { return n; }",
+    "takes too much": "struct P { int x[600], y[600]; }; int f(struct P p) { return p.x[0]; }",
+    "takes no input": "int f(void) { return 3; }",
+    "reads no input": STDIO + 'int main(void) { puts("hello"); return 0; }',
     "nothing to compare": "void f(int a) { }",
-    "calls fopen": "#include <stdio.h>\n"
-    'int main(void) { FILE *f = fopen("/etc/passwd", "r"); return !f; }',
-    "calls system": '#include <stdlib.h>\nint main(void) { return system("true"); }',
+    # what depends on more than its input
+    "calls fopen": STDIO + 'int f(int a) { return a + !fopen("/etc/passwd", "r"); }',
+    "calls system": STDLIB + 'int f(int a) { return a + system("true"); }',
+    "calls rand": STDLIB + "int f(int a) { return rand() + a; }",
+    "calls time": "#include <time.h>\nint f(int a) { return time(0) % 7 + a; }",
+    "calls signal": "#include <signal.h>\nint f(int a) { signal(a, SIG_IGN); return a; }",
+    "calls _setjmp": "#include <setjmp.h>\njmp_buf b; int f(int a) { return setjmp(b) + a; }",
+    "calls read": "#include <unistd.h>\nint f(int a) { char c; return read(0, &c, a); }",
+    "calls pthread_self": "#include <pthread.h>\nint f(int a) { return pthread_self() != a; }",
+    "global variable n": "extern int n; int f(int a) { return n + a; }",
+    "inline asm": 'int f(int a) { __asm__("nop"); return a; }',
+    "uses __TIME__: it is": "int f(int a) { return a + __TIME__[0]; }",
+    "prints an address": STDIO + 'int f(int a) { printf("%8p", &a); return a; }',
+    "fast-math": "#pragma clang fp reassociate(on)\ndouble f(double a) { return a + a * 3; }",
+    # what is undefined, endless, or always the same
+    "does the same on all 96 inputs": "int f(int a) { return 3; }",
+    "hardly ever defined and ending": "int f(int a) { volatile int x = 1; while (x) ; return a; }",
+    "hardly ever": "int f(int a) { int *p = 0; return *p + a; }",
+    "hardly": "int f(int a) { volatile char big[400000000L + a]; big[5] = a; return big[5]; }",
+    "hard": STDIO + 'int f(int a) { printf("%ld", (long)&a); return a > 3 ? a / 3 : a; }',
+    "har": "int f(int a) { return f(a ^ 1) + 1; }",
+    "no mutant behaves": "int f(int a) { return a; } // " + "9" * 5000,
+    # what is not a C source of one function
     "no clear entry: f, g": "int f(int a) { return a; } int g(int a) { return -a; }",
     "no function": "int x;",
     "does not compile: source.c:1:26: error": "int f(int a) { return a +; }",
-    "calls rand": "#include <stdlib.h>\nint f(int a) { return rand() + a; }",
-    "global variable n": "int n; int f(int a) { return n += a; }",
-    "inline asm": 'int f(int a) { __asm__("nop"); return a; }',
-    "uses __TIME__: it is": "int f(int a) { return a + __TIME__[0]; }",
-    "calls _setjmp": "#include <setjmp.h>\njmp_buf b; int f(int a) { return setjmp(b) + a; }",
-    "does the same on all 96 inputs": "int f(int a) { return 3; }",
-    "hardly ever defined and ending": "int f(int a) { volatile int x = 1; while (x) ; return a; }",
+    "does not compile: source.c:1:1: error": "def f(a):\n    return a + 1\n",
+    "does not compile: source.c:2:1: error": "\ntemplate <class T> T f(T a) { return a; }",
+    "does not": "int f(int a) { return a; }".encode("utf-16").decode("latin-1"),
+    "does": '#include "/etc/passwd"\nint f(int a) { return a; }',
     "not UTF-8": "int f(int a) { return a; } // \udcff",
-    "no mutant behaves": "int f(int a) { return a; } // " + "9" * 5000,
     "over 64 KB": "// " + "x" * 10_000_000,
     "does not compile": "#define A B B\n#define B C C\n"
     + "int f(int a) { return "
@@ -310,6 +332,20 @@ def test_check_and_inspect(groups, tmp_path):
     assert f"=== loser 1: {loser['operator']} in {loser['level']}, {loser['was']}" in shown
     assert "\n- " in shown and "\n+ " in shown
     assert "no row has \"id\" 'none'" in command("--inspect", good, "--id", "none").stderr
+
+
+def test_each_function_of_a_file_is_a_group(tmp_path):
+    source, out = tmp_path / "pair.c", tmp_path / "g.jsonl"
+    text = "#include <assert.h>\n" + DIGITS + LOOP.replace("return s", "return g(s)")
+    main = "int main(void) { assert(g(12) == 3); return 0; }\n"
+    source.write_text(text + DIGITS.replace("g(", "other(") + main)
+    done = command("--source", source, "--out", out, "--workers", 2)
+    assert "1 files: 3 functions and programs\n" in done.stdout, done
+    rows = [json.loads(line) for line in out.open()]
+    assert [row["id"] for row in rows] == ["pair:g", "pair:f", "pair:other"]
+    assert "int g(" in rows[1]["source"] and "define i32 @g(" in rows[1]["winners"][1]
+    assert all("main" not in row["source"] for row in rows)
+    assert "int f(" not in rows[0]["source"] and "int f(" not in rows[2]["source"]
 
 
 def test_a_table_of_sltrans_is_joined_on_the_source(tmp_path):
