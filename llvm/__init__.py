@@ -1,7 +1,7 @@
 """The room behind ir.py: C sources and LLVM IR.
 
-In: C sources (sources.py). Out: their IR at several optimisation levels (compile.py), edits of it
-(mutate.py), and whether a text behaves like its source (compare.py). The latter runs both in the
+In: C sources (sources.py). Out: edits of them (mutate.py), their IR at several optimisation levels
+(compile.py), and whether a text behaves like its source (compare.py). The latter runs both in the
 sandbox: driver.c calls what drive.py finds in the source with the values that inputs.py draws.
 
 A source that cannot be handled raises Rejected, with the reason. Needs clang, and the sandbox of
@@ -20,21 +20,20 @@ from llvm.compile import (
     unoptimised,
     winners,
 )
-from llvm.mutate import OPERATORS, Mutant, drop_line, mutants
+from llvm.mutate import Edit, applied, edits, without_a_line
 from llvm.sources import read_sources
 
 __all__ = [
     "LEVELS",
-    "OPERATORS",
-    "Mutant",
+    "Edit",
     "Outcome",
     "Rejected",
+    "applied",
     "clang",
     "compare_with_source",
-    "drop_line",
+    "edits",
     "has_sanitizers",
     "length",
-    "mutants",
     "normalise",
     "offered_inputs",
     "optimised",
@@ -42,4 +41,5 @@ __all__ = [
     "unoptimised",
     "which_assemble",
     "winners",
+    "without_a_line",
 ]
