@@ -43,7 +43,9 @@ from llvm import audit
 MUTANTS = 6  # of a source, in one run
 ATTEMPTS = 3  # at other mutants
 PAIRS = 3  # mutants of one run that are tried as sources of their own, at most
-RARE = 1 / 16  # a mutant that differs on a smaller share of the inputs is second choice
+# A mutant is second choice if it
+RARE = 1 / 16  # differs on a smaller share of the inputs
+MUCH_LONGER = 1.5  # or is so many times as long, or short
 RECIPE = 2  # raised when the same row and settings give another group
 
 
@@ -231,12 +233,12 @@ def verified_group(row, settings, winners, tried):
         harmless = [mutant.edit for mutant in mutants if mutant.behaviour == "equivalent"]
         for mutant in most_different(mutants):
             try:
-                pairs = counterparts(row, settings, winners, mutant, harmless)
+                pairs = counterparts(row, settings, mutant, harmless)
                 groups = [verified(row, settings, mutant, pairs, place) for place in (0, 1)]
             except llvm.Rejected as rejected:
                 why_not = f"no mutant is as good a source: {rejected}"
                 continue
-            if not any(map(differs_seldom, groups)):
+            if is_plain(pairs, groups):
                 return groups[coin]
             second_choice = second_choice or groups[coin]
     if second_choice is None:
@@ -300,28 +302,38 @@ def most_different(mutants):
     return different[:PAIRS]
 
 
-def counterparts(row, settings, winners, mutant, harmless):
-    """The IR of a source and of a mutant: list of Counterparts. Raises Rejected.
+def counterparts(row, settings, mutant, harmless):
+    """The IR of a source and of a mutant, no two the same code: list of Counterparts.
 
-    row, settings, winners: as of verified_group. mutant: Mutant. harmless: list of llvm.Edit, of
-    which as many are tried as --equivalents wants."""
+    row, settings: as of build_group. mutant: Mutant. harmless: list of llvm.Edit, of which as many
+    are tried as --equivalents wants. Levels are topped up as in distinct_winners. Raises
+    Rejected."""
 
-    def compiled(edits, levels):
-        edited = llvm.applied(row["source"], edits)
-        return optimise(llvm.unoptimised(edited, levels, settings.cflags))
+    def irs_at(level, edits):
+        irs = []
+        for more in ([], [mutant.edit]):
+            edited = llvm.applied(row["source"], edits + more)
+            irs += optimise(llvm.unoptimised(edited, [level], settings.cflags)).values()
+        return irs
 
-    of_mutant = compiled([mutant.edit], winners)
-    pairs = [Counterparts(level, [], [winners[level], of_mutant[level]]) for level in winners]
-    codes = {*winners.values(), *of_mutant.values()}
-    if len(codes) < 2 * len(winners):
+    pairs = []
+    codes = set()
+    for level in dict.fromkeys([*settings.levels, *llvm.LEVELS]):
+        if level not in settings.levels and len(pairs) >= 2:
+            break
+        irs = irs_at(level, [])
+        if len(set(irs) - codes) == 2:
+            pairs.append(Counterparts(level, [], irs))
+            codes.update(irs)
+    if len(pairs) < 2:
         raise llvm.Rejected("all levels give the same code")
     apart = [edit for edit in harmless if not edit.overlaps(mutant.edit)]
-    for edit, level in zip(apart[: settings.equivalents], itertools.cycle(winners)):
-        own = compiled([edit], [level])[level]
-        other = compiled([edit, mutant.edit], [level])[level]
-        if len({own, other} - codes) == 2:
-            pairs.append(Counterparts(level, [edit], [own, other]))
-            codes |= {own, other}
+    levels = itertools.cycle([pair.level for pair in pairs])
+    for edit, level in zip(apart[: settings.equivalents], levels):
+        irs = irs_at(level, [edit])
+        if len(set(irs) - codes) == 2:
+            pairs.append(Counterparts(level, [edit], irs))
+            codes.update(irs)
     return pairs
 
 
@@ -347,10 +359,18 @@ def verified(row, settings, mutant, pairs, place):
     return group
 
 
-def differs_seldom(group):
-    """Whether a loser differs on few of the inputs: bool. group: dict, a row of ir_groups.jsonl."""
-    meta = group["meta"]
-    return any(loser["on"] < RARE * meta["inputs"] for loser in meta["losers"])
+def is_plain(pairs, groups):
+    """Whether two programs differ on many inputs and are about as long: bool.
+
+    pairs: list of Counterparts. groups: the two dict that verified makes of them."""
+    for pair in pairs:
+        shorter, longer = sorted(map(llvm.length, pair.irs))
+        if longer > MUCH_LONGER * shorter:
+            return False
+    for meta in (group["meta"] for group in groups):
+        if any(loser["on"] < RARE * meta["inputs"] for loser in meta["losers"]):
+            return False
+    return True
 
 
 def group_row(row, settings, mutant, pairs, place):
