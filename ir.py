@@ -1,7 +1,7 @@
 """C source -> groups of equivalent and inequivalent LLVM IR: the off-policy data of GEPO.
 
     python ir.py --source FILE.c|DIR|FILE.jsonl --out G.jsonl
-                 [--levels O3,Oz] [--losers 2] [--loser verified|drop] [--equivalents 0]
+                 [--levels O3,Oz] [--loser verified|drop] [--equivalents 0]
     python ir.py --source Perf_Optimized.parquet Size_Optimized.parquet --out G.jsonl
                                               the tables of a local export of SLTrans
     python ir.py --check G.jsonl              run every group again, on 1,000 inputs that did not
@@ -9,9 +9,10 @@
     python ir.py --audit G.jsonl              how well losers are told without looking at the source
     python ir.py --inspect G.jsonl --id ID    print one group for a person to read
 
-Winners (Y_w of Eq. 6 to 9) are what clang makes of a source at several optimisation levels. Losers
-(Y_l) are what it makes of the source with one edit that is *shown* to matter: the edit is made
-before the optimiser runs, and source, winners and mutants run on the same inputs, in the sandbox.
+A group is made of two C programs: a source, and the same with one edit that is *shown* to matter,
+by running both in the sandbox. What clang makes of one at several optimisation levels are the
+winners (Y_w of Eq. 6 to 9), of the other the losers (Y_l). A coin decides which of the two is the
+source of the group. So losers cannot be told from winners without reading it.
 `--loser drop` removes a line of a winner and runs nothing, as in the paper's Figure 2. A group
 depends on its row, the settings and clang, never on the load of the machine.
 Left out: what llvm/drive.py cannot drive. Such a source is rejected by name and counted; OUT's
@@ -30,6 +31,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import astuple, dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from tqdm import tqdm
@@ -450,16 +452,16 @@ def group_of_dropped_lines(row, settings, winners, tried):
         shorter += [(level, loser) for loser in llvm.without_a_line(text)]
     seeded(settings.seed, row["id"]).shuffle(shorter)
     shorter = shorter[: 4 * count]
-    assembles = llvm.which_assemble([text for _, text in shorter])
-    tried.update("unverified" if valid else "does-not-assemble" for valid in assembles)
+    assemble = llvm.which_assemble([text for _, text in shorter])
+    kinds = ["unverified" if valid else "does-not-assemble" for valid in assemble]
+    tried.update(kinds)
     group = empty_group(row, settings, list(winners))
     group["winners"] = list(winners.values())
-    for kind in ("does-not-assemble", "unverified"):  # in the figure they do not assemble
-        for (level, text), valid in zip(shorter, assembles):
-            if valid == (kind == "unverified") and len(group["losers"]) < count:
-                edit = description("without_a_line", level, winners[level], text)
-                group["losers"].append(text)
-                group["meta"]["losers"].append(edit | {"class": kind})
+    # In the figure they do not assemble: those come first.
+    for kind, (level, text) in sorted(zip(kinds, shorter), key=itemgetter(0))[:count]:
+        edit = description("without_a_line", level, winners[level], text)
+        group["losers"].append(text)
+        group["meta"]["losers"].append(edit | {"class": kind})
     return group
 
 

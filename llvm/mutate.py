@@ -5,8 +5,9 @@
 
 They are those of mutation testing: another comparison, operator or constant, operands the other way
 round, a dropped statement. They are made in the text of the source. So the result is a source like
-any other: it has IR at every level, and inputs on which it is defined or not. ir.py lets a coin
-decide which of the two is the source of a group; so an edit need not look natural.
+any other: it has IR at every level, and inputs on which it is defined or not. A coin decides which
+of the two is the source of a group (ir.py). So an edit need not look natural: what it makes wins as
+often as what it was made of.
 
 Clang says whether an edit compiles, compare.py whether it behaves differently. without_a_line is
 for --loser drop.
@@ -17,6 +18,7 @@ Left out: edits of strings, of lines of the preprocessor, and of several places.
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 # a match in a source -> what may stand in its place
 Operator = Callable[[re.Match], Iterable[str]]
@@ -59,7 +61,7 @@ def edits(source, rng):
 
 def applied(source, chosen):
     """The source (str) after some edits. chosen: list of Edit, no two of them of one place."""
-    for edit in sorted(chosen, key=lambda edit: edit.start, reverse=True):
+    for edit in sorted(chosen, key=attrgetter("start"), reverse=True):
         source = source[: edit.start] + edit.now + source[edit.end :]
     return source
 
