@@ -311,31 +311,27 @@ def counterparts(row, settings, mutant, harmless):
     are tried as --equivalents wants. Levels are topped up as in distinct_winners. Raises
     Rejected."""
 
-    def irs_at(level, edits):
+    pairs = []
+    codes = set()
+
+    def add(level, edits):
         irs = []
         for more in ([], [mutant.edit]):
             edited = llvm.applied(row["source"], edits + more)
             irs += optimise(llvm.unoptimised(edited, [level], settings.cflags)).values()
-        return irs
-
-    pairs = []
-    codes = set()
-    for level in dict.fromkeys([*settings.levels, *llvm.LEVELS]):
-        if level not in settings.levels and len(pairs) >= 2:
-            break
-        irs = irs_at(level, [])
         if len(set(irs) - codes) == 2:
-            pairs.append(Counterparts(level, [], irs))
+            pairs.append(Counterparts(level, edits, irs))
             codes.update(irs)
+
+    for level in dict.fromkeys([*settings.levels, *llvm.LEVELS]):
+        if level in settings.levels or len(pairs) < 2:
+            add(level, [])
     if len(pairs) < 2:
         raise llvm.Rejected("all levels give the same code")
     apart = [edit for edit in harmless if not edit.overlaps(mutant.edit)]
     levels = itertools.cycle([pair.level for pair in pairs])
     for edit, level in zip(apart[: settings.equivalents], levels):
-        irs = irs_at(level, [edit])
-        if len(set(irs) - codes) == 2:
-            pairs.append(Counterparts(level, [edit], irs))
-            codes.update(irs)
+        add(level, [edit])
     return pairs
 
 
