@@ -1,7 +1,7 @@
 """C source -> groups of equivalent and inequivalent LLVM IR: the off-policy data of GEPO.
 
     python ir.py --source FILE.c|DIR|FILE.jsonl --out G.jsonl
-                 [--levels O3,Oz] [--losers 2] [--loser verified|drop] [--equivalents 0]
+                 [--levels O3,Oz] [--loser verified|drop] [--equivalents 0]
     python ir.py --source Perf_Optimized.parquet Size_Optimized.parquet --out G.jsonl
                                               the tables of a local export of SLTrans
     python ir.py --check G.jsonl              run every group again, on 1,000 inputs that did not
@@ -9,9 +9,10 @@
     python ir.py --audit G.jsonl              how well losers are told without looking at the source
     python ir.py --inspect G.jsonl --id ID    print one group for a person to read
 
-Winners (Y_w of Eq. 6 to 9) are what clang makes of a source at several optimisation levels. Losers
-(Y_l) are what it makes of the source with one edit that is *shown* to matter: the edit is made
-before the optimiser runs, and source, winners and mutants run on the same inputs, in the sandbox.
+A group is made of two C programs: a source, and the same with one edit that is *shown* to matter,
+by running both in the sandbox. What clang makes of one at several optimisation levels are the
+winners (Y_w of Eq. 6 to 9), of the other the losers (Y_l). A coin decides which of the two is the
+source of the group. So losers cannot be told from winners without reading it.
 `--loser drop` removes a line of a winner and runs nothing, as in the paper's Figure 2. A group
 depends on its row, the settings and clang, never on the load of the machine.
 Each public function of a file with several gives a group of its own (llvm/split.py).
@@ -26,12 +27,12 @@ import itertools
 import json
 import os
 import random
-import re
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import astuple, dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from tqdm import tqdm
@@ -42,11 +43,13 @@ from judge import sandbox
 from judge.pool import restart_as_process_1
 from llvm import audit
 
-MUTANTS = 12  # tried for a group, in one run
-ATTEMPTS = 3  # at as many losers as are wanted
-FRESH = 96  # inputs of the last look at a group, at most
-RARE = 1 / 16  # a mutant that differs on a smaller share of the inputs is second choice
-UNDEFINED = re.compile(r"\b(?:undef|poison|freeze|unreachable)\b")
+MUTANTS = 6  # of a source, in one run
+ATTEMPTS = 3  # at other mutants
+PAIRS = 3  # mutants of one run that are tried as sources of their own, at most
+# A mutant is second choice if it
+RARE = 1 / 16  # differs on a smaller share of the inputs
+MUCH_LONGER = 1.5  # or is so many times as long, or short
+RECIPE = 2  # raised when the same row and settings give another group
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Settings:
     """What a group depends on besides its row and clang; the fingerprint takes it in this order."""
 
     levels: list[str]  # of optimisation, one winner each
-    losers: int  # per group, at most
+    losers: int  # per group, at most; 0: as many as winners
     loser_mode: str  # verified or drop
     seed: int
     equivalents: int = 0  # mutants that are winners, at most
@@ -151,15 +154,23 @@ def split_rows(files, settings, workers):
 
 
 @dataclass
-class Group:
-    """What build_group chooses from."""
+class Mutant:
+    """A source with one edit, and what running it showed."""
 
-    programs: dict[str, str]  # the IR that the optimiser of each level is given
-    winners: dict[str, str]  # Y_w: what it makes of it
-    tried: list[llvm.Mutant]  # all that were compared, the chosen ones too
-    losers: list[llvm.Mutant]  # Y_l, chosen
-    equivalents: list[llvm.Mutant]  # chosen
-    inputs: int = 0  # number of inputs that decided; 0: nothing was run
+    edit: llvm.Edit
+    source: str
+    ir: str  # as the optimiser would be given it
+    behaviour: str = ""  # differs, traps, unstable, equivalent
+    share: float = 0.0  # of the inputs, on which it differs or traps
+
+
+@dataclass
+class Counterparts:
+    """What clang makes of two programs in the same way."""
+
+    level: str
+    harmless: list[llvm.Edit]  # one that both programs have and that changes nothing, or none
+    irs: list[str]  # of the source and of its mutant
 
 
 def build_group(row, settings):
@@ -167,89 +178,40 @@ def build_group(row, settings):
 
     row: dict. settings: Settings. -> BuildResult.
     The same arguments and the same clang give the same group."""
-    tried = {}
-    best = None
+    tried = Counter()
     try:
         if settings.loser_mode == "verified":
             llvm.check_driven(row["source"], settings.cflags)
-        chosen = distinct_winners(row, settings)  # Y_w of Eq. 6 to 9
-        for attempt in range(ATTEMPTS):
-            if settings.loser_mode == "drop":
-                drop_lines(chosen, settings, row["id"])  # Y_l, as in Figure 2
-            else:
-                verify_mutants(chosen, settings, row, attempt)  # Y_l
-            tried = dict(Counter(mutant.behaviour for mutant in chosen.tried))
-            group = group_row(row, settings, chosen, tried)
-            if settings.loser_mode == "verified" and chosen.losers:
-                confirm(group)
-            if best is None or len(group["losers"]) > len(best["losers"]):
-                best = group
-            if len(best["losers"]) == settings.losers:
-                break
+        winners = distinct_winners(row, settings)  # Y_w of Eq. 6 to 9
+        if settings.loser_mode == "drop":
+            group = group_of_dropped_lines(row, settings, winners, tried)
+        else:
+            group = verified_group(row, settings, winners, tried)
     except llvm.Rejected as rejected:
-        return BuildResult(None, str(rejected), tried)
-    if not best["losers"]:
-        return BuildResult(None, "no mutant behaves differently", tried)
-    return BuildResult(best, "", best["meta"]["mutants"])
-
-
-def group_row(row, settings, chosen, tried):
-    """A row of ir_groups.jsonl: dict. chosen: Group. tried: {behaviour: count}."""
-    equivalents = [mutant.ir for mutant in chosen.equivalents]
-    meta = {
-        "levels": [*chosen.winners, *(mutant.level for mutant in chosen.equivalents)],
-        "losers": list(map(description, chosen.losers)),
-        "equivalents": list(map(description, chosen.equivalents)),
-        "inputs": chosen.inputs,
-        "mutants": tried,
-        "clang": llvm.clang().version,
-        "cflags": settings.cflags,
-        "seed": settings.seed,
-        "fingerprint": fingerprint(row, settings),
-    }
-    return {
-        "id": row["id"],
-        "language": "c",
-        "source": row["source"],
-        "winners": [*chosen.winners.values(), *equivalents],
-        "losers": [mutant.ir for mutant in chosen.losers],
-        "meta": meta,
-    }
-
-
-def confirm(group):
-    """Runs a new group on inputs that did not build it, and takes out the losers that agree there.
-
-    group: dict, a row of ir_groups.jsonl. Raises Rejected if a winner differs."""
-    found = check_group(group, FRESH)
-    if found.wrong_winners:
-        raise llvm.Rejected(f"winners disagree on fresh inputs: {' '.join(found.wrong_winners)}")
-    for number in reversed(found.wrong_losers):
-        del group["losers"][number - 1], group["meta"]["losers"][number - 1]
-    group["meta"]["fresh"] = {"inputs": found.inputs, "dropped": len(found.wrong_losers)}
+        return BuildResult(None, str(rejected), dict(tried))
+    group["meta"]["mutants"] = dict(tried)
+    return BuildResult(group, "", dict(tried))
 
 
 def distinct_winners(row, settings):
-    """A Group of at least two winners, no two of them the same code. Raises Rejected.
+    """At least two IRs of a source, no two of them the same code: {level: IR}. Raises Rejected.
 
     row: as of build_group. settings: Settings. Where its levels, or the winners given in the
-    row, are too few, other levels top them up to two. What the row gives is optimised again, as its
-    mutants will be."""
+    row, are too few, other levels top them up to two. What the row gives is for --loser drop: a
+    mutant has nothing like it."""
 
-    def unoptimised(levels):
-        return llvm.unoptimised(row["source"], levels, settings.cflags)
+    def compiled(levels):
+        return optimise(llvm.unoptimised(row["source"], levels, settings.cflags))
 
-    programs = row.get("winners") or unoptimised(settings.levels)
-    winners = one_per_code(optimise(programs))
+    given = row.get("winners") if settings.loser_mode == "drop" else None
+    winners = one_per_code(optimise(given) if given else compiled(settings.levels))
     if len(winners) < 2:
-        others = [level for level in llvm.LEVELS if level not in programs]
-        more = unoptimised(others)
-        programs = programs | more
-        topped_up = one_per_code(winners | optimise(more))
+        others = [level for level in llvm.LEVELS if level not in winners]
+        topped_up = one_per_code(winners | compiled(others))
         winners = dict(list(topped_up.items())[:2])
     if len(winners) < 2:
         raise llvm.Rejected("all levels give the same code")
-    return Group({level: programs[level] for level in winners}, winners, [], [], [])
+    return winners
 
 
 def optimise(programs):
@@ -269,54 +231,79 @@ def one_per_code(irs):
     return {level: irs[level] for level in level_of_code.values()}
 
 
-def verify_mutants(chosen, settings, row, attempt):
-    """Finds mutants that, when run, behave differently from the source; sets `chosen`'s losers.
+def verified_group(row, settings, winners, tried):
+    """The IR of a source and of a mutant: one of them wins (Y_w), the other one loses (Y_l).
 
-    chosen: Group. row: as of build_group. attempt: int; each draws other mutants. Raises Rejected
-    if a winner does not behave like the source."""
-    rng = seeded(f"{settings.seed} again {attempt}" if attempt else settings.seed, row["id"])
-    edits = llvm.mutants(chosen.programs, llvm.OPERATORS, MUTANTS, rng)
-    chosen.tried = optimised_mutants(edits, chosen.winners)
-    variants = [*chosen.winners.values(), *(mutant.ir for mutant in chosen.tried)]
-    rng = input_rng(settings.seed, row["id"])
-    chosen.inputs, outcomes = llvm.compare_with_source(
-        row["source"], variants, rng, cflags=settings.cflags
+    row, settings: as of build_group. winners: {level: IR}, of the source. tried: Counter of
+    behaviours, to which the mutants are added. -> dict, a row of ir_groups.jsonl. Raises Rejected.
+    Two groups are built, for either program as the source, and a coin keeps one. So a text that
+    wins would have lost as likely, and nothing but the source tells which."""
+    coin = seeded(f"coin {settings.seed}", row["id"]).randrange(2)
+    edits = llvm.edits(row["source"], seeded(settings.seed, row["id"]))
+    why_not = "no mutant behaves differently"
+    second_choice = None
+    for attempt in range(ATTEMPTS):
+        some = edits[attempt * MUTANTS : (attempt + 1) * MUTANTS]
+        if attempt and not some:
+            break
+        mutants = screen(row, settings, winners, some)
+        tried.update(mutant.behaviour for mutant in mutants)
+        harmless = [mutant.edit for mutant in mutants if mutant.behaviour == "equivalent"]
+        for mutant in most_different(mutants):
+            try:
+                pairs = counterparts(row, settings, mutant, harmless)
+                groups = [verified(row, settings, mutant, pairs, place) for place in (0, 1)]
+            except llvm.Rejected as rejected:
+                why_not = f"no mutant is as good a source: {rejected}"
+                continue
+            if is_plain(pairs, groups):
+                return groups[coin]
+            second_choice = second_choice or groups[coin]
+    if second_choice is None:
+        raise llvm.Rejected(why_not)
+    return second_choice
+
+
+def screen(row, settings, winners, edits):
+    """Runs a source's winners and mutants. -> list of Mutant, those that compile.
+
+    row, settings, winners: as of verified_group. edits: list of llvm.Edit. Raises Rejected if a
+    winner does not behave like the source."""
+    mutants = []
+    for edit in edits:
+        edited = llvm.applied(row["source"], [edit])
+        try:
+            (text,) = llvm.unoptimised(edited, ["O0"], settings.cflags).values()
+        except llvm.Rejected:  # it does not compile
+            continue
+        mutants.append(Mutant(edit, edited, llvm.normalise(text)))
+    inputs, outcomes = llvm.compare_with_source(
+        row["source"],
+        [*winners.values(), *(mutant.ir for mutant in mutants)],
+        seeded(f"screen {settings.seed}", row["id"]),
+        cflags=settings.cflags,
     )
-    for level, outcome in zip(chosen.winners, outcomes):
+    require_agreement(winners, outcomes, inputs)
+    for mutant, outcome in zip(mutants, outcomes[len(winners) :]):
+        mutant.behaviour = behaviour(outcome)
+        mutant.share = outcome.distinguishing / inputs if outcome else 0.0
+    return mutants
+
+
+def require_agreement(levels, outcomes, inputs):
+    """Raises Rejected if an llvm.Outcome of a winner shows a difference from its source. -> None.
+
+    levels: of the winners. outcomes: list, first those of the winners. inputs: int, that decided"""
+    for level, outcome in zip(levels, outcomes):
         if outcome is None:
             raise llvm.Rejected(f"winner does not assemble: {level}")
         if any(outcome):
-            counts = f"{list(outcome)} of {chosen.inputs} inputs"
+            counts = f"{list(outcome)} of {inputs} inputs"
             raise llvm.Rejected(f"winners disagree: {level} with the source, {counts}")
-    for mutant, outcome in zip(chosen.tried, outcomes[len(chosen.winners) :]):
-        mutant.behaviour = behaviour(outcome)
-        mutant.distinguishing = outcome.distinguishing if outcome else 0
-    chosen.losers = choose_losers(chosen.tried, settings.losers, chosen.inputs)
-    same = [mutant for mutant in chosen.tried if mutant.behaviour == "equivalent"]
-    chosen.equivalents = same[: settings.equivalents]
-
-
-def optimised_mutants(edits, winners):
-    """The mutants that the optimiser leaves different from the winners and from one another.
-
-    edits: list of Mutant. winners: {level: IR}. -> list of Mutant, their IR optimised.
-    One that has a word of UNDEFINED is left out if its winner has none: the edit undid what the
-    value came from, and a glance tells."""
-    texts = llvm.optimised((mutant.level, mutant.ir) for mutant in edits)
-    mutant_of_text = {}
-    for mutant, text in zip(edits, texts):
-        if text is None or text in winners.values():
-            continue
-        winner = winners[mutant.level]
-        if set(UNDEFINED.findall(text)) <= set(UNDEFINED.findall(winner)):
-            mutant.ir = text
-            mutant.longer = llvm.length(text) - llvm.length(winner)
-            mutant_of_text.setdefault(text, mutant)
-    return list(mutant_of_text.values())
 
 
 def behaviour(outcome):
-    """The name (str) of what an llvm.Outcome shows; None: the mutant does not assemble."""
+    """The name (str) of what an llvm.Outcome shows; None: the text does not assemble."""
     if outcome is None:
         return "does-not-assemble"
     if outcome.differed:
@@ -326,64 +313,175 @@ def behaviour(outcome):
     return "unstable" if outcome.unstable else "equivalent"
 
 
-def choose_losers(tried, count, inputs):
-    """Up to `count` mutants that behave differently from the source, the plainest first.
-
-    tried: list of Mutant. count, inputs: int; inputs is how many decided. -> list of Mutant.
-    Each level and each operator has its turn before any has a second one, and together they are as
-    long as their winners: length must not tell."""
-    left = [mutant for mutant in tried if mutant.behaviour in ("differs", "traps")]
-    chosen = []
-    used = Counter()  # operators and levels of the chosen mutants
-
-    def rank(mutant):
-        traps = mutant.behaviour == "traps"
-        rare = mutant.distinguishing < RARE * inputs
-        longer = sum(loser.longer for loser in chosen) + mutant.longer
-        return used[mutant.level], traps, rare, abs(longer), used[mutant.operator]
-
-    while left and len(chosen) < count:
-        best = min(left, key=rank)
-        left.remove(best)
-        chosen.append(best)
-        used.update([best.operator, best.level])
-    return chosen
+def most_different(mutants):
+    """The mutants that may become a group, the plainest first. mutants: list of Mutant. -> list."""
+    different = [mutant for mutant in mutants if mutant.behaviour in ("differs", "traps")]
+    different.sort(key=lambda mutant: (mutant.behaviour == "traps", mutant.share < RARE))
+    return different[:PAIRS]
 
 
-def drop_lines(chosen, settings, id):
-    """Takes one line out of a body, as in the paper's Figure 2: assembled, but not run.
+def counterparts(row, settings, mutant, harmless):
+    """The IR of a source and of a mutant, no two the same code: list of Counterparts.
 
-    chosen: Group; sets its losers. id: str, of the source."""
-    rng = seeded(settings.seed, id)
-    tried = llvm.mutants(chosen.winners, [llvm.drop_line], 4 * settings.losers, rng)
-    assembled = llvm.which_assemble([mutant.ir for mutant in tried])
-    for mutant, assembles in zip(tried, assembled):
-        mutant.behaviour = "unverified" if assembles else "does-not-assemble"
-    # The figure's losers do not assemble: those come first.
-    chosen.tried = tried
-    chosen.losers = sorted(tried, key=lambda mutant: mutant.behaviour)[: settings.losers]
+    row, settings: as of build_group. mutant: Mutant. harmless: list of llvm.Edit, of which as many
+    are tried as --equivalents wants. Levels are topped up as in distinct_winners. Raises
+    Rejected."""
+
+    pairs = []
+    codes = set()
+
+    def add(level, edits):
+        irs = []
+        for more in ([], [mutant.edit]):
+            edited = llvm.applied(row["source"], edits + more)
+            irs += optimise(llvm.unoptimised(edited, [level], settings.cflags)).values()
+        if len(set(irs) - codes) == 2:
+            pairs.append(Counterparts(level, edits, irs))
+            codes.update(irs)
+
+    for level in dict.fromkeys([*settings.levels, *llvm.LEVELS]):
+        if level in settings.levels or len(pairs) < 2:
+            add(level, [])
+    if len(pairs) < 2:
+        raise llvm.Rejected("all levels give the same code")
+    apart = [edit for edit in harmless if not edit.overlaps(mutant.edit)]
+    levels = itertools.cycle([pair.level for pair in pairs])
+    for edit, level in zip(apart[: settings.equivalents], levels):
+        add(level, [edit])
+    return pairs
 
 
-def description(loser):
-    """What a group's meta says about a loser. loser: Mutant -> dict."""
-    described = {
-        "operator": loser.operator.__name__,
-        "level": loser.level,
-        "line": loser.line,
-        "was": loser.was.strip(),
-        "now": (loser.now or "").strip(),
-        "class": loser.behaviour,
+def verified(row, settings, mutant, pairs, place):
+    """The group of one of the two programs. Raises Rejected.
+
+    row, settings: as of build_group. mutant: Mutant. pairs: list of Counterparts. place: 0 if the
+    source's IR is to win, 1 if the mutant's is. -> dict, a row of ir_groups.jsonl."""
+    group = group_row(row, settings, mutant, pairs, place)
+    meta = group["meta"]
+    meta["inputs"], outcomes = llvm.compare_with_source(
+        group["source"],
+        group["winners"] + group["losers"],
+        input_rng(settings.seed, row["id"]),
+        cflags=settings.cflags,
+    )
+    require_agreement(meta["levels"], outcomes, meta["inputs"])
+    for loser, outcome in zip(meta["losers"], outcomes[len(group["winners"]) :]):
+        loser["class"] = behaviour(outcome)
+        loser["on"] = outcome.distinguishing
+        if not outcome.distinguishing:
+            raise llvm.Rejected("its IR does not differ from the source")
+    return group
+
+
+def is_plain(pairs, groups):
+    """Whether two programs differ on many inputs and are about as long: bool.
+
+    pairs: list of Counterparts. groups: the two dict that verified makes of them."""
+    for pair in pairs:
+        shorter, longer = sorted(map(llvm.length, pair.irs))
+        if longer > MUCH_LONGER * shorter:
+            return False
+    for meta in (group["meta"] for group in groups):
+        if any(loser["on"] < RARE * meta["inputs"] for loser in meta["losers"]):
+            return False
+    return True
+
+
+def group_row(row, settings, mutant, pairs, place):
+    """A group that is not verified yet. -> dict, a row of ir_groups.jsonl. As of verified."""
+    programs = [row["source"], mutant.source]
+    own, other = programs[place], programs[1 - place]
+    losers = pairs
+    if settings.losers:
+        rng = seeded(f"losers {settings.seed}", row["id"])
+        losers = rng.sample(pairs, min(settings.losers, len(pairs)))
+    group = empty_group(row, settings, [pair.level for pair in pairs])
+    group["source"] = own
+    group["winners"] = [pair.irs[place] for pair in pairs]
+    group["losers"] = [pair.irs[1 - place] for pair in losers]
+    meta = group["meta"]
+    meta["edited"] = bool(place)
+    for pair in losers:
+        meta["losers"].append(description(mutant.edit.operator, pair.level, own, other))
+    for pair in pairs:
+        for edit in pair.harmless:
+            with_edit = llvm.applied(row["source"], [edit, *[mutant.edit] * place])
+            meta["equivalents"].append(description(edit.operator, pair.level, own, with_edit))
+    return group
+
+
+def empty_group(row, settings, levels):
+    """A row of ir_groups.jsonl without IR: dict. levels: list of str, of the winners."""
+    meta = {
+        "levels": levels,
+        "losers": [],
+        "equivalents": [],
+        "edited": False,  # whether the source is the one with the edit
+        "inputs": 0,  # that decided
+        "clang": llvm.clang().version,
+        "cflags": settings.cflags,
+        "seed": settings.seed,
+        "fingerprint": fingerprint(row, settings),
     }
-    if loser.distinguishing is not None:
-        described["on"] = loser.distinguishing
-    return described
+    return {
+        "id": row["id"],
+        "language": "c",
+        "source": row["source"],
+        "winners": [],
+        "losers": [],
+        "meta": meta,
+    }
+
+
+def description(operator, level, before, after):
+    """What a group's meta says about an edit: dict. before, after: str, the text around it.
+
+    Its line is the first one, from 1, that differs. `was` or `now` is "" where a line is added or
+    dropped."""
+    old, new = before.split("\n"), after.split("\n")
+    lines = itertools.zip_longest(old, new, fillvalue="")
+    line, (was, now) = next(pair for pair in enumerate(lines, 1) if pair[1][0] != pair[1][1])
+    if len(old) > len(new):
+        now = ""
+    if len(new) > len(old):
+        was = ""
+    return {
+        "operator": operator,
+        "level": level,
+        "line": line,
+        "was": was.strip(),
+        "now": now.strip(),
+    }
+
+
+def group_of_dropped_lines(row, settings, winners, tried):
+    """A group whose losers lack a line of a winner, as in the paper's Figure 2. They are not run.
+
+    As of verified_group. -> dict, a row of ir_groups.jsonl."""
+    count = settings.losers or len(winners)
+    shorter = []  # (level, IR)
+    for level, text in winners.items():
+        shorter += [(level, loser) for loser in llvm.without_a_line(text)]
+    seeded(settings.seed, row["id"]).shuffle(shorter)
+    shorter = shorter[: 4 * count]
+    assemble = llvm.which_assemble([text for _, text in shorter])
+    kinds = ["unverified" if valid else "does-not-assemble" for valid in assemble]
+    tried.update(kinds)
+    group = empty_group(row, settings, list(winners))
+    group["winners"] = list(winners.values())
+    # In the figure they do not assemble: those come first.
+    for kind, (level, text) in sorted(zip(kinds, shorter), key=itemgetter(0))[:count]:
+        edit = description("without_a_line", level, winners[level], text)
+        group["losers"].append(text)
+        group["meta"]["losers"].append(edit | {"class": kind})
+    return group
 
 
 def fingerprint(row, settings):
     """A hash (str) of all that a group depends on: while it stays the same, the group is kept.
 
     row: as of build_group. settings: Settings."""
-    values = [row["id"], row["source"], astuple(settings), llvm.clang().version]
+    values = [RECIPE, row["id"], row["source"], astuple(settings), llvm.clang().version]
     if row.get("winners"):
         values.append(row["winners"])
     if not llvm.has_sanitizers():
@@ -418,7 +516,7 @@ def argument_parser():
     )
     flag("--out", type=Path, help="ir_groups.jsonl; what it holds already is kept")
     flag("--levels", default="O3,Oz", help=f"of {','.join(sorted(llvm.LEVELS))}")
-    flag("--losers", type=int, default=2, help="how many losers per group, at most")
+    flag("--losers", type=int, default=0, help="per group, at most (default: as winners)")
     flag(
         "--loser",
         choices=["verified", "drop"],
@@ -447,8 +545,8 @@ def checked_settings(parser, args):
     if unknown:
         known = ", ".join(sorted(llvm.LEVELS))
         parser.error(f"--levels: {', '.join(unknown)} unknown; known are {known}")
-    if args.losers < 1 or args.workers < 1:
-        parser.error("--losers and --workers must be at least 1")
+    if args.losers < 0 or args.workers < 1:
+        parser.error("--losers must be at least 0, --workers at least 1")
     return Settings(levels, args.losers, args.loser, args.seed, args.equivalents, args.cflags)
 
 
@@ -518,8 +616,8 @@ def report(rows, results, wall_s):
         "levels",
         "operators",
         "classes",
+        "source",
         "mutants tried",
-        "fresh inputs",
     )
     counts = {name: Counter() for name in names}  # printed in this order
     groups = 0
@@ -535,8 +633,7 @@ def report(rows, results, wall_s):
         counts["winners a group (n)"][len(result.group["winners"])] += 1
         counts["losers a group (m)"][len(result.group["losers"])] += 1
         counts["levels"].update(meta["levels"])
-        if "fresh" in meta:
-            counts["fresh inputs"]["losers dropped"] += meta["fresh"]["dropped"]
+        counts["source"]["edited" if meta["edited"] else "as given"] += 1
         for loser in meta["losers"]:
             counts["operators"][loser["operator"]] += 1
             counts["classes"][loser["class"]] += 1
@@ -644,7 +741,11 @@ def print_audit(groups, workers):
     groups: list of dict, rows of ir_groups.jsonl. workers: int, threads."""
     with ThreadPoolExecutor(workers) as pool:
         plain = list(pool.map(plain_features, groups))
-    print("told without the source, % right and its spread over 5 splits (50: nothing tells)")
+    chance = 50 / len(groups) ** 0.5  # standard deviation of as many coins
+    print(
+        "told without the source, % right and its spread over 5 splits "
+        f"(50: nothing tells; {len(groups)} coins: 50 +- {chance:.1f})"
+    )
     for name, counts in audit.audit(groups, plain).items():
         figures = []
         for what, mean, spread in counts:

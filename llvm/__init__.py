@@ -1,10 +1,10 @@
 """The room behind ir.py: C sources and LLVM IR.
 
-In: C sources (sources.py), function by function (split.py). Out: their IR at several optimisation
-levels (compile.py), edits of it (mutate.py), and whether a text behaves like its source
-(compare.py). The latter runs both in the sandbox: driver.c calls what drive.py finds in the source,
-on memory that layout.py lays out for the types of debug_info.py, with the values that inputs.py
-draws.
+In: C sources (sources.py), function by function (split.py). Out: edits of them (mutate.py), their
+IR at several optimisation levels (compile.py), and whether a text behaves like its source
+(compare.py). The latter runs both in the sandbox: driver.c calls what drive.py finds in the
+source, on memory that layout.py lays out for the types of debug_info.py, with the values that
+inputs.py draws.
 
 A source that cannot be handled raises Rejected, with the reason. Needs clang, and the sandbox of
 judge/. Imports no torch.
@@ -29,24 +29,23 @@ from llvm.compile import (
     unoptimised,
     winners,
 )
-from llvm.mutate import OPERATORS, Mutant, drop_line, mutants
+from llvm.mutate import Edit, applied, edits, without_a_line
 from llvm.sources import read_sources
 from llvm.split import split
 
 __all__ = [
     "LEVELS",
     "MIN_INPUTS",
-    "OPERATORS",
-    "Mutant",
+    "Edit",
     "Outcome",
     "Rejected",
+    "applied",
     "check_driven",
     "clang",
     "compare_with_source",
-    "drop_line",
+    "edits",
     "has_sanitizers",
     "length",
-    "mutants",
     "normalise",
     "offered_inputs",
     "optimised",
@@ -55,4 +54,5 @@ __all__ = [
     "unoptimised",
     "which_assemble",
     "winners",
+    "without_a_line",
 ]

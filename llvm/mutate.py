@@ -1,237 +1,167 @@
-"""Edits of IR: what may become Y_l of Eq. 6 to 9.
+"""Edits of C: what makes another program of a source, and so Y_l of Eq. 6 to 9.
 
-    mutants({"O3": IR, "Oz": IR}, OPERATORS, 12, rng) -> [Mutant, ...]
+    edits(source, rng) -> [Edit, ...]
+    applied(source, [edit]) -> another source
 
-An operator takes one line of an IR and yields what may stand in its place; None takes the line out.
-Most edits leave IR that assembles. ir.py edits the IR that the optimiser is given, and runs the
-optimiser over the edits, so that it cleans up after them as after what people write. Whether a
-mutant behaves differently, compare.py finds out; what still tells a loser, audit.py.
+They are those of mutation testing: another comparison, operator or constant, operands the other way
+round, a dropped statement. They are made in the text of the source. So the result is a source like
+any other: it has IR at every level, and inputs on which it is defined or not. A coin decides which
+of the two is the source of a group (ir.py). So an edit need not look natural: what it makes wins as
+often as what it was made of.
 
-Every edit has its reverse, and an edit from what C programs often say to what they seldom say is
-made as much less often as that is rarer (odds). So a loser should read like other people's code as
-often as a winner does: "< 10" becomes "< 9" as seldom as "< 9" becomes "< 10". For the same reason
-loops keep their steps and their direction, and nothing is dropped.
+Clang says whether an edit compiles, compare.py whether it behaves differently. without_a_line is
+for --loser drop.
 
-Left out: edits of addresses (a wrong index reads whatever lies beside the table, so that chance
-would decide), edits of several lines, and edits after which a phi lacks a predecessor.
+Left out: edits of strings, of lines of the preprocessor, and of several places.
 """
 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
-# line -> what may stand in its place; None: the line goes
-Operator = Callable[[str], Iterable[str | None]]
-
-
-@dataclass
-class Mutant:
-    """An IR with one line edited, and what running it showed."""
-
-    operator: Operator
-    level: str  # of the IR
-    line: int  # of the IR before the edit, from 1
-    was: str
-    now: str | None  # None: the line is gone
-    ir: str = ""  # set when the edit is made, and again when it is optimised
-    behaviour: str = ""  # differs, traps, equivalent, does-not-assemble, unverified; "": unknown
-    distinguishing: int | None = None  # inputs on which it differs or traps; None: not run
-    longer: int = 0  # than its winner, in tokens
+# a match in a source -> what may stand in its place
+Operator = Callable[[re.Match], Iterable[str]]
 
 
-def mutants(programs, operators, count, rng):
-    """Up to `count` mutants of the programs, one edit each, no two of them the same text.
+@dataclass(frozen=True)
+class Edit:
+    """Another text for a part of a source."""
 
-    programs: {level: IR}. operators: list of Operator. count: int. rng: random.Random.
-    -> list of Mutant; none of them is the text of a program.
-    Operators and levels take turns, so that no operator with many edits crowds out the others."""
+    operator: str  # the name of an Operator
+    start: int  # of the part, in characters
+    end: int
+    now: str
+
+    def overlaps(self, other):
+        """Whether it is of the same place as another Edit: bool."""
+        return self.start < other.end and other.start < self.end
+
+
+def edits(source, rng):
+    """All edits of a source, in random order: list of Edit. source: str, C. rng: random.Random.
+
+    Operators take turns, so that none with many edits crowds out the others."""
+    code = NOISE.sub(blank, source)  # as long as the source
     queues = []
-    for level, text in programs.items():
-        for operator in operators:
-            possible = possible_mutants(operator, level, text, rng)
-            queues.append(rng.sample(possible, len(possible)))
+    for operator, pattern in OPERATORS.items():
+        possible = []
+        for match in pattern.finditer(code):
+            for now in operator(match):
+                possible.append(Edit(operator.__name__, *match.span(), now))
+        rng.shuffle(possible)
+        queues.append(possible)
     rng.shuffle(queues)
-    mutant_of_text = {}
-    while len(mutant_of_text) < count:
-        queues = [queue for queue in queues if queue]
-        if not queues:
-            break
-        for queue in queues:
-            mutant = queue.pop()
-            mutant.ir = edited(programs[mutant.level], mutant)
-            mutant_of_text.setdefault(mutant.ir, mutant)
-    return list(mutant_of_text.values())[:count]
+    ordered = []
+    while any(queues):
+        for queue in filter(None, queues):
+            ordered.append(queue.pop())
+    return ordered
 
 
-def possible_mutants(operator, level, text, rng):
-    """All mutants of one operator and one IR, their edits not made yet: list of Mutant.
-
-    operator: Operator. level: str. text: str, the IR of this level. rng: random.Random."""
-    possible = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not EDITABLE.match(line):
-            continue
-        for replacement in operator(line):
-            if rng.random() < odds(line, replacement):
-                possible.append(Mutant(operator, level, number, line, replacement))
-    return possible
-
-
-def odds(was, now):
-    """How often an edit is made, of the times that it could be: float. was: str. now: str or None.
-
-    The smaller one of the two directions is taken as often as the larger one (Metropolis)."""
-    return 1.0 if now is None else commonness(now) / commonness(was)
-
-
-def commonness(line):
-    """How often C programs say what a line says, in comparison with its edits: float."""
-    product = 1.0
-    for word in re.findall(r"-?[\w.+-]+", line):
-        product *= COMMON.get(word) or commonness_of_number(word)
-    return product
-
-
-def commonness_of_number(word):
-    """As commonness. word: str; a word that is no number counts 1."""
-    if not re.fullmatch(r"-?\d+(\.\d+)?(e[+-]\d+)?", word):
-        return 1.0
-    value = float(word)
-    size = abs(value)
-    common = MOST_COMMON.get(size, 0.4 * (1 + size) ** -0.75)
-    if size > 9:
-        common *= 3 if size in ROUND else 1 / 4
-    if value < 0 or value % 1:
-        common /= 10
-    return common
-
-
-def edited(text, mutant):
-    """The IR (str) that a Mutant makes of `text`, the IR of its level."""
-    lines = text.split("\n")
-    lines[mutant.line - 1 : mutant.line] = [] if mutant.now is None else [mutant.now]
-    return "\n".join(lines)
+def applied(source, chosen):
+    """The source (str) after some edits. chosen: list of Edit, no two of them of one place."""
+    for edit in sorted(chosen, key=attrgetter("start"), reverse=True):
+        source = source[: edit.start] + edit.now + source[edit.end :]
+    return source
 
 
 # ---------------------------------------------------------------------------------- operators
 
-# A line of a body or a constant; the scope of a local tells the optimiser alone.
-EDITABLE = re.compile(r"(  (?!%(?:inc|dec))|@)(?!.*@llvm\.lifetime)")
-FLAGS = r"(?: nuw| nsw| exact| disjoint| nneg)*"
-BINARY = re.compile(
-    r"(?P<result>  %\S+ = )"
-    r"(?P<opcode>f?add|f?sub|f?mul|[fsu]div|[su]rem|shl|[la]shr|and|or|xor)"
-    rf"(?P<type>{FLAGS} (?:\w+|<[^>]*>) )"
-    r"(?P<left>[^,<]+), (?P<right>[^,<]+)$"
+# Comments, strings, characters such as '"', and lines of the preprocessor with what continues them.
+NOISE = re.compile(
+    r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\\w])'|^[ \t]*#(?:\\\n|[^\n])*""",
+    re.M | re.S,
 )
-COMMUTATIVE = ("add", "mul", "and", "or", "xor", "fadd", "fmul")
-# What may stand for one another: a predicate that is as strict or less, an opcode.
-PREDICATES = "slt sle|sgt sge|ult ule|ugt uge|eq ne|olt ole|ogt oge|oeq une"
-OPCODES = "add sub|add mul|sdiv srem|udiv urem|shl lshr|shl ashr|and or|or xor|fadd fsub|fmul fdiv"
-# How often IR of 210 C functions and programs (toy/corpus) has them, and rough figures for numbers.
-COMMON = {
-    word: float(count)
-    for word, count in re.findall(
-        r"(\w+) (\d+)",
-        "slt 211 ne 177 eq 123 sgt 76 sge 49 sle 48 ult 10 ule 10 ugt 8 uge 4 "
-        "add 273 sub 165 mul 132 srem 80 urem 75 and 65 lshr 32 shl 30 sdiv 30 or 29 udiv 27 "
-        "xor 25 ashr 12 fdiv 8 fmul 20 fsub 20 fadd 20",
-    )
-}
-MOST_COMMON = {0: 1.0, 1: 0.35, 2: 0.2}
-ROUND = {10, 12, 15, 16, 20, 24, 26, 31, 32, 48, 50, 60, 63, 64, 65, 97, 100, 127, 128, 255}
-ROUND |= {256, 1000}
+# What may stand for one another.
+PAIRS = """< <=  > >=  == !=  + -  * +  / %  && ||  & |  ^ |  << >>
+           += -=  *= +=  /= %=  &= |=  ^= |=  <<= >>="""
 
 
-def partners(table):
-    """{word: what may stand for it}. table: str, pairs with | between them. -> dict."""
+def blank(match):
+    """Spaces in the place of a match (re.Match): str."""
+    return re.sub(r"[^\n]", " ", match[0])
+
+
+def partners(pairs):
+    """{word: list of what may stand for it}. pairs: str, two words each. -> dict."""
+    words = pairs.split()
     result = {}
-    for pair in table.split("|"):
-        one, other = pair.split()
+    for one, other in zip(words[::2], words[1::2]):
         result.setdefault(one, []).append(other)
         result.setdefault(other, []).append(one)
     return result
 
 
-OTHER_PREDICATES = partners(PREDICATES)
-OTHER_OPCODES = partners(OPCODES)
-OPCODE = re.compile(rf" = (?P<opcode>{'|'.join(OTHER_OPCODES)})\b(?P<flags>{FLAGS})")
-FIXED_CONSTANTS = re.compile(
-    r'alloca|getelementptr|element|shufflevector|@llvm\.mem|^declare|^define| c"'
-)
-CONSTANT = re.compile(
-    r'(?<![\w.%@"+!#-])(?<!align )'
-    r"(?:(?P<integer>-?\d+)|(?P<float>-?\d+\.\d+e[+-]\d+)|true|false)"
-    r'(?![\w.:"]| x )'
-)
+OTHERS = partners(PAIRS)
 
 
-def predicate(line):
-    """An Operator: icmp slt -> icmp sle"""
-    comparison = re.match(r"(  %\S+ = [if]cmp )(\w+)( .*)", line)
-    if comparison:
-        before, old, after = comparison.groups()
-        yield from (before + new + after for new in OTHER_PREDICATES.get(old, []))
+def between_operands(signs):
+    """A pattern of signs with an operand and as much space on both sides. -> re.Pattern.
+
+    signs: str, a pattern. "a *p" and "a-- > b" are no products and no differences."""
+    return re.compile(rf"(?<=[\w)\]])(?:{signs})(?=[\w(!~.'])|(?<=[\w)\]]\s)(?:{signs})(?=\s)")
 
 
-def swap_operands(line):
-    """An Operator: sub %a, %b -> sub %b, %a"""
-    binary = BINARY.match(line)
-    if not binary or binary["opcode"] in COMMUTATIVE:
-        return
-    left, right = binary["left"], binary["right"]
-    if left.startswith("%") and right.startswith("%"):
-        yield f"{line[: binary.start('left')]}{right}, {left}"
+def comparison(match):
+    """An Operator: < -> <="""
+    return OTHERS[match[0]]
 
 
-def constant(line):
-    """An Operator: 7 -> 8, 7 -> 6, true -> false
-
-    Constants of addresses, sizes and declarations are left alone."""
-    if FIXED_CONSTANTS.search(line):
-        return
-    for match in CONSTANT.finditer(line):
-        for new in neighbours(match):
-            yield line[: match.start()] + new + line[match.end() :]
+def operator(match):
+    """An Operator: + -> -, += -> -="""
+    return OTHERS[match[0]]
 
 
-def neighbours(match):
-    """What a match of CONSTANT (re.Match) may become: list of str."""
-    if match["integer"]:
-        value = int(match["integer"])
-        return [str(value + 1), str(value - 1)]
-    if match["float"]:
-        value = float(match["float"])
-        return [f"{value + 1:e}", f"{value - 1:e}"]
-    return ["false" if match[0] == "true" else "true"]
+def constant(match):
+    """An Operator: 7 -> 8, 7 -> 6, 'a' -> 'b'"""
+    word = match[0]
+    if match["character"]:
+        neighbours = [chr(ord(word) + 1), chr(ord(word) - 1)]
+        return [other for other in neighbours if other.isalnum()]
+    value = float(word) if "." in word else int(word, 0)
+    neighbours = [value + 1, value - 1]
+    written = hex if word.lower().startswith("0x") else str
+    return [written(other) for other in neighbours if other >= 0]
 
 
-def opcode(line):
-    """An Operator: add -> sub"""
-    match = OPCODE.search(line)
-    if match:
-        old = match["opcode"]
-        # The flags of the other opcodes mean nothing to what replaces them.
-        flags = match["flags"] if old in ("add", "sub", "mul") else ""
-        for new in OTHER_OPCODES[old]:
-            yield line[: match.start("opcode")] + new + flags + line[match.end() :]
+def swap_operands(match):
+    """An Operator: a - b -> b - a"""
+    if match["left"] != match["right"]:
+        yield match["right"] + match["sign"] + match["left"]
 
 
-def swap_branch(line):
-    """An Operator: br %c, %x, %y -> br %c, %y, %x where both are arms of an if
-
-    No block loses a predecessor, so every phi stays right."""
-    branch = re.match(r"(  br i1 .*, )(label %(?:if|cond)\S+), (label %(?:if.else|cond)\S*)$", line)
-    if branch:
-        yield f"{branch[1]}{branch[3]}, {branch[2]}"
+def drop_statement(_):
+    """An Operator: drops an assignment or a call"""
+    return [""]
 
 
-def drop_line(line):
-    """An Operator: drops any line of a body, as in the paper's Figure 2
+OPERATORS = {
+    comparison: between_operands("[<>=!]=|<(?!<)|>(?!>)"),
+    operator: re.compile(
+        between_operands(r"&&|\|\||<<|>>|[-+*/%&|^]").pattern
+        + r"|(?<=[\w)\]\s])(?:<<|>>|[-+*/%&|^])=(?!=)"
+    ),
+    constant: re.compile(
+        r"(?<=')(?P<character>[A-Za-z0-9])(?=')|"
+        r"(?<![\w.'])(?:0[xX][\da-fA-F]+|[1-9]\d*|0)(?:(?<!x)\.\d*)?(?=[uUlLfF]*(?![\w.]))"
+    ),
+    swap_operands: re.compile(
+        r"(?<![\w.>])(?P<left>[A-Za-z_]\w*)(?P<sign> ?(?:<<|>>|[-/%]) ?)"
+        r"(?P<right>[A-Za-z_]\w*)(?![\w(\[.]|->)"
+    ),
+    drop_statement: re.compile(
+        r"(?<=[;{}])\s*(?!(?:for|return)\b)"
+        r"(?:\**\w+(?:->\w+|\.\w+|\[[^][;{}]*\])*\s*(?:(?:<<|>>|[-+*/%&|^])?=(?!=)|\()[^;{}]*;)"
+    ),
+}
 
-    It is not one of OPERATORS, because nothing stands in for the result of the dropped line."""
-    if line.startswith("  "):
-        yield None
 
-
-OPERATORS = [predicate, swap_operands, constant, opcode, swap_branch]
+def without_a_line(ir):
+    """All texts that lack one line of a body, as in the paper's Figure 2: list of str. ir: str."""
+    lines = ir.split("\n")
+    texts = []
+    for place, line in enumerate(lines):
+        if line.startswith("  "):
+            texts.append("\n".join(lines[:place] + lines[place + 1 :]))
+    return texts

@@ -1,90 +1,81 @@
-"""llvm/mutate.py: every operator makes small edits, and its text assembles."""
+"""llvm/mutate.py: every operator makes small edits of what is code, and most of them compile."""
 
 import random
 
 import pytest
 
 import llvm
-from c_sources import LOOP, assemble_as_one, need_clang_and_sandbox
-from llvm.mutate import constant, odds, opcode, predicate, swap_branch, swap_operands
+from c_sources import LOOP, NUMBERS, POINTERS, need_clang_and_sandbox
+from llvm.mutate import OPERATORS
 
 need_clang_and_sandbox()
 
 
-MORE = "int g(int a, int b) { if (a) a -= b; else a += b; return a; }"
-
-
-def test_each_operator_makes_text_that_assembles():
-    programs = llvm.unoptimised(LOOP + MORE, ["O0", "Oz"])
-    texts = []
-    for operator in llvm.OPERATORS:
-        mutants = llvm.mutants(programs, [operator], 6, random.Random(0))
-        assert mutants and all(mutant.operator is operator for mutant in mutants)
-        texts += [mutant.ir for mutant in mutants]
-        for mutant in mutants:  # loops keep their steps
-            assert not mutant.was.startswith("  %inc")
-    texts = llvm.optimised(("O1", text) for text in texts)
-    assert all(texts)
-    assert assemble_as_one(texts)
+def results(source):
+    """{name of the operator: what it makes of the source}"""
+    found = {operator.__name__: set() for operator in OPERATORS}
+    for edit in llvm.edits(source, random.Random(0)):
+        found[edit.operator].add(llvm.applied(source, [edit]))
+    return found
 
 
 @pytest.mark.parametrize(
-    "operator, line, expected",
+    "operator, source, expected",
     [
-        (predicate, "  %c = icmp slt i32 %a, 3", {"  %c = icmp sle i32 %a, 3"}),
-        (predicate, "  %c = icmp ne i32 %a, 3", {"  %c = icmp eq i32 %a, 3"}),
-        (swap_operands, "  %c = sub nsw i32 %b, %a", {"  %c = sub nsw i32 %a, %b"}),
-        (swap_operands, "  %c = sub nsw i32 0, %a", set()),  # nobody writes n - 0
-        (swap_operands, "  %c = add nsw i32 %b, %a", set()),
-        (
-            constant,
-            "  %c = phi i32 [ 7, %b.1 ], [ %d12, %e ]",
-            {
-                "  %c = phi i32 [ 8, %b.1 ], [ %d12, %e ]",
-                "  %c = phi i32 [ 6, %b.1 ], [ %d12, %e ]",
-            },
-        ),
-        (
-            constant,
-            "  store i32 7, ptr %s, align 4, !tbaa !5",
-            {
-                "  store i32 8, ptr %s, align 4, !tbaa !5",
-                "  store i32 6, ptr %s, align 4, !tbaa !5",
-            },
-        ),
-        (constant, "  %c = getelementptr [4 x i32], ptr @t, i64 0, i64 1", set()),
-        (constant, "  store <4 x i16> %c, ptr %d, align 8", set()),
-        (
-            opcode,
-            "  %c = add nuw nsw <4 x i32> %a, %b",
-            {"  %c = sub nuw nsw <4 x i32> %a, %b", "  %c = mul nuw nsw <4 x i32> %a, %b"},
-        ),
-        (
-            opcode,
-            "  %c = or disjoint i32 %a, %b",
-            {"  %c = and i32 %a, %b", "  %c = xor i32 %a, %b"},
-        ),
-        (
-            swap_branch,
-            "  br i1 %c, label %if.then, label %if.else",
-            {"  br i1 %c, label %if.else, label %if.then"},
-        ),
-        (swap_branch, "  br i1 %c, label %for.body, label %for.end", set()),
-        (swap_branch, "  br i1 %c, label %if.then, label %if.end", set()),
+        ("comparison", "a < b", {"a <= b"}),
+        ("comparison", "a[0]>=b", {"a[0]>b"}),
+        ("comparison", "p->x << 2 == b", {"p->x << 2 != b"}),
+        ("operator", "a + b", {"a - b", "a * b"}),
+        ("operator", "int *p = a* b, c = (a)%3;", {"int *p = a* b, c = (a)/3;"}),
+        ("operator", "f(&a, -b) && c", {"f(&a, -b) || c"}),
+        ("operator", "a <<= i--", {"a >>= i--"}),
+        ("operator", "a |= b | c", {"a &= b | c", "a ^= b | c", "a |= b & c", "a |= b ^ c"}),
+        ("constant", "7u + x2 + 1e5", {"8u + x2 + 1e5", "6u + x2 + 1e5"}),
+        ("constant", "0xFFul", {"0x100ul", "0xfeul"}),
+        ("constant", "0 + 0.5f", {"1 + 0.5f", "0 + 1.5f"}),
+        ("constant", "c == 'a' || c == '\\0' || c == '9'",
+         {"c == 'b' || c == '\\0' || c == '9'", "c == 'a' || c == '\\0' || c == '8'"}),
+        ("swap_operands", "i - n", {"n - i"}),
+        ("swap_operands", "p->i - n, i - n[0], i - i, i + n, i->n", set()),
+        ("drop_statement", "{ a[i] = 3; }", {"{ }"}),
+        ("drop_statement", "{ int a = 3; for (a = 0; a < 3; a++) ; return (a == 3); }", set()),
+        ("drop_statement", "{ swap(&a, &b); p->n += 1; }", {"{ p->n += 1; }", "{ swap(&a, &b); }"}),
     ],
-)
-def test_operators_by_line(operator, line, expected):
-    assert set(operator(line)) == expected
+)  # fmt: skip
+def test_operators(operator, source, expected):
+    assert results(source)[operator] == expected
 
 
-def test_an_edit_is_as_rare_as_its_result():
-    """One of two directions is always taken, the other as often as makes their flows equal."""
-    ten, nine = "  %c = srem i32 %a, 10", "  %c = srem i32 %a, 9"
-    assert odds(nine, ten) > 1 > odds(ten, nine) == pytest.approx(1 / odds(nine, ten))
-    less, at_most = "  %c = icmp slt i32 %a, %b", "  %c = icmp sle i32 %a, %b"
-    assert odds(less, at_most) == pytest.approx(48 / 211)
-    text = llvm.unoptimised("int f(int a, int b) { return a < b; }", ["O1"])
-    made = 0
-    for seed in range(200):
-        made += len(llvm.mutants(text, [predicate], 1, random.Random(seed)))
-    assert 25 < made < 68  # 45 are expected
+def test_what_is_no_code_stays():
+    source = "#define N 3 + \\\n  4\n// 5 < 6\n/* 7\n == 8 */ \"9 && \\\"10\"; '\"'; '+'\n"
+    assert llvm.edits(source, random.Random(0)) == []
+
+
+def test_all_edits_once_and_operators_take_turns():
+    edits = llvm.edits(LOOP, random.Random(0))
+    assert len(set(edits)) == len(edits) > 12
+    assert len({edit.operator for edit in edits[:4]}) == 4
+    again = llvm.edits(LOOP, random.Random(0))
+    assert again == edits != llvm.edits(LOOP, random.Random(1))
+
+
+def test_edits_together():
+    first, second = [
+        edit for edit in llvm.edits("a + b < 4", random.Random(0)) if edit.now in ("<=", "5")
+    ]
+    assert llvm.applied("a + b < 4", [first, second]) == "a + b <= 5"
+    assert llvm.applied("a + b < 4", [second, first]) == "a + b <= 5"
+    assert first.overlaps(first) and not first.overlaps(second)
+
+
+def test_most_edits_compile():
+    tried = compiled = 0
+    for source in {**NUMBERS, **POINTERS}.values():
+        for edit in llvm.edits(source, random.Random(0))[:6]:
+            tried += 1
+            try:
+                llvm.unoptimised(llvm.applied(source, [edit]), ["O0"])
+                compiled += 1
+            except llvm.Rejected:
+                pass
+    assert compiled > 0.8 * tried
