@@ -344,7 +344,7 @@ def _varlen_is_right(device, dtype, window=0):
 
 
 def _what_varlen_lacks(device):
-    """ "", or what is missing. On a CPU only tests ask."""
+    """What is missing, or an empty text. On a CPU only tests ask."""
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         return "the GPU's compute capability is below 8.0"
     arguments = inspect.signature(varlen_attn).parameters
@@ -353,8 +353,8 @@ def _what_varlen_lacks(device):
 
 
 def _where_varlen_differs(device, dtype, window):
-    """Compares the two attentions, and their gradients, on a prompt of 3 tokens with responses of 2
-    and 5: "", or what differs."""
+    """What differs between the two attentions or their gradients, on a prompt of 3 tokens with
+    responses of 2 and 5; or an empty text."""
     prompt = Span(0, 3)
     spans = [prompt, Span(3, 5, prompt), Span(5, 10, prompt)]
     generator = torch.Generator().manual_seed(0)

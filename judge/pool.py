@@ -219,15 +219,19 @@ def restart_as_process_1():
 
     If that process is killed, its sandboxes end with it. A SIGTERM ends it as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if "OORL_NAMESPACE" in os.environ:
+        return
     unshare = namespace()
-    if not unshare or "OORL_NAMESPACE" in os.environ:
+    if not unshare:
         return
     command = [*TIED_TO_PARENT, *unshare, sys.executable, *sys.argv]
     process = subprocess.Popen(command, env={**os.environ, "OORL_NAMESPACE": "1"})
 
     def pass_on(number, _):  # unshare keeps it to itself
-        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-            os.kill(int(child), number)
+        with contextlib.suppress(OSError):  # they have just ended
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            for child in children.split():
+                os.kill(int(child), number)
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both
