@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from bench import ablation
@@ -136,3 +137,11 @@ def test_two_reports_are_the_same(trained, monkeypatch, capsys, tmp_path):
     first, _ = ablate(monkeypatch, capsys, tmp_path, "--seeds", "2")
     again, _ = ablate(monkeypatch, capsys, tmp_path, "--report")
     assert first.endswith(again)
+
+
+def test_seeds_and_problems_are_both_drawn_again():
+    """Two seeds that differ by 1, and 100 problems of which half differ by 1: known deviations."""
+    by_seed = np.repeat([[0.0], [1.0]], 100, axis=1)
+    assert ablation.bootstrap(by_seed).std() == pytest.approx(0.5 / 2**0.5, rel=0.05)
+    by_problem = np.repeat([[0.0, 1.0] * 50], 2, axis=0)
+    assert ablation.bootstrap(by_problem).std() == pytest.approx(0.5 / 100**0.5, rel=0.05)
