@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bench import gpu, noise, packing, step
+from bench import gpu, noise, packing, step, trl
 from model import ModelConfig
 
 
@@ -57,3 +57,19 @@ def test_without_a_gpu_it_says_what_to_run(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         gpu.main()
     assert "`make bench` measures a CPU" in capsys.readouterr().err
+
+
+def test_the_steps_of_train_py_that_are_compared_with_trl(monkeypatch, capsys):
+    """Of a peer that takes 10 s for 100 tokens, after a first step that is left out."""
+    monkeypatch.setattr(sys, "argv", ["bench/trl.py", "toy/model", "--steps", "1"])
+    monkeypatch.setattr(
+        trl, "theirs_in_its_own_process", lambda args: [(99.0, 1), (10.0, 100), (10.0, 100)]
+    )
+    trl.main()
+    (figures,) = [
+        json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")
+    ]
+    rows = figures["rows"]
+    assert rows["TRL"] == {"s a step": 10.0, "tokens a step": 100.0, "ms a token": 100.0}
+    assert 8 <= rows["ours"]["tokens a step"] <= 8 * 128
+    assert rows["ratio"]["ms a token"] == 100.0 / rows["ours"]["ms a token"]
