@@ -218,7 +218,7 @@ def restart_as_process_1():
     """Begin again as process 1 of a namespace, where that is possible. -> None in that process.
 
     If that process is killed, its sandboxes end with it. A SIGTERM ends it as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt_once)
     if "OORL_NAMESPACE" in os.environ:
         return
     unshare = namespace()
@@ -237,6 +237,12 @@ def restart_as_process_1():
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both
     returncode = process.wait()
     sys.exit(returncode if returncode >= 0 else 128 - returncode)
+
+
+def _interrupt_once(number, frame):
+    """A second SIGTERM, of who sends it to all processes, is not to disturb the end of the first."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def digest(value):
