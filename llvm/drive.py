@@ -119,10 +119,15 @@ def entry(oracle):
         [type for _, type in parameters],
         layout,
         reads=reads,
-        touches_memory=bool(TOUCHES_MEMORY.search(oracle) or VARIABLE.search(oracle)),
+        touches_memory=touches_memory(oracle),
         frees=bool(called & {"free", "realloc"}),
         variables=tuple(variables),
     )
+
+
+def touches_memory(ir):
+    """Whether a call of its function may leave something behind, or print: bool. ir: str."""
+    return bool(TOUCHES_MEMORY.search(ir) or VARIABLE.search(ir))
 
 
 def program(oracle, definition, reads):

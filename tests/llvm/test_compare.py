@@ -146,6 +146,17 @@ def test_what_mutants_do_to_memory_and_streams_is_seen():
     assert crashed > 0  # it prints for ever: too much
 
 
+def test_what_a_text_prints_is_not_a_report():
+    """The source of an edit may print nothing where the text that is compared does."""
+    prints = (
+        '@s = constant [11 x i8] c"\\0A0 0 0 0\\0A\\00\\00"\n'
+        "define i32 @f(i32 %a) {\n  %b = call i32 @puts(ptr @s)\n  ret i32 %a\n}\n"
+        "declare i32 @puts(ptr)\n"
+    )
+    inputs, compared = outcomes("int f(int a) { return a; }", [prints, CONSTANT.format("%a")])
+    assert compared == [[inputs, 0, 0, 0], ALIKE]
+
+
 def test_fresh_inputs_are_none_of_those_that_built():
     for source in (LOOP, BUFFERS, WORDS):
         built = llvm.offered_inputs(source, random.Random(0))
