@@ -121,11 +121,12 @@ def make_groups(args, settings):
                 log.write(json.dumps([key, *astuple(result)]) + "\n")
                 log.flush()
         except (sandbox.SandboxError, KeyboardInterrupt) as error:
-            pool.shutdown(cancel_futures=True)
             reason = str(error) or "by a signal"
             sys.exit(
                 f"ir.py: stopped ({reason}); what is done is in {partial}: run this again to go on"
             )
+        finally:
+            pool.shutdown(cancel_futures=True)
     results = [finished[key] for key in keys]
     groups = [result.group for result in results if result.group]
     complete.write_text("".join(json.dumps(group) + "\n" for group in groups))

@@ -131,9 +131,10 @@ def make_problems(args, settings, targets):
                 known[checked.key] = checked
                 data.append_rows(log, [asdict(checked)])
         except (sandbox.SandboxError, KeyboardInterrupt) as error:
-            pool.shutdown(cancel_futures=True)
             reason = str(error) or "by a signal"
             sys.exit(f"problems.py: stopped ({reason}); the same command continues from {log}")
+        finally:
+            pool.shutdown(cancel_futures=True)
     results = [known[key] for key in keys]
     write_rows(log, [asdict(checked) for checked in results])
     training, held_out = split(problems, results, evaluation, args.held_out, settings.seed)

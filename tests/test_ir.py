@@ -1,5 +1,6 @@
 """ir.py: winners are equivalent, losers are not, and only the row, the seed and clang decide."""
 
+import argparse
 import json
 import random
 import subprocess
@@ -504,3 +505,23 @@ def test_bad_input_is_an_error_that_names_the_place(tmp_path):
     out.write_text(json.dumps({"id": "other", "meta": {}}))
     assert "'other' is not in --source" in command("--source", source, "--out", out).stderr
     assert json.loads(out.read_text())["id"] == "other"
+
+
+def test_an_unexpected_error_is_not_shown_after_all_other_sources(monkeypatch, tmp_path):
+    rows = [{"id": str(number), "source": f"int f{number};"} for number in range(50)]
+    built = []
+
+    def build_group(row, settings):
+        built.append(row["id"])
+        time.sleep(0.02)
+        raise ValueError("a mistake of ours")
+
+    monkeypatch.setattr(ir, "build_group", build_group)
+    monkeypatch.setattr(ir, "split_rows", lambda *_: rows)
+    (tmp_path / "f.c").write_text("int f(int a) { return a; }")
+    args = argparse.Namespace(
+        source=[tmp_path / "f.c"], out=tmp_path / "g.jsonl", workers=1, include=[]
+    )
+    with pytest.raises(ValueError, match="a mistake of ours"):
+        ir.make_groups(args, ir.Settings(["O3", "Oz"], 0, "verified", 0))
+    assert len(built) < 10
