@@ -335,11 +335,12 @@ def _worth_packing(model):
     is_compiled = any("before" in vars(block) for block in model.model.layers)
     if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or is_compiled:
         return []
+    dtypes = [torch.float32]
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # many CPUs cannot; packing would raise
+        dtypes.append(torch.bfloat16)
     layers = [module for module in model.modules() if type(module) in (nn.Linear, Head)]
     return [
-        layer
-        for layer in layers
-        if layer.weight.numel() >= 2**18 and layer.weight.dtype in (torch.float32, torch.bfloat16)
+        layer for layer in layers if layer.weight.numel() >= 2**18 and layer.weight.dtype in dtypes
     ]
 
 
