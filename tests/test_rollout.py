@@ -248,6 +248,21 @@ def test_nothing_to_sample(tiny):
         assert not group.responses
 
 
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0; it must be at least 1"),
+        ({"temperature": -1.0}, "temperature is -1.0; it must be a number of at least 0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+    ],
+)
+def test_bad_input_of_generate(change, error):
+    """Of a model whose head is packed, so that sample_tokens, which checks too, is not called."""
+    settings = {"max_new_tokens": 2, "temperature": 1.0, "eos_ids": [0], "seed": 0, **change}
+    with pytest.raises(ValueError, match=error):
+        generate(Transformer(LARGE), [[1]], 1, **settings)
+
+
 @pytest.mark.parametrize("look_every", [2, 5, 50])
 def test_looking_later_changes_no_sample(tiny, monkeypatch, look_every):
     prompts = [[1, 2, 3], [4], [5, 6]]
