@@ -307,17 +307,17 @@ def packed_weights(model):
     """In a `with`, large layers on a CPU compute with copies of their weights, laid out as oneDNN's
     product reads them. For sampling: no graph, and weights that stay as they are."""
     layers = _worth_packing(model)
-    for layer in layers:
-        weight = layer.weight.detach()
-        if isinstance(layer, Head):
-            layer.packed = _packed(widened(weight))
-        else:
-            layer.forward = functools.partial(_packed_product, _packed(weight), layer.bias)
     try:
+        for layer in layers:
+            weight = layer.weight.detach()
+            if isinstance(layer, Head):
+                layer.packed = _packed(widened(weight))
+            else:
+                layer.forward = functools.partial(_packed_product, _packed(weight), layer.bias)
         yield
     finally:
-        for layer in layers:
-            delattr(layer, "packed" if isinstance(layer, Head) else "forward")
+        for layer in layers:  # not all of them, where memory did not suffice
+            vars(layer).pop("packed" if isinstance(layer, Head) else "forward", None)
 
 
 def packed_bytes(model):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+import model as model_module
 import rollout
 from conftest import ROOT
 from model import ModelConfig, Transformer, causal_mask, packed_bytes, packed_weights
@@ -206,6 +207,22 @@ def test_large_weights_are_packed_and_given_back():
     with pytest.raises(ValueError, match="NaN"):
         generate(model, [[1]], 1, 2, 1.0, [-1], seed=0)
     assert not any({"packed", "forward"} & vars(layer).keys() for layer in layers)
+
+
+def test_a_failure_while_packing_leaves_nothing_packed(monkeypatch):
+    model = Transformer(LARGE)
+    real, calls = model_module._packed, []
+
+    def pack_two(weight):
+        calls.append(weight)
+        if len(calls) == 3:
+            raise MemoryError
+        return real(weight)
+
+    monkeypatch.setattr(model_module, "_packed", pack_two)
+    with pytest.raises(MemoryError), packed_weights(model):
+        pass
+    assert not any({"packed", "forward"} & vars(module).keys() for module in model.modules())
 
 
 BFLOAT16 = """
