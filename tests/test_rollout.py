@@ -126,6 +126,19 @@ def test_cuda_graphs_change_no_sample(tiny, ragged, monkeypatch):
         assert [tokens.tolist() for tokens in group.responses] == [tokens for tokens, _ in expected]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("graphs", [True, False])
+def test_a_gpu_draws_what_a_cpu_draws(tiny, ragged, monkeypatch, graphs):
+    """With real graphs, which are captured for several numbers of rows while sequences wait."""
+    prompts, settings, alone = ragged
+    monkeypatch.setattr(Engine, "_uses_graphs", lambda engine: graphs)
+    groups = generate(tiny.cuda(), prompts, 3, **settings, cache_tokens=20 * 24)
+    for group, expected in zip(groups, alone):
+        for tokens, logps, (wanted, wanted_logps) in zip(group.responses, group.logps, expected):
+            assert tokens.tolist() == wanted
+            torch.testing.assert_close(logps, wanted_logps, atol=1e-4, rtol=0)
+
+
 def test_a_row_that_becomes_free_is_filled_at_once(tiny, ragged, monkeypatch):
     """No step has fewer sequences than could run, and none computes a row that has ended."""
     prompts, settings, alone = ragged
