@@ -392,10 +392,10 @@ def causal_mask(queries, keys, window: int = 0):
     """Which keys a query sees: positions [..., queries] and [keys] -> bool [..., queries, keys].
 
     window: how many keys at most, the query's own included; 0: all."""
-    distance = queries[..., None] - keys
-    visible = distance >= 0
+    # compared, not subtracted: a distance takes 8 bytes a pair, and this one
+    visible = keys <= queries[..., None]
     if window:
-        visible = visible & (distance < window)
+        visible &= keys > queries[..., None] - window
     return visible
 
 

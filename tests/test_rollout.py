@@ -1,6 +1,7 @@
 """Sampling: what one step of the cache computes, and what is prepared for it."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -320,34 +321,89 @@ def test_a_step_asks_for_no_value(tiny):
 
 
 TAKEN = """
-import resource, torch
+import json, resource, sys, torch
+import rollout
 from config import Config
 from model import ModelConfig, Transformer, packed_bytes
-from rollout import generate
-from training.plan import memory_per_rank
+from training import plan
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 torch.set_num_threads(1)
-config = ModelConfig(
-    vocab_size=61, hidden_size=512, intermediate_size=1536, num_hidden_layers=4,
-    num_attention_heads=8, num_key_value_heads=4, head_dim=64)
+case = json.loads(sys.argv[1])
+config = ModelConfig(**case["model"])
 model = Transformer(config)
-generate(model, [[1, 2]], 1, 2, 1.0, [-1], seed=0)
+rollout.READ_TOKENS = plan.READ_TOKENS = case.get("read_tokens", plan.READ_TOKENS)
+plan.CACHE_TOKENS = case.get("cache_tokens", plan.CACHE_TOKENS)
+settings = dict(samples=1, max_new_tokens=2, temperature=1.0, eos_ids=[-1], seed=0)
+rollout.generate(model, [[1, 2]], **settings)
 before = peak()
-prompts = [[1 + i % 60] * 510 for i in range(32)]
-generate(model, prompts, 1, 2, 1.0, [-1], seed=0)
-run = Config(rollout_batch=32, samples_per_prompt=1, max_length=512)
-need = memory_per_rank(config, 0, 1, run, 4, sharded=False, packed=packed_bytes(model))
+prompts = [[1 + i % 60] * case["length"] for i in range(case["prompts"])]
+rollout.generate(model, prompts, cache_tokens=plan.CACHE_TOKENS, **settings)
+run = Config(
+    rollout_batch=len(prompts), samples_per_prompt=1, max_length=case["max_length"],
+    max_new_tokens=2)
+packed = packed_bytes(model)
+need = plan.memory_per_rank(config, 0, 1, run, 4, sharded=False, packed=packed)
 print(peak() - before, need["sampling"])
 """
+BASE = {
+    "vocab_size": 61,
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+}
+WIDE = {**BASE, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 4}
+WIDE |= {"num_attention_heads": 8, "head_dim": 64}
+CASES = {
+    "16 of the prompts are read together": {
+        "model": WIDE,
+        "prompts": 32,
+        "length": 510,
+        "max_length": 512,
+    },
+    "a prompt in pieces": {
+        "model": BASE,
+        "prompts": 1,
+        "length": 8000,
+        "max_length": 8002,
+        "read_tokens": 2048,
+    },
+    "a window": {
+        "model": {**BASE, "windows": (500, 0)},
+        "prompts": 1,
+        "length": 5000,
+        "max_length": 5002,
+    },
+    "a large vocabulary": {
+        "model": {**BASE, "vocab_size": 2**17, "hidden_size": 64},
+        "prompts": 48,
+        "length": 30,
+        "max_length": 32,
+    },
+    "more rows, as no prompt is as long as it may be": {
+        "model": {**BASE, "num_hidden_layers": 24},
+        "prompts": 4,
+        "length": 1000,
+        "max_length": 2100,
+        "cache_tokens": 4096,
+        "read_tokens": 4096,
+    },
+}
 
 
-def test_what_sampling_takes_is_what_the_plan_says():
-    """32 prompts, of which 16 are read together."""
+@pytest.mark.parametrize("name", CASES)
+def test_what_sampling_takes_is_what_the_plan_says(name):
     done = subprocess.run(
-        [sys.executable, "-c", TAKEN], capture_output=True, text=True, cwd=ROOT, check=True
+        [sys.executable, "-c", TAKEN, json.dumps(CASES[name])],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
     )
     taken, planned = map(int, done.stdout.split())
     assert 0.7 * planned < taken < 1.2 * planned, (taken, planned)
