@@ -386,12 +386,12 @@ CASES = {
         "max_length": 32,
     },
     "more rows, as no prompt is as long as it may be": {
-        "model": {**BASE, "num_hidden_layers": 24},
+        "model": {**BASE, "num_hidden_layers": 48},
         "prompts": 4,
         "length": 1000,
         "max_length": 2100,
         "cache_tokens": 4096,
-        "read_tokens": 4096,
+        "read_tokens": 1024,
     },
 }
 
