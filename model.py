@@ -307,17 +307,17 @@ def packed_weights(model):
     """In a `with`, large layers on a CPU compute with copies of their weights, laid out as oneDNN's
     product reads them. For sampling: no graph, and weights that stay as they are."""
     layers = _worth_packing(model)
-    for layer in layers:
-        weight = layer.weight.detach()
-        if isinstance(layer, Head):
-            layer.packed = _packed(widened(weight))
-        else:
-            layer.forward = functools.partial(_packed_product, _packed(weight), layer.bias)
     try:
+        for layer in layers:
+            weight = layer.weight.detach()
+            if isinstance(layer, Head):
+                layer.packed = _packed(widened(weight))
+            else:
+                layer.forward = functools.partial(_packed_product, _packed(weight), layer.bias)
         yield
     finally:
-        for layer in layers:
-            delattr(layer, "packed" if isinstance(layer, Head) else "forward")
+        for layer in layers:  # not all of them, where memory did not suffice
+            vars(layer).pop("packed" if isinstance(layer, Head) else "forward", None)
 
 
 def packed_bytes(model):
@@ -335,11 +335,12 @@ def _worth_packing(model):
     is_compiled = any("before" in vars(block) for block in model.model.layers)
     if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or is_compiled:
         return []
+    dtypes = [torch.float32]
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # many CPUs cannot; packing would raise
+        dtypes.append(torch.bfloat16)
     layers = [module for module in model.modules() if type(module) in (nn.Linear, Head)]
     return [
-        layer
-        for layer in layers
-        if layer.weight.numel() >= 2**18 and layer.weight.dtype in (torch.float32, torch.bfloat16)
+        layer for layer in layers if layer.weight.numel() >= 2**18 and layer.weight.dtype in dtypes
     ]
 
 
@@ -391,10 +392,10 @@ def causal_mask(queries, keys, window: int = 0):
     """Which keys a query sees: positions [..., queries] and [keys] -> bool [..., queries, keys].
 
     window: how many keys at most, the query's own included; 0: all."""
-    distance = queries[..., None] - keys
-    visible = distance >= 0
+    # compared, not subtracted: a distance takes 8 bytes a pair, and this one
+    visible = keys <= queries[..., None]
     if window:
-        visible = visible & (distance < window)
+        visible &= keys > queries[..., None] - window
     return visible
 
 

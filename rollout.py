@@ -90,10 +90,14 @@ def generate(
     share: a range of the len(prompts) * samples sequences, counted prompt by prompt. Only these are
     sampled; a prompt that has none of them gets a Group without responses.
     finished: called with the number of a prompt and its Group, when its last sequence has ended.
-    Raises ValueError for an empty prompt and for logits that are NaN."""
+    Raises ValueError for an empty prompt, for a number out of range and for logits that are NaN."""
     for i, prompt in enumerate(prompts):
         if not prompt:
             raise ValueError(f"prompt {i} is empty; a prompt needs at least one token")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature is {temperature}; it must be a number of at least 0")
     requests = [Request(i, Group(torch.tensor(prompt), [])) for i, prompt in enumerate(prompts)]
     numbers = range(len(prompts) * samples) if share is None else share
     for number in numbers:

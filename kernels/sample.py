@@ -59,7 +59,7 @@ def draw_tokens(logits, uniform):
     threshold = uniform * cumulated[:, -1]
     drawn = torch.searchsorted(cumulated, threshold[:, None], right=True)[:, 0]
     drawn = drawn.clamp(max=logits.shape[1] - 1)
-    tokens = torch.where(uniform < 0, logp.argmax(-1), drawn)
+    tokens = torch.where(uniform < 0, logits.argmax(-1), drawn)
     return tokens, logp.gather(1, tokens[:, None])[:, 0]
 
 

@@ -1,6 +1,8 @@
 """Sampling: what one step of the cache computes, and what is prepared for it."""
 
 import contextlib
+import json
+import os
 import subprocess
 import sys
 from unittest.mock import MagicMock
@@ -11,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+import model as model_module
 import rollout
 from conftest import ROOT
 from model import ModelConfig, Transformer, causal_mask, packed_bytes, packed_weights
@@ -124,6 +127,19 @@ def test_cuda_graphs_change_no_sample(tiny, ragged, monkeypatch):
         assert [tokens.tolist() for tokens in group.responses] == [tokens for tokens, _ in expected]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("graphs", [True, False])
+def test_a_gpu_draws_what_a_cpu_draws(tiny, ragged, monkeypatch, graphs):
+    """With real graphs, which are captured for several numbers of rows while sequences wait."""
+    prompts, settings, alone = ragged
+    monkeypatch.setattr(Engine, "_uses_graphs", lambda engine: graphs)
+    groups = generate(tiny.cuda(), prompts, 3, **settings, cache_tokens=20 * 24)
+    for group, expected in zip(groups, alone):
+        for tokens, logps, (wanted, wanted_logps) in zip(group.responses, group.logps, expected):
+            assert tokens.tolist() == wanted
+            torch.testing.assert_close(logps, wanted_logps, atol=1e-4, rtol=0)
+
+
 def test_a_row_that_becomes_free_is_filled_at_once(tiny, ragged, monkeypatch):
     """No step has fewer sequences than could run, and none computes a row that has ended."""
     prompts, settings, alone = ragged
@@ -193,7 +209,9 @@ def test_large_weights_are_packed_and_given_back():
         with torch.no_grad():
             plain = model.logits(tokens)
             with packed_weights(model):
-                assert len([m for m in layers if {"packed", "forward"} & vars(m).keys()]) == 15
+                packs = dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+                count = len([m for m in layers if {"packed", "forward"} & vars(m).keys()])
+                assert count == (15 if packs else 0)
                 packed = model.logits(tokens)
             assert torch.equal(model.logits(tokens), plain)
         tolerance = 1e-5 if dtype == torch.float32 else 2e-2
@@ -203,6 +221,42 @@ def test_large_weights_are_packed_and_given_back():
     with pytest.raises(ValueError, match="NaN"):
         generate(model, [[1]], 1, 2, 1.0, [-1], seed=0)
     assert not any({"packed", "forward"} & vars(layer).keys() for layer in layers)
+
+
+def test_a_failure_while_packing_leaves_nothing_packed(monkeypatch):
+    model = Transformer(LARGE)
+    real, calls = model_module._packed, []
+
+    def pack_two(weight):
+        calls.append(weight)
+        if len(calls) == 3:
+            raise MemoryError
+        return real(weight)
+
+    monkeypatch.setattr(model_module, "_packed", pack_two)
+    with pytest.raises(MemoryError), packed_weights(model):
+        pass
+    assert not any({"packed", "forward"} & vars(module).keys() for module in model.modules())
+
+
+BFLOAT16 = """
+import torch
+from model import ModelConfig, Transformer
+from rollout import generate
+config = ModelConfig(
+    vocab_size=2048, hidden_size=512, intermediate_size=512, num_hidden_layers=1,
+    num_attention_heads=8, num_key_value_heads=8, head_dim=64)
+generate(Transformer(config).bfloat16(), [[1]], 1, 2, 1.0, [-1], seed=0)
+"""
+
+
+def test_bfloat16_on_a_cpu_that_packs_only_float32():
+    """Most laptops have no AVX-512; oneDNN then refuses a bfloat16 weight."""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run(
+        [sys.executable, "-c", BFLOAT16], capture_output=True, text=True, cwd=ROOT, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-500:]
 
 
 def test_what_is_compiled_is_not_packed():
@@ -223,6 +277,21 @@ def test_nothing_to_sample(tiny):
             tiny, [[1]], max_new_tokens=5, temperature=1.0, eos_ids=[0], seed=0, **options
         )
         assert not group.responses
+
+
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0; it must be at least 1"),
+        ({"temperature": -1.0}, "temperature is -1.0; it must be a number of at least 0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+    ],
+)
+def test_bad_input_of_generate(change, error):
+    """Of a model whose head is packed, so that sample_tokens, which checks too, is not called."""
+    settings = {"max_new_tokens": 2, "temperature": 1.0, "eos_ids": [0], "seed": 0, **change}
+    with pytest.raises(ValueError, match=error):
+        generate(Transformer(LARGE), [[1]], 1, **settings)
 
 
 @pytest.mark.parametrize("look_every", [2, 5, 50])
@@ -252,34 +321,89 @@ def test_a_step_asks_for_no_value(tiny):
 
 
 TAKEN = """
-import resource, torch
+import json, resource, sys, torch
+import rollout
 from config import Config
 from model import ModelConfig, Transformer, packed_bytes
-from rollout import generate
-from training.plan import memory_per_rank
+from training import plan
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 torch.set_num_threads(1)
-config = ModelConfig(
-    vocab_size=61, hidden_size=512, intermediate_size=1536, num_hidden_layers=4,
-    num_attention_heads=8, num_key_value_heads=4, head_dim=64)
+case = json.loads(sys.argv[1])
+config = ModelConfig(**case["model"])
 model = Transformer(config)
-generate(model, [[1, 2]], 1, 2, 1.0, [-1], seed=0)
+rollout.READ_TOKENS = plan.READ_TOKENS = case.get("read_tokens", plan.READ_TOKENS)
+plan.CACHE_TOKENS = case.get("cache_tokens", plan.CACHE_TOKENS)
+settings = dict(samples=1, max_new_tokens=2, temperature=1.0, eos_ids=[-1], seed=0)
+rollout.generate(model, [[1, 2]], **settings)
 before = peak()
-prompts = [[1 + i % 60] * 510 for i in range(32)]
-generate(model, prompts, 1, 2, 1.0, [-1], seed=0)
-run = Config(rollout_batch=32, samples_per_prompt=1, max_length=512)
-need = memory_per_rank(config, 0, 1, run, 4, sharded=False, packed=packed_bytes(model))
+prompts = [[1 + i % 60] * case["length"] for i in range(case["prompts"])]
+rollout.generate(model, prompts, cache_tokens=plan.CACHE_TOKENS, **settings)
+run = Config(
+    rollout_batch=len(prompts), samples_per_prompt=1, max_length=case["max_length"],
+    max_new_tokens=2)
+packed = packed_bytes(model)
+need = plan.memory_per_rank(config, 0, 1, run, 4, sharded=False, packed=packed)
 print(peak() - before, need["sampling"])
 """
+BASE = {
+    "vocab_size": 61,
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+}
+WIDE = {**BASE, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 4}
+WIDE |= {"num_attention_heads": 8, "head_dim": 64}
+CASES = {
+    "16 of the prompts are read together": {
+        "model": WIDE,
+        "prompts": 32,
+        "length": 510,
+        "max_length": 512,
+    },
+    "a prompt in pieces": {
+        "model": BASE,
+        "prompts": 1,
+        "length": 8000,
+        "max_length": 8002,
+        "read_tokens": 2048,
+    },
+    "a window": {
+        "model": {**BASE, "windows": (500, 0)},
+        "prompts": 1,
+        "length": 5000,
+        "max_length": 5002,
+    },
+    "a large vocabulary": {
+        "model": {**BASE, "vocab_size": 2**17, "hidden_size": 64},
+        "prompts": 48,
+        "length": 30,
+        "max_length": 32,
+    },
+    "more rows, as no prompt is as long as it may be": {
+        "model": {**BASE, "num_hidden_layers": 48},
+        "prompts": 4,
+        "length": 1000,
+        "max_length": 2100,
+        "cache_tokens": 4096,
+        "read_tokens": 1024,
+    },
+}
 
 
-def test_what_sampling_takes_is_what_the_plan_says():
-    """32 prompts, of which 16 are read together."""
+@pytest.mark.parametrize("name", CASES)
+def test_what_sampling_takes_is_what_the_plan_says(name):
     done = subprocess.run(
-        [sys.executable, "-c", TAKEN], capture_output=True, text=True, cwd=ROOT, check=True
+        [sys.executable, "-c", TAKEN, json.dumps(CASES[name])],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
     )
     taken, planned = map(int, done.stdout.split())
     assert 0.7 * planned < taken < 1.2 * planned, (taken, planned)

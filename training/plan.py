@@ -25,7 +25,7 @@ def memory_per_rank(
     if config.rhat_dtype == "float64":  # torch has no fused attention for it
         training += 22 * model.num_attention_heads * config.max_length**2
     sampling = _kv_cache(model, world_size, config, compute_bytes) + packed
-    sampling += _reading(model, config, compute_bytes)
+    sampling += max(_reading(model, config, compute_bytes), _drawing(model, world_size, config))
     if sharded:
         training += _gathered_weights(model, n_parameters, compute_bytes)
         sampling += compute_bytes * n_parameters  # the copy that is whole on every rank
@@ -72,16 +72,18 @@ def _gathered_weights(model, n_parameters, compute_bytes):
 def _kv_cache(model, world_size, config, compute_bytes):
     """Keys and values of the sequences that rollout.generate runs at a time."""
     sequences = -(-config.rollout_batch // world_size)
-    rows = min(sequences, max(1, CACHE_TOKENS // config.max_length))
+    # Not in whole rows of --max-length: where all prompts are shorter, so are the rows.
+    tokens = min(sequences * config.max_length, max(CACHE_TOKENS, config.max_length))
     kv_size = model.num_key_value_heads * model.head_dim
-    return 2 * compute_bytes * kv_size * model.num_hidden_layers * rows * config.max_length
+    return 2 * compute_bytes * kv_size * model.num_hidden_layers * tokens
 
 
 def _reading(model, config, compute_bytes):
     """What one layer holds while prompts are read: the largest forward of rollout.generate.
 
     The MLP's gate, its activation, up and their product, or attention's q, k, v, y and a copy of
-    the keys for every sample; the stream and its norm, which is computed in float32."""
+    the keys for every sample; the stream and its norm, which is computed in float32; the mask of
+    pieces and windows, as bools and as numbers."""
     tokens = min(READ_TOKENS, config.rollout_batch * config.max_length)
     q_size = model.num_attention_heads * model.head_dim
     kv_size = model.num_key_value_heads * model.head_dim
@@ -90,7 +92,19 @@ def _reading(model, config, compute_bytes):
         mlp_size = 4 * model.num_experts_per_tok * model.moe_intermediate_size
     attention_size = 2 * q_size + (2 + config.samples_per_prompt) * kv_size
     widest = max(mlp_size, attention_size)
-    return tokens * (compute_bytes * (widest + 4 * model.hidden_size) + 8 * model.hidden_size)
+    size = tokens * (compute_bytes * (widest + 4 * model.hidden_size) + 8 * model.hidden_size)
+    if config.max_length > READ_TOKENS or any(model.windows):
+        pairs = min(READ_TOKENS, config.max_length) * config.max_length
+        size += (1 + compute_bytes) * pairs
+    return size
+
+
+def _drawing(model, world_size, config):
+    """What a step of all sequences holds on a CPU: logits and log-probs in float32, probabilities
+    and their sums in float64."""
+    sequences = -(-config.rollout_batch // world_size)
+    rows = min(sequences, max(1, CACHE_TOKENS // config.max_new_tokens))
+    return 24 * rows * model.vocab_size
 
 
 def print_plan(run, inputs):

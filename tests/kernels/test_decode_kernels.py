@@ -176,6 +176,15 @@ def test_nan_has_a_logprob_of_nan():
     assert ((tokens >= 0) & (tokens < 300)).all()
 
 
+def test_greedy_is_the_largest_logit_of_two_that_are_close():
+    """Behind a log-sum-exp of 11 the two are the same number."""
+    logits = torch.zeros(1, 60_000)
+    logits[0, 7] = 0.5
+    logits[0, 9] = torch.nextafter(torch.tensor(0.5), torch.tensor(1.0))
+    tokens, _ = kernels.draw_tokens(logits, torch.tensor([sample_module.GREEDY]).double())
+    assert tokens.tolist() == [9]
+
+
 def chi_square(function, temperature, draws):
     """The statistic, in standard deviations of its distribution, and the mean log-prob's error."""
     torch.manual_seed(1)
