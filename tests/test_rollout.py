@@ -369,9 +369,9 @@ CASES = {
     "a prompt in pieces": {
         "model": BASE,
         "prompts": 1,
-        "length": 8000,
-        "max_length": 8002,
-        "read_tokens": 2048,
+        "length": 12000,
+        "max_length": 12002,
+        "read_tokens": 4096,
     },
     "a window": {
         "model": {**BASE, "windows": (500, 0)},
