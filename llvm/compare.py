@@ -84,7 +84,7 @@ def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, exclude
         if built.status != "OK":
             error = built.stderr.decode(errors="replace")[:200]
             raise Rejected(f"its driver does not build: {built.status} {error!r}")
-        different, decided, lines = run_defined(box)
+        different, decided, lines = run_defined(box, inputs)
     if len(decided) < max(1, min(MIN_INPUTS, len(offered))) and not excluded:
         raise Rejected(
             f"hardly ever defined and ending: on {len(decided)} of {len(offered)} inputs"
@@ -108,39 +108,51 @@ def check_driven(source, cflags=""):
     entry(emit_oracle(source, cflags))
 
 
-def run_defined(box):
-    """Runs the driver until no sanitizer objects to an input that decides.
+def run_defined(box, inputs):
+    """Runs the driver on the first inputs that decide and to which no sanitizer objects.
 
-    box: str or Path, the folder of the driver. -> (int, how many outcomes the source has; list of
-    str, the numbers of the inputs that decided; list of str, a line for each variant)."""
-    screened = set()
+    box: str or Path, the folder of the driver. inputs: int, that decide. -> (int, how many outcomes
+    the source has; list of str, the numbers of the inputs that decided; list of str, a line for
+    each variant)."""
+    screened, undefined = set(), set()
+    wanted = inputs
     while True:
-        ran = sandbox.run(["./driver"], box, DRIVER_LIMITS)
-        if ran.status != "OK":
-            raise Rejected(f"its driver ends with {ran.status}")
-        first, *lines = ran.stdout.decode().splitlines()
-        different, *decided = first.split()
-        new = [number for number in decided if number not in screened]
+        _, candidates, _ = run_driver(box, str(wanted))
+        new = [number for number in candidates if number not in screened]
+        found = undefined_inputs(box, new)
+        if not found:
+            return run_driver(box)
         screened.update(new)
-        undefined = undefined_inputs(box, new)
-        if not undefined:
-            return int(different), decided, lines
-        with open(Path(box, "undefined"), "a") as file:
-            file.write(undefined)
+        undefined.update(found)
+        Path(box, "undefined").write_text("\n".join(undefined))
+        defined = len(screened - undefined)
+        missing = max(0, inputs - defined)
+        wanted = defined + missing * len(screened) // max(defined, 1)  # if as many more are not
+
+
+def run_driver(box, *arguments):
+    """-> what it prints, as run_defined returns it. box: its folder. arguments: str."""
+    ran = sandbox.run(["./driver", *arguments], box, DRIVER_LIMITS)
+    if ran.status != "OK":
+        raise Rejected(f"its driver ends with {ran.status}")
+    first, *lines = ran.stdout.decode().splitlines()
+    different, *decided = first.split()
+    return int(different), decided, lines
 
 
 def undefined_inputs(box, numbers):
-    """Those of the numbers of inputs, one a line, on which a sanitizer finds the source undefined.
+    """Those of the numbers of inputs on which a sanitizer finds the source undefined: set of str.
 
-    box: str or Path, the folder of the driver. numbers: list of str. -> str."""
-    found = ""
-    Path(box, "screened").write_text("\n".join(numbers))
+    box: str or Path, the folder of the driver. numbers: list of str."""
+    found = set()
     for sanitizer in SANITIZERS:
-        if numbers and Path(box, sanitizer).exists():
+        left = [number for number in numbers if number not in found]
+        if left and Path(box, sanitizer).exists():
+            Path(box, "screened").write_text("\n".join(left))
             ran = sandbox.run([f"./{sanitizer}"], box, SCREEN_LIMITS)
             if ran.status != "OK":
                 raise Rejected(f"under the {sanitizer} sanitizer its driver ends with {ran.status}")
-            found += ran.stdout.decode()
+            found.update(ran.stdout.decode().split())
     return found
 
 

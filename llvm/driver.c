@@ -3,7 +3,7 @@
    Prints how many different outcomes the source has and the numbers of the inputs that decided, then
    a line for each text: on how many of them it differed, crashed, ran on endlessly, was unstable; or
    "absent" for a text that does not assemble. An input whose number is in the file `undefined` does
-   not decide.
+   not decide. Given a number, it stops after the first line, which is then of so many inputs.
 
    Built with -DSCREEN, and with AddressSanitizer or MemorySanitizer, it runs the source alone on the
    inputs whose numbers are in the file `screened`, and prints those that are undefined.
@@ -556,8 +556,9 @@ int main(void)
 
 #else
 
-int main(void)
+int main(int argc, char **argv)
 {
+    int most = argc > 1 ? atoi(argv[1]) : INPUTS;
     static int deciding[POOL + 1], numbers[POOL + 1];
     static char undefined[POOL + 1];
     int inputs = 0, outcomes = 0, endless = 0;
@@ -565,7 +566,7 @@ int main(void)
     for (int i = read_numbers("undefined", numbers); i--;)
         undefined[numbers[i]] = 1;
 
-    for (int i = 0; i < POOL && (inputs < INPUTS || outcomes == 1); i++) {
+    for (int i = 0; i < POOL && (inputs < most || outcomes == 1); i++) {
         long long value;
         int j = 0;
         int outcome = undefined[i] ? CRASHED : call(0, i, STEPS, &value);
@@ -577,9 +578,9 @@ int main(void)
         while (j < inputs && expected[j] != value)
             j++;
         int is_new = j == inputs;
-        if (inputs == INPUTS && !is_new)
+        if (inputs == most && !is_new)
             continue; /* they are many already, and all alike */
-        inputs -= inputs == INPUTS;
+        inputs -= inputs == most;
         outcomes += is_new;
         deciding[inputs] = i, expected[inputs++] = value;
     }
@@ -587,6 +588,8 @@ int main(void)
     for (int i = 0; i < inputs; i++)
         dprintf(1, " %d", deciding[i]);
     dprintf(1, "\n");
+    if (argc > 1)
+        return 0;
 
     for (int k = 1; k < sizeof table / sizeof *table; k++) {
         int count[OUTCOMES] = {0}, status = 0; /* count: inputs by outcome */

@@ -9,6 +9,7 @@ from c_sources import ALIKE, BUFFERS, LOOP, WORDS, need_clang_and_sandbox, outco
 from judge import landlock
 from llvm import compare
 from llvm.compare import MIN_INPUTS
+from llvm.compile import has_sanitizers
 
 need_clang_and_sandbox()
 
@@ -37,6 +38,22 @@ def test_undefined_inputs_do_not_decide():
         assert compared == [ALIKE] and inputs >= MIN_INPUTS, source
     with pytest.raises(llvm.Rejected, match="hardly ever defined and ending"):
         outcomes(ENDLESS, [CONSTANT.format("7")])
+
+
+def test_an_input_that_both_sanitizers_refuse_counts_once():
+    """Or the list of those refused would be longer than the driver reads."""
+    if not has_sanitizers():
+        pytest.skip("no AddressSanitizer, no MemorySanitizer")
+    source = """#include <stdlib.h>
+    int f(int a) {
+        int *p = malloc(8), b = a;
+        if (p[0] == 12345) b = 0;
+        if (p[2] == 12345) b = 1;
+        free(p);
+        return b;
+    }"""
+    with pytest.raises(llvm.Rejected, match="hardly ever defined and ending: on 0 of"):
+        outcomes(source, [CONSTANT.format("%a")])
 
 
 def test_crashing_and_endless_texts_are_told_apart():
