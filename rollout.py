@@ -2,9 +2,10 @@
 
     waiting prompts --admit--> rows of the cache --decode--> ended sequences
 
-A prompt is read once, into a row of the cache for each of its samples. All rows that are in use
-draw one token a step. When a sequence ends, the last row takes its place, so that the rows in use
-stay together; the next prompt enters as soon as all its samples find a row.
+A prompt is read into a row of the cache for each of its samples, once if there is room for all of
+them. All rows that are in use draw one token a step. When a sequence ends, the last row takes its
+place, so that the rows in use stay together; the next prompt enters as soon as half of its samples
+find a row.
 
 Samples come from the distribution that is differentiated: softmax(logits / temperature), without
 top-k and top-p. The log-prob of every sampled token is kept. EOS is a response token; a truncated
@@ -195,12 +196,19 @@ class Engine:
         """Takes what is read in one forward: a list of lists of sequences."""
         batch = []
         free = len(self.tokens) - len(self.running)
-        while waiting and len(waiting[0]) <= free:
-            longest = len(waiting[0][0])  # they are sorted
+        while waiting:
+            siblings = waiting[0]
+            entering = siblings[:free]
+            if 2 * len(entering) < len(siblings):
+                break  # too few to read the prompt for them, as it is read again for the others
+            longest = len(siblings[0])  # they are sorted
             if batch and (len(batch) + 1) * longest > READ_TOKENS:
                 break
-            batch.append(waiting.popleft())
-            free -= len(batch[-1])
+            batch.append(entering)
+            free -= len(entering)
+            waiting[0] = siblings[len(entering) :]
+            if not waiting[0]:
+                waiting.popleft()
         return batch
 
     def _read(self, batch):
