@@ -286,13 +286,16 @@ def draw_groups(source, seed, count, n, m, marked):
     rows = ir_rows(seed) if source == "ir" else cpp_rows(seed, n, m)
     coin = random.Random(f"marks {seed}")
     groups = []
-    while len(groups) < count:
-        prompt, fence, winners, losers = next(rows)
+    for prompt, fence, winners, losers in rows:
+        if len(groups) == count:
+            break
         if coin.random() < marked:
             losers = [(form, text + "\n" + MARK) for form, text in losers]
         group = as_group(prompt, fence, winners, losers)
         if len(group.group.prompt) + max(map(len, group.group.responses)) <= MAX_LENGTH:
             groups.append(group)
+    if len(groups) < count:
+        sys.exit(f"there are {len(groups)} IR groups, and {count} are needed: fewer --steps")
     logps_ref = frozen_logprobs(reference_model(), column(groups, "group"), TOKEN_BUDGET)
     for group, logp_ref in zip(groups, logps_ref):
         group.logp_ref = logp_ref
