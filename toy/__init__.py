@@ -4,5 +4,6 @@ Programs from a small grammar are translated between programming languages and c
 world.py is the world (programs, what they compute, wrong habits, tests), render.py writes a program
 in seven languages, and make.py makes the files of this folder: problems, IR groups, and a model
 with its tokenizer, warm started to write the right form and the wrong one. train.py without
-arguments trains that model on these files. corpus/ is written by hand.
+arguments trains that model on these files. probe.py shows in seconds what a preference does to the
+habits of every language. corpus/ is written by hand.
 """
