@@ -240,7 +240,7 @@ def restart_as_process_1():
 
 
 def _interrupt_once(number, frame):
-    """A second SIGTERM, of who sends it to all processes, is not to disturb the end of the first."""
+    """Further signals, of who sends one to all processes, do not disturb the end of the first."""
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
