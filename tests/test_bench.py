@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bench import gpu, noise, packing, step, trl
+from bench import gpu, noise, packing, step, step_trl
 from model import ModelConfig
 
 
@@ -61,11 +61,11 @@ def test_without_a_gpu_it_says_what_to_run(monkeypatch, capsys):
 
 def test_the_steps_of_train_py_that_are_compared_with_trl(monkeypatch, capsys):
     """Of a peer that takes 10 s for 100 tokens, after a first step that is left out."""
-    monkeypatch.setattr(sys, "argv", ["bench/trl.py", "toy/model", "--steps", "1"])
+    monkeypatch.setattr(sys, "argv", ["bench/step_trl.py", "toy/model", "--steps", "1"])
     monkeypatch.setattr(
-        trl, "theirs_in_its_own_process", lambda args: [(99.0, 1), (10.0, 100), (10.0, 100)]
+        step_trl, "theirs_in_its_own_process", lambda args: [(99.0, 1), (10.0, 100), (10.0, 100)]
     )
-    trl.main()
+    step_trl.main()
     (figures,) = [
         json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")
     ]

@@ -1,7 +1,7 @@
 """Whole training steps of train.py against those of TRL's GRPOTrainer, one after the other.
 
     pip install trl
-    python bench/trl.py MODEL [--problems toy/problems.jsonl] [--steps 3] [--dtype float32]
+    python bench/step_trl.py MODEL [--problems toy/problems.jsonl] [--steps 3] [--dtype float32]
 
 Both train the model in the directory MODEL on the same prompts, on this machine, policy gradient
 alone: 8 samples of 2 prompts a step, at most --new-tokens each, temperature 1, no KL, AdamW. Ours
@@ -45,7 +45,9 @@ def main():
     rows = {"ours": row_of(steps["ours"][1:]), "TRL": row_of(steps["TRL"][1:])}
     rows["ratio"] = {key: rows["TRL"][key] / rows["ours"][key] for key in rows["TRL"]}
     print_table(f"{args.model.name}, {args.dtype}", rows)
-    print("\n" + json.dumps({"bench": "trl", "dtype": args.dtype, "rows": rows, **environment()}))
+    print(
+        "\n" + json.dumps({"bench": "step_trl", "dtype": args.dtype, "rows": rows, **environment()})
+    )
 
 
 def row_of(steps):
@@ -107,7 +109,9 @@ def run_theirs(args):
             seconds.append(time.monotonic() - self.began)
 
     problems = read_problems(args.problems)[: PROMPTS * (args.steps + 1)]
-    prompts = [[{"role": "user", "content": question(problem)}] for problem in problems]
+    prompts = []
+    for problem in problems:
+        prompts.append({"prompt": [{"role": "user", "content": question(problem)}]})
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +135,7 @@ def run_theirs(args):
         trainer = GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32),
             args=config,
-            train_dataset=Dataset.from_dict({"prompt": prompts}),
+            train_dataset=Dataset.from_list(prompts),
             reward_funcs=reward,
             processing_class=tokenizer,
             callbacks=[Clock()],
