@@ -1,20 +1,26 @@
 """Does GEPO help? The arms of the paper's Table 4 and some more, on the same seeds and groups.
 
-    make ablation [SEEDS=5] [STEPS=80]
-    python bench/ablation.py OUT [--seeds 5] [--steps 80] [--arms "RL,RL + GEPO"]
+    make ablation [SEEDS=5] [STEPS=20]
+    python bench/ablation.py OUT [--seeds 5] [--steps 20] [--arms "RL,RL + GEPO"]
     python bench/ablation.py OUT --report [--png ablation.png]
 
 Runs train.py on the embedded world, one run after the other: seed 0 of all arms, then seed 1. A run
-that ended is not run again, and one that was stopped continues; so does the whole command. Then it
-prints what the runs show (--report: of those that have ended, without running any):
+that ended is not run again, and one that was stopped continues; so does the whole command. Two
+things differ from `make train`:
+
+    problems     none into the languages HELD_OUT, so that what reaches these is transfer
+    groups       translations to C++, which stands in for LLVM IR (toy/translations.py), as the warm
+                 start hardly knows IR. "on IR" takes the groups of `make train`
+
+Then it prints what the runs show (--report: of those that have ended, without running any):
 
     a table      greedy pass@1 on the held-out problems, by target language; the reward of samples
-                 in the last ten steps; the share of held-out IR groups whose winners are ahead
+                 in the last steps; the share of held-out groups whose winners are ahead
     differences  of two arms on the same seeds, with 95 % intervals: seeds and problems are drawn
-                 with replacement (bootstrap). --png draws them, and needs matplotlib
+                 with replacement (bootstrap)
 
-"labels at random" trains on groups whose winners and losers change places by a coin, so that the
-preference says nothing. Left out: worlds other than the embedded one.
+--png draws the rewards and the differences, and needs matplotlib. "labels at random" trains on
+groups whose winners and losers change places by a coin, so that the preference says nothing.
 """
 
 import argparse
@@ -30,16 +36,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from tqdm import tqdm
 
-from data import read_jsonl
+from data import read_jsonl, write_atomically
+from toy.translations import group_rows
 
 ROOT = Path(__file__).resolve().parent.parent
-GROUPS = ROOT / "toy" / "ir_groups.jsonl"
-ARMS = {  # flags of train.py
+HELD_OUT = ("bash", "javascript")
+WORLD = ["--problems", "OUT/problems.jsonl"]
+WORLD += ["--ir-groups", "OUT/groups.jsonl", "--eval-ir-groups", "OUT/heldout_groups.jsonl"]
+IR = ["--ir-groups", "toy/ir_groups.jsonl", "--eval-ir-groups", "toy/heldout_groups.jsonl"]
+ARMS = {  # flags of train.py, after those of WORLD
     "RL": ["--off-policy", "none"],
     "RL + DPO": ["--off-policy", "dpo"],
     "RL + GEPO": [],
     "RL + GEPO, lambda 0": ["--lam", "0"],
     "RL + GEPO, labels at random": ["--ir-groups", "OUT/random.jsonl"],
+    "RL + GEPO on IR": IR,
     "GEPO": ["--w-rl", "0", "--kl-coef", "0"],
 }
 DIFFERENCES = [
@@ -48,9 +59,12 @@ DIFFERENCES = [
     ("RL + GEPO", "RL + DPO"),
     ("RL + GEPO", "RL + GEPO, lambda 0"),
     ("RL + GEPO", "RL + GEPO, labels at random"),
+    ("RL + GEPO on IR", "RL"),
 ]
+GROUPS = 400  # of training; a run of 100 steps sees each once
+HELD_OUT_GROUPS = 100
 DRAWS = 10_000  # of the bootstrap
-LAST = 10  # steps whose rewards are averaged
+LAST = 5  # steps whose rewards are averaged
 
 
 def main():
@@ -59,10 +73,10 @@ def main():
     )
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=5, help="a run of each arm for each")
-    parser.add_argument("--steps", type=int, default=80, help="of each run")
+    parser.add_argument("--steps", type=int, default=20, help="of each run")
     parser.add_argument("--arms", default=",".join(ARMS), type=arms_of, help="with commas")
     parser.add_argument("--report", action="store_true", help="of the runs that have ended")
-    parser.add_argument("--png", type=Path, help="a picture of the differences")
+    parser.add_argument("--png", type=Path, help="a picture of both")
     args = parser.parse_args()
     if not args.report:
         run_all(args)
@@ -73,7 +87,7 @@ def main():
     found = differences(results)
     print(differences_table(found))
     if args.png:
-        draw(found, args.png)
+        draw(results, found, args.png)
     print("\n" + json.dumps({"bench": "ablation", "differences": found}))
 
 
@@ -97,14 +111,14 @@ def arms_of(text):
 def run_all(args):
     """Every arm on every seed. Exits at the first run that fails."""
     args.out.mkdir(parents=True, exist_ok=True)
-    write_random_labels(args.out / "random.jsonl")
+    write_world(args.out)
     runs = []
     for seed in range(args.seeds):
         for arm in args.arms:
             runs.append((arm, seed))
     for arm, seed in tqdm(runs, desc="runs", unit="run"):
         folder = folder_of(args.out, arm, seed)
-        flags = [flag.replace("OUT", str(args.out)) for flag in ARMS[arm]]
+        flags = [flag.replace("OUT", str(args.out.resolve())) for flag in WORLD + ARMS[arm]]
         command = [sys.executable, "train.py", *flags, "--seed", str(seed)]
         command += ["--steps", str(args.steps), "--out", str(folder)]
         began = time.monotonic()
@@ -120,15 +134,32 @@ def folder_of(out, arm, seed):
     return out.resolve() / f"{name}-{seed}"
 
 
-def write_random_labels(path):
-    """The shipped groups, half of them with winners for losers."""
+def write_world(out):
+    """The problems without those into HELD_OUT, the groups, and the groups with random labels."""
+    practised = []
+    for _, row in read_jsonl(ROOT / "toy" / "problems.jsonl", {}):
+        if row["target_language"] not in HELD_OUT:
+            practised.append(row)
+    groups = group_rows(GROUPS, "ablation", held=False)
+    files = {
+        "problems": practised,
+        "groups": groups,
+        "heldout_groups": group_rows(HELD_OUT_GROUPS, "ablation held out", held=True),
+        "random": with_random_labels(groups),
+    }
+    for name, rows in files.items():
+        write_atomically(out / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def with_random_labels(groups):
+    """The same groups, half of them with winners for losers."""
     coin = random.Random(0)
     rows = []
-    for _, row in read_jsonl(GROUPS, {}):
+    for row in groups:
         if coin.random() < 0.5:
-            row["winners"], row["losers"] = row["losers"], row["winners"]
-        rows.append(json.dumps(row) + "\n")
-    path.write_text("".join(rows))
+            row = {**row, "winners": row["losers"], "losers": row["winners"]}
+        rows.append(row)
+    return rows
 
 
 # ---------------------------------------------------------------------------------------- results
@@ -148,7 +179,7 @@ def read_results(out):
 
 def read_result(folder):
     """What a run left: passed {problem: 0 or 1}, before the same, target {problem: language},
-    reward, and ahead, the share of IR groups before and after; None without such groups."""
+    rewards, one a step, and ahead, the share of groups before and after; nan without groups."""
 
     def rows(name):
         path = folder / name
@@ -161,7 +192,7 @@ def read_result(folder):
             row["id"]: row["passed"] / row["n"] for row in rows("eval-before.jsonl") if row["n"]
         },
         "target": {row["id"]: row["target_language"] for row in after},
-        "reward": np.mean([row["reward"] for row in steps[-LAST:]]),
+        "rewards": [row["reward"] for row in steps],
         "ahead": [
             np.mean([row[f"logp_margin_{when}"] > 0 for row in groups]) if groups else np.nan
             for when in ("before", "after")
@@ -172,14 +203,14 @@ def read_result(folder):
 def table(results):
     """A Markdown table, a row for each arm; percent, means over its seeds."""
     first = next(iter(next(iter(results.values())).values()))
-    targets = sorted(set(first["target"].values()))
-    names = ["arm", "seeds", "pass@1", *targets, "reward of samples", "IR groups ahead"]
+    targets = sorted(set(first["target"].values()), key=lambda name: (name in HELD_OUT, name))
+    titles = [f"{name} (held out)" if name in HELD_OUT else name for name in targets]
+    names = ["arm", "seeds", "pass@1", *titles, "reward of samples", "groups ahead"]
     lines = [line(names), "| --- " + "| ---: " * (len(names) - 1) + "|"]
-    ahead = f"{100 * first['ahead'][0]:.1f}"
-    lines.append(line(["before", "", *by_target([first], "before", targets), "", ahead]))
+    lines.append(line(["before", "", *by_target([first], "before", targets), "", ""]))
     for arm, of_seeds in results.items():
         runs = list(of_seeds.values())
-        reward = f"{100 * np.mean([run['reward'] for run in runs]):.1f}"
+        reward = f"{100 * np.mean([run['rewards'][-LAST:] for run in runs]):.1f}"
         ahead = f"{100 * np.mean([run['ahead'][1] for run in runs]):.1f}"
         scores = by_target(runs, "passed", targets)
         lines.append(line([arm, len(runs), *scores, reward, ahead]))
@@ -205,23 +236,37 @@ def line(cells):
 
 
 def differences(results):
-    """[{"of", "less", "seeds", "points", "low", "high"}, ...] for pairs of arms with seeds in
-    common; the last three in points of pass@1, low to high a 95 % interval."""
+    """[{"of", "less", "seeds", "all": [points, low, high], "held_out": the same}, ...] for pairs of
+    arms with seeds in common: points of pass@1 on all problems and on those into HELD_OUT, low to
+    high a 95 % interval."""
     found = []
     for of, less in DIFFERENCES:
         seeds = sorted(results.get(of, {}).keys() & results.get(less, {}).keys())
         if not seeds:
             continue
+        target = results[of][seeds[0]]["target"]
         problems = sorted(results[of][seeds[0]]["passed"])
+        held_out = np.array([target[name] in HELD_OUT for name in problems])
         gain = np.zeros((len(seeds), len(problems)))
         for row, seed in zip(gain, seeds):
             ours, theirs = results[of][seed]["passed"], results[less][seed]["passed"]
             row[:] = [ours.get(name, 0) - theirs.get(name, 0) for name in problems]
-        low, high = np.percentile(100 * bootstrap(gain), [2.5, 97.5])
-        points = 100 * gain.mean()
-        summary = {"points": float(points), "low": float(low), "high": float(high)}
-        found.append({"of": of, "less": less, "seeds": len(seeds), **summary})
+        found.append(
+            {
+                "of": of,
+                "less": less,
+                "seeds": len(seeds),
+                "all": interval(gain),
+                "held_out": interval(gain[:, held_out]) if held_out.any() else None,
+            }
+        )
     return found
+
+
+def interval(gain):
+    """[points, low, high] of `gain` [seeds, problems], in points of pass@1."""
+    low, high = np.percentile(bootstrap(gain), [2.5, 97.5])
+    return [float(100 * value) for value in (gain.mean(), low, high)]
 
 
 def bootstrap(gain):
@@ -237,32 +282,57 @@ def bootstrap(gain):
 
 def differences_table(found):
     lines = [
-        line(["difference", "seeds", "points of pass@1", "95 %"]),
+        line(["difference, in points of pass@1", "seeds", "all problems", "languages held out"]),
         "| --- | ---: | ---: | ---: |",
     ]
     for row in found:
-        interval = f"[{row['low']:+.1f}, {row['high']:+.1f}]"
-        name = f"({row['of']}) - ({row['less']})"
-        lines.append(line([name, row["seeds"], f"{row['points']:+.1f}", interval]))
+        cells = [name_of(row), row["seeds"]]
+        for points, low, high in filter(None, (row["all"], row["held_out"])):
+            cells.append(f"{points:+.1f} [{low:+.1f}, {high:+.1f}]")
+        lines.append(line(cells))
     return "\n".join(lines)
 
 
-def draw(found, path):
-    """The differences with their intervals."""
+def name_of(row):
+    return f"({row['of']}) - ({row['less']})"
+
+
+def draw(results, found, path):
+    """Left the reward of samples, means over seeds and the least and most; right differences."""
     try:
         import matplotlib.pyplot as plt
     except ImportError:
         sys.exit(f"--png needs matplotlib: {sys.executable} -m pip install matplotlib")
-    figure, axis = plt.subplots(figsize=(8, 1 + 0.5 * len(found)), layout="constrained")
-    for y, row in enumerate(reversed(found)):
-        axis.plot([row["low"], row["high"]], [y, y], color="tab:blue")
-        axis.plot(row["points"], y, "o", color="tab:blue")
-    names = [f"({row['of']}) - ({row['less']})" for row in reversed(found)]
-    axis.set_yticks(range(len(found)), names)
-    axis.axvline(0, color="gray", linewidth=0.8)
-    axis.set_xlabel("points of held-out greedy pass@1, 95 % intervals over seeds and problems")
-    figure.savefig(path)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(14, 2.5 + 0.5 * len(found)), layout="constrained"
+    )
+    for arm, of_seeds in results.items():
+        rewards = np.array([smoothed(run["rewards"]) for run in of_seeds.values()])
+        steps = np.arange(1, rewards.shape[1] + 1)
+        (drawn,) = left.plot(steps, rewards.mean(0), label=arm)
+        left.fill_between(steps, rewards.min(0), rewards.max(0), color=drawn.get_color(), alpha=0.1)
+    left.set_xlabel("step")
+    left.set_ylabel(f"reward of samples, mean of {LAST} steps")
+    left.legend(fontsize="small")
+    for shift, color, name in ((0.12, "tab:blue", "all"), (-0.12, "tab:orange", "held_out")):
+        for y, row in enumerate(reversed(found)):
+            if row[name]:
+                points, low, high = row[name]
+                right.plot([low, high], [y + shift, y + shift], color=color)
+                right.plot(points, y + shift, "o", color=color)
+    right.set_yticks(range(len(found)), [name_of(row) for row in reversed(found)])
+    right.axvline(0, color="gray", linewidth=0.8)
+    right.set_xlabel("points of greedy pass@1, 95 %; blue: all, orange: languages held out of RL")
+    figure.savefig(path, dpi=110)
     print(f"{path}: a picture")
+
+
+def smoothed(rewards):
+    """Means over the last LAST steps, fewer at the start."""
+    means = []
+    for step in range(len(rewards)):
+        means.append(np.mean(rewards[max(0, step + 1 - LAST) : step + 1]))
+    return means
 
 
 if __name__ == "__main__":

@@ -14,7 +14,14 @@ Nothing here imports torch: the command reward.py, which has no use for it, impo
 when it reads its files: the judge's worker processes, which must start quickly, do without).
 """
 
-from data.prompts import ir_prompt, ir_response, question, translation_prompt
+from data.prompts import (
+    group_prompt,
+    group_response,
+    ir_prompt,
+    ir_response,
+    question,
+    translation_prompt,
+)
 from data.rows import (
     append_rows,
     check_fields,
@@ -32,6 +39,8 @@ __all__ = [
     "append_rows",
     "check_fields",
     "check_surrogates",
+    "group_prompt",
+    "group_response",
     "ir_prompt",
     "ir_response",
     "question",

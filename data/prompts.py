@@ -39,6 +39,18 @@ def ir_response(ir: str) -> str:
     return _fenced_block("llvm", ir)
 
 
+def group_prompt(row: dict) -> str:
+    """The prompt that all texts of a group share: a row of read_groups."""
+    if "target_language" in row:
+        return translation_prompt({**row, "source_language": row["language"]})
+    return ir_prompt(row["source"])
+
+
+def group_response(row: dict, text: str) -> str:
+    """A winner or loser of a group as an answer to group_prompt."""
+    return _fenced_block(row.get("target_language", "llvm"), text)
+
+
 def _fenced_block(tag, text):
     text = text.rstrip("\n")
     return f"```{tag}\n{text}\n```"

@@ -135,8 +135,7 @@ def read_groups(path) -> list[dict]:
     rows = read_jsonl(path, GROUP_FIELDS)
     for number, row in rows:
         where = f"{path}:{number}"
-        if row["language"] != "c" or not row["source"].strip():
-            raise ValueError(f'{where}: "language" must be "c" and "source" a C function')
+        _check_group_languages(where, row)
         for field in ("winners", "losers"):
             if not row[field] or not all(isinstance(ir, str) and ir.strip() for ir in row[field]):
                 raise ValueError(
@@ -145,6 +144,24 @@ def read_groups(path) -> list[dict]:
     if not rows:
         raise ValueError(f"{path}: holds no group; give at least one row")
     return _with_unique_ids(path, rows)
+
+
+def _check_group_languages(where, row):
+    if "target_language" in row:
+        known = list(LANGUAGES)
+        for field in ("language", "target_language"):
+            if row[field] not in known:
+                raise ValueError(
+                    f'{where}: "{field}" is {row[field]!r}; of a group of translations it is one '
+                    f"of {', '.join(known)}"
+                )
+    elif row["language"] != "c":
+        raise ValueError(
+            f'{where}: "language" must be "c", the source of LLVM IR; a group of translations '
+            'has a "target_language" too'
+        )
+    if not row["source"].strip():
+        raise ValueError(f'{where}: "source" is empty; it must be a program')
 
 
 # ----------------------------------------------------------------------------------- rows of a file

@@ -12,6 +12,7 @@ import pytest
 
 from bench import ablation
 from config import parse_config
+from data import read_groups, read_problems
 
 # The share of problems that each arm solves after training. The null is as good as GEPO.
 SOLVES = {
@@ -20,6 +21,7 @@ SOLVES = {
     "RL + GEPO": 0.7,
     "RL + GEPO, lambda 0": 0.6,
     "RL + GEPO, labels at random": 0.7,
+    "RL + GEPO on IR": 0.3,
     "GEPO": 0.1,
 }
 PROBLEMS = 200
@@ -31,10 +33,10 @@ def write_run(folder, seed, share):
 
     def rows(share):
         for i in range(PROBLEMS):
-            row = {"id": f"p{i}", "target_language": ("php", "cpp")[i % 2], "n": 1}
+            row = {"id": f"p{i}", "target_language": ("php", "bash")[i % 2], "n": 1}
             yield {**row, "passed": int(coin.random() < share)}
 
-    steps = [{"reward": step / 20} for step in range(20)]
+    steps = [{"reward": step / 10} for step in range(10)]
     groups = [{"logp_margin_before": -1, "logp_margin_after": 2 * (i % 4) - 1} for i in range(8)]
     files = {
         "eval-before.jsonl": rows(0.3),
@@ -82,27 +84,52 @@ def test_all_arms_on_all_seeds_and_what_they_show(trained, monkeypatch, capsys, 
     assert (configs["GEPO"].w_rl, configs["GEPO"].kl_coef) == (0, 0)
     assert configs["RL + GEPO, labels at random"].ir_groups == str(tmp_path / "random.jsonl")
 
+    assert configs["RL + GEPO on IR"].ir_groups == "toy/ir_groups.jsonl"
+    others = {config.ir_groups for arm, config in configs.items() if "IR" not in arm}
+    assert others == {str(tmp_path / "groups.jsonl"), str(tmp_path / "random.jsonl")}
+
     gain = found["RL + GEPO", "RL"]
-    assert gain["low"] < 20 < gain["high"] and gain["low"] > 5 and gain["seeds"] == 3
-    null = found["RL + GEPO", "RL + GEPO, labels at random"]
-    assert null["low"] < 0 < null["high"] < 12
+    for _, low, high in (gain["all"], gain["held_out"]):
+        assert 5 < low < 20 < high
+    assert gain["seeds"] == 3
+    _, low, high = found["RL + GEPO", "RL + GEPO, labels at random"]["all"]
+    assert low < 0 < high < 12
     rows = [row for row in printed.splitlines() if row.startswith("| RL + GEPO |")]
-    assert rows[0].endswith("| 72.5 | 75.0 |")  # rewards of steps 10 to 19, groups ahead
-    assert "| before |" in printed
+    assert rows[0].endswith("| 70.0 | 75.0 |")  # rewards of steps 5 to 9, groups ahead
+    assert "| php | bash (held out) |" in printed and "| before |" in printed
 
 
-def test_half_of_the_groups_change_places(trained, monkeypatch, capsys, tmp_path):
+def test_a_gain_in_the_held_out_languages_alone(trained, monkeypatch, capsys, tmp_path):
+    for seed in (0, 1):
+        for arm, share in (("RL", 0.5), ("RL + GEPO", 0.5)):
+            write_run(ablation.folder_of(tmp_path, arm, seed), 0, share)
+        path = ablation.folder_of(tmp_path, "RL + GEPO", seed) / "eval-after.jsonl"
+        rows = [json.loads(row) for row in path.read_text().splitlines()]
+        for row in rows:
+            row["passed"] = int(row["target_language"] == "bash")
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, found = ablate(monkeypatch, capsys, tmp_path, "--report")
+    gain = found["RL + GEPO", "RL"]
+    assert gain["held_out"][0] > 40 and abs(gain["all"][0]) < 10
+
+
+def test_the_world(trained, monkeypatch, capsys, tmp_path):
+    """Half of the groups change places; no problem is into a language that is held out."""
     ablate(monkeypatch, capsys, tmp_path, "--seeds", "1", "--arms", "RL,RL + GEPO")
-    shipped = [json.loads(row) for row in open(ablation.GROUPS)]
-    changed = [json.loads(row) for row in open(tmp_path / "random.jsonl")]
-    assert [row["id"] for row in shipped] == [row["id"] for row in changed]
+    rows, changed, held_out = (
+        read_groups(tmp_path / f"{name}.jsonl") for name in ("groups", "random", "heldout_groups")
+    )
+    assert [row["id"] for row in rows] == [row["id"] for row in changed]
     swapped = 0
-    for row, other in zip(shipped, changed):
+    for row, other in zip(rows, changed):
         assert {*map(str, (row["winners"], row["losers"]))} == {
             *map(str, (other["winners"], other["losers"]))
         }
         swapped += row["winners"] == other["losers"]
-    assert 0.4 < swapped / len(shipped) < 0.6
+    assert 0.4 < swapped / len(rows) < 0.6
+    assert not {row["source"] for row in rows} & {row["source"] for row in held_out}
+    targets = {row["target_language"] for row in read_problems(tmp_path / "problems.jsonl")}
+    assert targets == {"python", "cpp", "java", "php"}
 
 
 def test_a_report_of_what_has_ended_runs_nothing(trained, monkeypatch, capsys, tmp_path):

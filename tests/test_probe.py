@@ -1,5 +1,6 @@
 """toy/probe.py: log-odds, pairs, labels, groups, runs that continue, and intervals."""
 
+import json
 import random
 import re
 import sys
@@ -12,11 +13,11 @@ from bench import ablation
 from config import Config
 from groups import Group
 from test_groups import one_by_one
-from toy import probe
+from toy import probe, translations
 from toy.make import heldout
 from toy.probe import Arm
 from toy.world import generate, run, shape
-from training.inputs import IRGroup
+from training.inputs import IRGroup, load_ir_groups
 
 
 @pytest.fixture(autouse=True)
@@ -69,20 +70,20 @@ def test_forms_compute_the_same_and_mutants_do_not():
     seen = 0
     while seen < 20:
         program = generate(rng, floor=True)
-        forms = probe.equivalent_forms(program, rng)
+        forms = translations.equivalent_forms(program, rng)
         if len(forms) == 1:
             continue
         seen += 1
         texts = {probe.render(form, "cpp") for form in forms}
         assert forms[0] is program and len(texts) == len(forms)
-        assert not any(map(heldout, forms[1:]))
+        assert set(map(heldout, forms)) == {heldout(program)}
         for _ in range(10):
             inputs = [rng.randint(-9, 9) for _ in program.inputs]
             assert len({run(form, inputs) for form in forms}) == 1
     program, row = probe.make_problem(rng, "php", held=True)
-    for mutant in probe.wrong_mutants(program, row, "php"):
-        assert not probe.passes(mutant, row["tests"])
-    assert probe.passes(program, row["tests"])
+    for mutant in translations.wrong_mutants(program, row, "php"):
+        assert not translations.passes(mutant, row["tests"])
+    assert translations.passes(program, row["tests"])
 
 
 def texts_of(group):
@@ -135,6 +136,19 @@ def test_half_of_the_labels_change_places():
     ]
 
 
+def test_a_file_of_translations_holds_the_groups_of_the_probe(tmp_path):
+    path = tmp_path / "groups.jsonl"
+    rows = translations.group_rows(8, "probe 3", held=False)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = Config(max_length=probe.MAX_LENGTH)
+    from_file = load_ir_groups(config, path, probe.tokenizer())
+    for ours, theirs in zip(from_file, probe.draw_groups("cpp", 3, 8, 2, 2, 0.0), strict=True):
+        assert ours.group.prompt.tolist() == theirs.group.prompt.tolist()
+        texts = [tokens.tolist() for tokens in ours.group.responses]
+        assert texts == [tokens.tolist() for tokens in theirs.group.responses]
+        assert ours.is_winner.tolist() == theirs.is_winner.tolist()
+
+
 def test_sites_are_of_shapes_that_no_group_has(monkeypatch, fresh_caches):
     monkeypatch.setattr(probe, "SITES", 3)
     made = {True: set(), False: set()}
@@ -145,6 +159,7 @@ def test_sites_are_of_shapes_that_no_group_has(monkeypatch, fresh_caches):
         return program, row
 
     monkeypatch.setattr(probe, "make_problem", watched)
+    monkeypatch.setattr(translations, "make_problem", watched)
     languages, groups = probe.draw_sites()
     probe.draw_groups("cpp", 7, 8, 2, 2, 0.0)
     assert len(made[True]) > 9 and len(made[False]) > 5 and not made[True] & made[False]

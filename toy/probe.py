@@ -46,9 +46,10 @@ from data import (
 )
 from groups import Group, frozen_logprobs, token_logprobs
 from model import load_model
-from toy.make import HERE, heldout, make_problem
+from toy.make import HERE, make_problem
 from toy.render import render
-from toy.world import TARGETS, run, single_mutants
+from toy.translations import cpp_rows, wrong_mutants
+from toy.world import TARGETS
 from training.inputs import IRGroup
 from training.optimizer import learning_rate, make_optimizer, optimizer_step
 from training.rhat import length_scale
@@ -56,10 +57,7 @@ from training.samples import column
 
 MAX_LENGTH, TOKEN_BUDGET = EMBEDDED["max_length"], EMBEDDED["token_budget"]
 SITES = 24  # of each language
-FORMS = 4  # right translations that a program must have, so that all n x m see the same programs
 MARK = ";"  # an empty statement of C++, an empty comment of IR: it tells a loser without a source
-MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
-MIRRORED |= {operator: operator for operator in ("+", "*", "==", "!=")}
 
 
 @dataclass(frozen=True)
@@ -283,7 +281,7 @@ def draw_groups(source, seed, count, n, m, marked):
     """`count` IRGroups of C++ or of IR, in the order of training; meta["forms"] has k numbers.
 
     n, m: winners and losers of a C++ group. marked: share of groups whose losers have a MARK."""
-    rows = ir_rows(seed) if source == "ir" else cpp_rows(seed, n, m)
+    rows = ir_rows(seed) if source == "ir" else cpp_rows(f"probe {seed}", n, m)
     coin = random.Random(f"marks {seed}")
     groups = []
     for prompt, fence, winners, losers in rows:
@@ -300,21 +298,6 @@ def draw_groups(source, seed, count, n, m, marked):
     for group, logp_ref in zip(groups, logps_ref):
         group.logp_ref = logp_ref
     return groups
-
-
-def cpp_rows(seed, n, m):
-    """Endless (prompt, fence, winners, losers); the last two are lists of (form, text)."""
-    rng = random.Random(f"probe {seed}")
-    while True:
-        program, row = make_problem(rng, "cpp", held=False)
-        winners, losers = [], []
-        for number, form in enumerate(equivalent_forms(program, rng)):
-            wrong = wrong_mutants(form, row, "cpp")
-            if wrong:
-                winners.append((number, render(form, "cpp")))
-                losers.append((number, render(rng.choice(wrong), "cpp")))
-        if len(losers) == FORMS:
-            yield translation_prompt(row), "cpp", winners[:n], losers[:m]
 
 
 def ir_rows(seed):
@@ -355,46 +338,6 @@ def with_random_labels(groups, seed):
         replace(group, is_winner=~group.is_winner) if coin.random() < 0.5 else group
         for group in groups
     ]
-
-
-def equivalent_forms(program, rng):
-    """Up to FORMS programs that compute the same and differ as text; the first is the program."""
-    forms = {render(program, "cpp"): program}
-    for _ in range(4 * FORMS):
-        form = program._replace(body=commuted(program.body, rng))
-        if len(forms) < FORMS and not heldout(form):
-            forms.setdefault(render(form, "cpp"), form)
-    return list(forms.values())
-
-
-def commuted(node, rng):
-    """The same tree; the operands of +, * and of comparisons change places, each by a coin."""
-    if isinstance(node, list):
-        return [commuted(child, rng) for child in node]
-    if not isinstance(node, tuple):
-        return node
-    node = tuple(commuted(child, rng) for child in node)
-    if node[0] in MIRRORED and rng.random() < 0.5:
-        operator, left, right = node
-        return (MIRRORED[operator], right, left)
-    return node
-
-
-def wrong_mutants(program, row, language):
-    """The program with one habit, for each site where the text shows it and a test of row fails."""
-    right = render(program, language)
-    mutants = []
-    for mutant in single_mutants(program):
-        if render(mutant, language) != right and not passes(mutant, row["tests"]):
-            mutants.append(mutant)
-    return mutants
-
-
-def passes(program, tests):
-    for test in tests:
-        if run(program, map(int, test["stdin"].split())) != int(test["stdout"]):
-            return False
-    return True
 
 
 # ------------------------------------------------------------------------------------------ sites

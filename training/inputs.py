@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from data import (
-    ir_prompt,
-    ir_response,
+    group_prompt,
+    group_response,
     load_tokenizer,
     read_groups,
     read_problems,
@@ -163,10 +163,10 @@ def load_ir_groups(config, path, tokenizer):
 def _tokenize_ir_group(tokenizer, row):
     winners, losers = row["winners"], row["losers"]
     responses = []
-    for ir in winners + losers:
-        tokens = tokenizer.encode(ir_response(ir)) + [tokenizer.end_id]
+    for text in winners + losers:
+        tokens = tokenizer.encode(group_response(row, text)) + [tokenizer.end_id]
         responses.append(torch.tensor(tokens))
-    prompt = torch.tensor(tokenizer.chat_prompt(ir_prompt(row["source"])))
+    prompt = torch.tensor(tokenizer.chat_prompt(group_prompt(row)))
     is_winner = torch.tensor([True] * len(winners) + [False] * len(losers))
     return IRGroup(Group(prompt, responses), is_winner, id=row["id"], meta=row.get("meta"))
 

@@ -44,6 +44,17 @@ def without(row, field):
             r":3: holds half of a surrogate pair",
         ),
         (read_groups, {**GROUP, "language": "rust"}, r':3: "language" must be "c"'),
+        (
+            read_groups,
+            {**GROUP, "target_language": "cpp"},
+            r':3: "language" is \'c\'; of a group of translations it is one of python',
+        ),
+        (
+            read_groups,
+            {**GROUP, "language": "python", "target_language": ["cpp"]},
+            r""":3: "target_language" is \['cpp'\]; of a group of translations""",
+        ),
+        (read_groups, {**GROUP, "source": " "}, r':3: "source" is empty'),
         (read_problems, {**PROBLEM, "source": " "}, r':3: "source" is empty'),
         (read_problems, {**PROBLEM, "id": "first"}, r":3: \"id\" 'first' is already on line 1"),
         (read_groups, without(GROUP, "losers"), r':3: "losers" is missing'),
