@@ -1,5 +1,6 @@
 """bench/ablation.py: which runs it starts, and what it says of runs whose results are known."""
 
+import itertools
 import json
 import random
 import re
@@ -22,6 +23,8 @@ SOLVES = {
     "RL + GEPO, lambda 0": 0.6,
     "RL + GEPO, labels at random": 0.7,
     "RL + GEPO on IR": 0.3,
+    "RL + GEPO on IR, lambda 0": 0.4,
+    "RL + GEPO on IR, weight 0.1": 0.5,
     "GEPO": 0.1,
 }
 PROBLEMS = 200
@@ -130,6 +133,19 @@ def test_the_world(trained, monkeypatch, capsys, tmp_path):
     assert not {row["source"] for row in rows} & {row["source"] for row in held_out}
     targets = {row["target_language"] for row in read_problems(tmp_path / "problems.jsonl")}
     assert targets == {"python", "cpp", "java", "php"}
+
+
+def test_a_real_run_of_one_step(monkeypatch, capsys, tmp_path):
+    few = tmp_path / "few.jsonl"
+    with open(ablation.ROOT / "toy" / "heldout.jsonl") as rows:
+        few.write_text("".join(itertools.islice(rows, 12)))
+    monkeypatch.setattr(ablation, "WORLD", [*ablation.WORLD, "--eval-problems", str(few)])
+    flags = ("--seeds", "1", "--steps", "1", "--arms", "RL + GEPO")
+    printed, found = ablate(monkeypatch, capsys, tmp_path, *flags)
+    rows = [row for row in printed.splitlines() if row.startswith("| RL + GEPO")]
+    assert len(rows) == 1 and "nan" not in printed and not found
+    again, _ = ablate(monkeypatch, capsys, tmp_path, *flags)  # nothing runs
+    assert printed.endswith(again)
 
 
 def test_a_report_of_what_has_ended_runs_nothing(trained, monkeypatch, capsys, tmp_path):
