@@ -51,6 +51,12 @@ def write_run(folder, seed, share):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in of_file))
 
 
+@pytest.fixture(autouse=True)
+def few_groups(monkeypatch):
+    monkeypatch.setattr(ablation, "GROUPS", 40)
+    monkeypatch.setattr(ablation, "HELD_OUT_GROUPS", 8)
+
+
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
     """train.py, replaced: its runs end at once, with the results of SOLVES."""
@@ -129,7 +135,7 @@ def test_the_world(trained, monkeypatch, capsys, tmp_path):
             *map(str, (other["winners"], other["losers"]))
         }
         swapped += row["winners"] == other["losers"]
-    assert 0.4 < swapped / len(rows) < 0.6
+    assert 0.3 < swapped / len(rows) < 0.7
     assert not {row["source"] for row in rows} & {row["source"] for row in held_out}
     targets = {row["target_language"] for row in read_problems(tmp_path / "problems.jsonl")}
     assert targets == {"python", "cpp", "java", "php"}
@@ -144,8 +150,8 @@ def test_a_real_run_of_one_step(monkeypatch, capsys, tmp_path):
     printed, found = ablate(monkeypatch, capsys, tmp_path, *flags)
     rows = [row for row in printed.splitlines() if row.startswith("| RL + GEPO")]
     assert len(rows) == 1 and "nan" not in printed and not found
-    again, _ = ablate(monkeypatch, capsys, tmp_path, *flags)  # nothing runs
-    assert printed.endswith(again)
+    again, _ = ablate(monkeypatch, capsys, tmp_path, *flags)  # nothing is trained
+    assert again[again.index("| arm") :] == printed[printed.index("| arm") :]
 
 
 def test_a_report_of_what_has_ended_runs_nothing(trained, monkeypatch, capsys, tmp_path):
