@@ -26,6 +26,7 @@ groups whose winners and losers change places by a coin, so that the preference 
 import argparse
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -122,6 +123,8 @@ def run_all(args):
             runs.append((arm, seed))
     for arm, seed in tqdm(runs, desc="runs", unit="run"):
         folder = folder_of(args.out, arm, seed)
+        if not folder.exists():
+            copy_of_the_initial_policy(args.out, folder)
         flags = [flag.replace("OUT", str(args.out.resolve())) for flag in WORLD + ARMS[arm]]
         command = [sys.executable, "train.py", *flags, "--seed", str(seed)]
         command += ["--steps", str(args.steps), "--out", str(folder)]
@@ -136,6 +139,16 @@ def run_all(args):
 def folder_of(out, arm, seed):
     name = arm.replace(" + ", "-").replace(", ", "-").replace(" ", "-")
     return out.resolve() / f"{name}-{seed}"
+
+
+def copy_of_the_initial_policy(out, folder):
+    """What other runs found out about the initial policy, which is the same in all: its pass@1
+    and, under names that are hashes of what they depend on, its log-probs of the groups."""
+    folder.mkdir()
+    for pattern in ("*/eval-before.jsonl", "*/reference-*.pt"):
+        for path in sorted(out.glob(pattern)):
+            if not (folder / path.name).exists():
+                shutil.copy(path, folder)
 
 
 def write_world(out):

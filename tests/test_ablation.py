@@ -31,7 +31,7 @@ PROBLEMS = 200
 
 
 def write_run(folder, seed, share):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     coin = random.Random(f"{folder.name} {seed}")
 
     def rows(share):
@@ -67,7 +67,7 @@ def trained(monkeypatch, tmp_path):
         folder = Path(config.out)
         arms = [a for a in SOLVES if ablation.folder_of(tmp_path, a, config.seed) == folder]
         commands.append((arms[0], config))
-        if not folder.exists():
+        if not (folder / "eval-after.jsonl").exists():
             write_run(folder, config.seed, SOLVES[arms[0]])
         return SimpleNamespace(returncode=0)
 
@@ -139,6 +139,15 @@ def test_the_world(trained, monkeypatch, capsys, tmp_path):
     assert not {row["source"] for row in rows} & {row["source"] for row in held_out}
     targets = {row["target_language"] for row in read_problems(tmp_path / "problems.jsonl")}
     assert targets == {"python", "cpp", "java", "php"}
+
+
+def test_the_initial_policy_is_scored_once(trained, monkeypatch, capsys, tmp_path):
+    ended = ablation.folder_of(tmp_path, "RL", 0)
+    write_run(ended, 0, 0.5)
+    (ended / "reference-ab12.pt").write_text("log-probs")
+    ablation.copy_of_the_initial_policy(tmp_path, tmp_path / "new")
+    copied = {path.name for path in (tmp_path / "new").iterdir()}
+    assert copied == {"eval-before.jsonl", "reference-ab12.pt"}
 
 
 def test_a_real_run_of_one_step(monkeypatch, capsys, tmp_path):
