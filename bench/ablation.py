@@ -26,7 +26,6 @@ groups whose winners and losers change places by a coin, so that the preference 
 import argparse
 import json
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -37,12 +36,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from tqdm import tqdm
 
+from config import EMBEDDED
 from data import read_jsonl, write_atomically
 from toy.translations import group_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 HELD_OUT = ("bash", "javascript")
-WORLD = ["--problems", "OUT/problems.jsonl"]
+HELD_OUT_PROBLEMS = ROOT / "toy" / "heldout.jsonl"
+BEFORE, AFTER = "eval-before.jsonl", "eval-after.jsonl"  # the first in OUT, the other in each run
+WORLD = ["--problems", "OUT/problems.jsonl", "--eval-problems", ""]
 WORLD += ["--ir-groups", "OUT/groups.jsonl", "--eval-ir-groups", "OUT/heldout_groups.jsonl"]
 IR = ["--ir-groups", "toy/ir_groups.jsonl", "--eval-ir-groups", "toy/heldout_groups.jsonl"]
 ARMS = {  # flags of train.py, after those of WORLD
@@ -83,6 +85,7 @@ def main():
     parser.add_argument("--report", action="store_true", help="of the runs that have ended")
     parser.add_argument("--png", type=Path, help="a picture of both")
     args = parser.parse_args()
+    args.out = args.out.resolve()
     if not args.report:
         run_all(args)
     results = read_results(args.out)
@@ -120,35 +123,49 @@ def run_all(args):
     runs = []
     for seed in range(args.seeds):
         for arm in args.arms:
-            runs.append((arm, seed))
+            if not has_ended(folder_of(args.out, arm, seed), args.steps):
+                runs.append((arm, seed))
+    if not (args.out / BEFORE).exists():
+        score(ROOT / "toy" / "model", args.out / BEFORE, args.out / "before.txt")
     for arm, seed in tqdm(runs, desc="runs", unit="run"):
-        folder = folder_of(args.out, arm, seed)
-        if not folder.exists():
-            copy_of_the_initial_policy(args.out, folder)
-        flags = [flag.replace("OUT", str(args.out.resolve())) for flag in WORLD + ARMS[arm]]
-        command = [sys.executable, "train.py", *flags, "--seed", str(seed)]
-        command += ["--steps", str(args.steps), "--out", str(folder)]
         began = time.monotonic()
-        with open(args.out / f"{folder.name}.txt", "a") as printed:
-            ended = subprocess.run(command, cwd=ROOT, stdout=printed, stderr=subprocess.STDOUT)
-        if ended.returncode != 0:
-            sys.exit(f"{' '.join(command)} ended with {ended.returncode}; see {printed.name}")
+        folder = folder_of(args.out, arm, seed)
+        flags = [flag.replace("OUT", str(args.out)) for flag in WORLD + ARMS[arm]]
+        flags += ["--seed", str(seed), "--steps", str(args.steps), "--out", str(folder)]
+        printed = args.out / f"{folder.name}.txt"
+        start(["train.py", *flags], printed)
+        score(final(folder, args.steps), folder / AFTER, printed)
         tqdm.write(f"{folder.name}: {time.monotonic() - began:.0f} s")
+
+
+def has_ended(folder, steps):
+    return final(folder, steps).exists() and (folder / AFTER).exists()
+
+
+def final(folder, steps):
+    """The last checkpoint of a run."""
+    return folder / f"step-{steps:06d}"
+
+
+def score(model, path, printed):
+    """Greedy pass@1 on the held-out problems, as train.py would score them; rows into `path`."""
+    flags = ["--model", str(model), "--problems", str(HELD_OUT_PROBLEMS), "--out", str(path)]
+    flags += ["--max-new-tokens", str(EMBEDDED["max_new_tokens"])]
+    start(["evaluate.py", *flags], printed)
+
+
+def start(command, printed):
+    """A program of this project; what it prints is added to that file. Exits if it fails."""
+    command = [sys.executable, *command]
+    with open(printed, "a") as file:
+        ended = subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+    if ended.returncode != 0:
+        sys.exit(f"{' '.join(command)} ended with {ended.returncode}; see {printed}")
 
 
 def folder_of(out, arm, seed):
     name = arm.replace(" + ", "-").replace(", ", "-").replace(" ", "-")
-    return out.resolve() / f"{name}-{seed}"
-
-
-def copy_of_the_initial_policy(out, folder):
-    """What other runs found out about the initial policy, which is the same in all: its pass@1
-    and, under names that are hashes of what they depend on, its log-probs of the groups."""
-    folder.mkdir()
-    for pattern in ("*/eval-before.jsonl", "*/reference-*.pt"):
-        for path in sorted(out.glob(pattern)):
-            if not (folder / path.name).exists():
-                shutil.copy(path, folder)
+    return out / f"{name}-{seed}"
 
 
 def write_world(out):
@@ -188,26 +205,25 @@ def read_results(out):
     for arm in ARMS:
         seed = 0
         while (folder := folder_of(out, arm, seed)).exists():
-            if (folder / "eval-after.jsonl").exists():
-                results.setdefault(arm, {})[seed] = read_result(folder)
+            if (folder / AFTER).exists():
+                results.setdefault(arm, {})[seed] = read_result(folder, out / BEFORE)
             seed += 1
     return results
 
 
-def read_result(folder):
-    """What a run left: passed {problem: 0 or 1}, before the same, target {problem: language},
-    rewards, one a step, and ahead, the share of groups before and after; nan without groups."""
+def read_result(folder, before):
+    """What a run left: passed {problem: 0 or 1}, before the same by the file of that name, target
+    {problem: language}, rewards, one a step, and ahead, the share of groups before and after; nan
+    without groups."""
 
-    def rows(name):
-        path = folder / name
+    def rows(path):
         return [row for _, row in read_jsonl(path, {})] if path.exists() else []
 
-    after, steps, groups = rows("eval-after.jsonl"), rows("metrics.jsonl"), rows("eval-ir.jsonl")
+    after, steps = rows(folder / AFTER), rows(folder / "metrics.jsonl")
+    groups = rows(folder / "eval-ir.jsonl")
     return {
         "passed": {row["id"]: row["passed"] / row["n"] for row in after if row["n"]},
-        "before": {
-            row["id"]: row["passed"] / row["n"] for row in rows("eval-before.jsonl") if row["n"]
-        },
+        "before": {row["id"]: row["passed"] / row["n"] for row in rows(before) if row["n"]},
         "target": {row["id"]: row["target_language"] for row in after},
         "rewards": [row["reward"] for row in steps],
         "ahead": [

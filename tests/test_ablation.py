@@ -30,25 +30,26 @@ SOLVES = {
 PROBLEMS = 200
 
 
-def write_run(folder, seed, share):
-    folder.mkdir(parents=True, exist_ok=True)
-    coin = random.Random(f"{folder.name} {seed}")
+def scores(name, share):
+    coin = random.Random(name)
+    for i in range(PROBLEMS):
+        row = {"id": f"p{i}", "target_language": ("php", "bash")[i % 2], "n": 1}
+        yield {**row, "passed": int(coin.random() < share)}
 
-    def rows(share):
-        for i in range(PROBLEMS):
-            row = {"id": f"p{i}", "target_language": ("php", "bash")[i % 2], "n": 1}
-            yield {**row, "passed": int(coin.random() < share)}
 
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_run(folder, share):
+    """A run that has ended, with the scores before it beside it."""
+    (folder / "step-000007").mkdir(parents=True)
     steps = [{"reward": step / 10} for step in range(10)]
     groups = [{"logp_margin_before": -1, "logp_margin_after": 2 * (i % 4) - 1} for i in range(8)]
-    files = {
-        "eval-before.jsonl": rows(0.3),
-        "metrics.jsonl": steps,
-        "eval-ir.jsonl": groups,
-        "eval-after.jsonl": rows(share),
-    }
-    for name, of_file in files.items():
-        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in of_file))
+    write_rows(folder / "metrics.jsonl", steps)
+    write_rows(folder / "eval-ir.jsonl", groups)
+    write_rows(folder / "eval-after.jsonl", scores(folder.name, share))
+    write_rows(folder.parent / "eval-before.jsonl", scores("before", 0.3))
 
 
 @pytest.fixture(autouse=True)
@@ -59,16 +60,17 @@ def few_groups(monkeypatch):
 
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
-    """train.py, replaced: its runs end at once, with the results of SOLVES."""
+    """train.py and evaluate.py, replaced: runs end at once, with the results of SOLVES."""
     commands = []
 
     def run(command, **options):
-        config = parse_config(command[2:])  # flags that exist, with values in range
-        folder = Path(config.out)
-        arms = [a for a in SOLVES if ablation.folder_of(tmp_path, a, config.seed) == folder]
-        commands.append((arms[0], config))
-        if not (folder / "eval-after.jsonl").exists():
-            write_run(folder, config.seed, SOLVES[arms[0]])
+        _, program, *flags = command
+        if program == "train.py":
+            config = parse_config(flags)  # flags that exist, with values in range
+            folder = Path(config.out)
+            arms = [a for a in SOLVES if ablation.folder_of(tmp_path, a, config.seed) == folder]
+            commands.append((arms[0], config))
+            write_run(folder, SOLVES[arms[0]])
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(ablation.subprocess, "run", run)
@@ -111,7 +113,7 @@ def test_all_arms_on_all_seeds_and_what_they_show(trained, monkeypatch, capsys, 
 def test_a_gain_in_the_held_out_languages_alone(trained, monkeypatch, capsys, tmp_path):
     for seed in (0, 1):
         for arm, share in (("RL", 0.5), ("RL + GEPO", 0.5)):
-            write_run(ablation.folder_of(tmp_path, arm, seed), 0, share)
+            write_run(ablation.folder_of(tmp_path, arm, seed), share)
         path = ablation.folder_of(tmp_path, "RL + GEPO", seed) / "eval-after.jsonl"
         rows = [json.loads(row) for row in path.read_text().splitlines()]
         for row in rows:
@@ -141,31 +143,24 @@ def test_the_world(trained, monkeypatch, capsys, tmp_path):
     assert targets == {"python", "cpp", "java", "php"}
 
 
-def test_the_initial_policy_is_scored_once(trained, monkeypatch, capsys, tmp_path):
-    ended = ablation.folder_of(tmp_path, "RL", 0)
-    write_run(ended, 0, 0.5)
-    (ended / "reference-ab12.pt").write_text("log-probs")
-    ablation.copy_of_the_initial_policy(tmp_path, tmp_path / "new")
-    copied = {path.name for path in (tmp_path / "new").iterdir()}
-    assert copied == {"eval-before.jsonl", "reference-ab12.pt"}
-
-
 def test_a_real_run_of_one_step(monkeypatch, capsys, tmp_path):
     few = tmp_path / "few.jsonl"
     with open(ablation.ROOT / "toy" / "heldout.jsonl") as rows:
         few.write_text("".join(itertools.islice(rows, 12)))
-    monkeypatch.setattr(ablation, "WORLD", [*ablation.WORLD, "--eval-problems", str(few)])
+    monkeypatch.setattr(ablation, "HELD_OUT_PROBLEMS", few)
     flags = ("--seeds", "1", "--steps", "1", "--arms", "RL + GEPO")
     printed, found = ablate(monkeypatch, capsys, tmp_path, *flags)
     rows = [row for row in printed.splitlines() if row.startswith("| RL + GEPO")]
     assert len(rows) == 1 and "nan" not in printed and not found
-    again, _ = ablate(monkeypatch, capsys, tmp_path, *flags)  # nothing is trained
-    assert again[again.index("| arm") :] == printed[printed.index("| arm") :]
+    again, _ = ablate(monkeypatch, capsys, tmp_path, *flags)  # nothing runs
+    assert printed.endswith(again)
+    with pytest.raises(SystemExit, match="ended with 1"):  # other settings
+        ablate(monkeypatch, capsys, tmp_path, "--seeds", "1", "--steps", "2", "--arms", "RL + GEPO")
 
 
 def test_a_report_of_what_has_ended_runs_nothing(trained, monkeypatch, capsys, tmp_path):
-    write_run(ablation.folder_of(tmp_path, "RL", 0), 0, 0.5)
-    write_run(ablation.folder_of(tmp_path, "RL + GEPO", 0), 0, 0.7)
+    write_run(ablation.folder_of(tmp_path, "RL", 0), 0.5)
+    write_run(ablation.folder_of(tmp_path, "RL + GEPO", 0), 0.7)
     (ablation.folder_of(tmp_path, "RL + GEPO", 0) / "eval-after.jsonl").unlink()  # still running
     printed, found = ablate(monkeypatch, capsys, tmp_path, "--report")
     assert not trained and not found and "| RL | 1 |" in printed and "GEPO" not in printed
@@ -187,6 +182,9 @@ def test_bad_input(flags, message, monkeypatch, capsys, tmp_path):
 def test_a_run_that_fails_is_named(monkeypatch, capsys, tmp_path):
     failed = SimpleNamespace(returncode=3)
     monkeypatch.setattr(ablation.subprocess, "run", lambda *arguments, **options: failed)
+    with pytest.raises(SystemExit, match="evaluate.py .* ended with 3; see .*before.txt"):
+        ablate(monkeypatch, capsys, tmp_path)
+    write_rows(tmp_path / "eval-before.jsonl", scores("before", 0.3))
     with pytest.raises(SystemExit, match="--seed 0 .* ended with 3; see .*RL-0.txt"):
         ablate(monkeypatch, capsys, tmp_path)
 
