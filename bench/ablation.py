@@ -243,7 +243,9 @@ def table(results):
     lines.append(line(["before", "", *by_target([first], "before", targets), "", ""]))
     for arm, of_seeds in results.items():
         runs = list(of_seeds.values())
-        reward = f"{100 * np.mean([run['rewards'][-LAST:] for run in runs]):.1f}"
+        reward = ""
+        if arm != "GEPO":  # which samples next to nothing
+            reward = f"{100 * np.mean([run['rewards'][-LAST:] for run in runs]):.1f}"
         ahead = f"{100 * np.mean([run['ahead'][1] for run in runs]):.1f}"
         scores = by_target(runs, "passed", targets)
         lines.append(line([arm, len(runs), *scores, reward, ahead]))
@@ -340,6 +342,8 @@ def draw(results, found, path):
         1, 2, figsize=(14, 2.5 + 0.5 * len(found)), layout="constrained"
     )
     for arm, of_seeds in results.items():
+        if arm == "GEPO":
+            continue
         rewards = np.array([smoothed(run["rewards"]) for run in of_seeds.values()])
         steps = np.arange(1, rewards.shape[1] + 1)
         (drawn,) = left.plot(steps, rewards.mean(0), label=arm)
