@@ -80,9 +80,7 @@ def token_logprobs(model, groups, temperature=1.0, entropies=None):
 
 
 @torch.no_grad()
-def frozen_logprobs(
-    model, groups, token_budget, temperature=1.0, entropies=None, apart=False, title=""
-):
+def frozen_logprobs(model, groups, token_budget, temperature=1.0, apart=False, title=""):
     """token_logprobs without a graph, in micro-batches; nested like groups, on the CPU.
 
     apart: each group in forwards of its own, so that no bit depends on the groups beside it.
@@ -94,16 +92,17 @@ def frozen_logprobs(
             _dummy_loss(model, temperature)
             continue
         cut = [piece.cut_from(groups) for piece in pieces]
-        for piece, logps in zip(pieces, token_logprobs(model, cut, temperature, entropies)):
+        for piece, logps in zip(pieces, token_logprobs(model, cut, temperature)):
             result[piece.group_index] += [logp.cpu() for logp in logps]
     return result
 
 
-def backward_tokens(model, groups, token_budget, loss, temperature=1.0):
+def backward_tokens(model, groups, token_budget, loss, temperature=1.0, entropies=None):
     """Back-propagates the sum of loss(g, i, logp [R_i]) over all responses i of all groups g.
 
     loss must return a scalar that is already divided by its global denominator: gradients add up
     in .grad, over micro-batches and over ranks, so that no cut changes them.
+    entropies: as for token_logprobs.
     Returns the detached log-probs, nested like groups, on the CPU. All ranks must call."""
     result = [[] for _ in groups]
     for pieces in _microbatches_on_every_rank(groups, token_budget):
@@ -112,7 +111,7 @@ def backward_tokens(model, groups, token_budget, loss, temperature=1.0):
             continue
         cut = [piece.cut_from(groups) for piece in pieces]
         losses = []
-        for piece, logps in zip(pieces, token_logprobs(model, cut, temperature)):
+        for piece, logps in zip(pieces, token_logprobs(model, cut, temperature, entropies)):
             for i, logp in enumerate(logps, start=piece.first):
                 losses.append(loss(piece.group_index, i, logp))
                 result[piece.group_index].append(logp.detach().cpu())

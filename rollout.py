@@ -167,6 +167,7 @@ class Engine:
         self.logps = torch.zeros(rows, device=device)
         self.uniform = torch.zeros(rows, capacity, dtype=torch.float64, device=device)
         self.graphs = {}  # CUDA graphs of _draw_next, by the number of rows
+        self.pool = None  # the memory of all graphs; the first one makes it
 
     def admit(self, waiting):
         """Reads prompts from `waiting` (a deque, see _waiting) while there are rows for the next.
@@ -290,8 +291,11 @@ class Engine:
             self._draw_next(n, self.cache.capacity)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Graphs may share memory: one runs at a time, and what is left for the next is in the
+        # engine's own tensors.
+        with torch.cuda.graph(graph, pool=self.pool):
             self._draw_next(n, self.cache.capacity)
+        self.pool = graph.pool()
         self.tokens.copy_(before[0])
         self.positions.copy_(before[1])
         return graph

@@ -162,7 +162,7 @@ def train_step(run: Run, step: int) -> tuple[dict, list[dict]]:
         metrics["gepo_noise"] = run.gepo_noise
     watch.lap("gepo_s")
 
-    entropies = set_logprobs(run, groups, samples)  # under pi_old and pi_ref
+    set_logprobs(run, groups, samples)  # under pi_old and pi_ref
     watch.lap("logprob_s")
 
     for sample, verdict in zip(samples, pending.wait()):
@@ -188,27 +188,25 @@ def train_step(run: Run, step: int) -> tuple[dict, list[dict]]:
         watch.lap("optimizer_s")
     watch.finish()
 
-    all_entropies = ranks.all_gather_list(entropies)
-    row = step_row(config, step, all_samples, metrics, all_entropies, updates, watch.seconds)
+    all_samples = ranks.all_gather_list(own_samples)  # again: now all have logp_old
+    row = step_row(config, step, all_samples, metrics, updates, watch.seconds)
     return row, [sample_row(step, sample) for sample in all_samples]
 
 
-def set_logprobs(run: Run, groups: list[Group], samples: list[Sample]) -> list[torch.Tensor]:
+def set_logprobs(run: Run, groups: list[Group], samples: list[Sample]):
     """Sets logp_old and kl of this rank's samples, whose Groups are `groups`.
 
     logp_old is the policy's by the trainer's own forward: the sampler's may differ by rounding, and
-    then the ratio of Eq. 5 would not begin at 1. Returns the entropies of the policy, [N] each."""
-    config, entropies = run.config, []
-    logps_old = frozen_logprobs(
-        run.policy, groups, config.token_budget, config.temperature, entropies
-    )
-    logps_ref = logps_old
-    if run.reference is not None:
-        logps_ref = frozen_logprobs(run.reference, groups, config.token_budget, config.temperature)
+    then the ratio of Eq. 5 would not begin at 1. Without a KL term rewards need neither, and
+    on_policy_half sets logp_old by the forward that it does anyway."""
+    config = run.config
+    if run.reference is None:
+        return
+    logps_old = frozen_logprobs(run.policy, groups, config.token_budget, config.temperature)
+    logps_ref = frozen_logprobs(run.reference, groups, config.token_budget, config.temperature)
     for sample, logp_old, logp_ref in zip(samples, flatten(logps_old), flatten(logps_ref)):
         sample.logp_old = logp_old  # [R]
         sample.kl = logp_old - logp_ref  # [R] k1 of Eq. 1
-    return entropies
 
 
 def set_advantages(config: Config, judged: list[Sample]):
@@ -236,11 +234,14 @@ def on_policy_half(policy: Transformer, config: Config, samples: list[Sample]) -
     # One denominator, counted before the batch is cut into micro-batches.
     lengths = [len(sample.tokens) for sample in samples if sample.is_judged]
     n_tokens = sum(ranks.all_gather_list(lengths))
+    entropies = []
 
     def loss(group_index, response_index, logp):
         sample = by_prompt[group_index][response_index]
         if not sample.is_judged:
             return 0.0 * logp.sum()
+        if sample.logp_old is None:  # before the first update pi_old is the policy itself
+            sample.logp_old = logp.detach().cpu()
         per_token = gepo.clipped_policy_loss(  # Eq. 5
             logp,
             sample.logp_old.to(logp.device),
@@ -249,7 +250,9 @@ def on_policy_half(policy: Transformer, config: Config, samples: list[Sample]) -
         )
         return config.w_rl / n_tokens * per_token.sum()  # first term of Eq. 10
 
-    logps = backward_tokens(policy, groups, config.token_budget, loss, config.temperature)
+    logps = backward_tokens(
+        policy, groups, config.token_budget, loss, config.temperature, entropies
+    )
     # The gradient is done. The rest is for the log.
     for sample, logp in zip(flatten(by_prompt), flatten(logps)):
         sample.logp = logp
@@ -264,6 +267,7 @@ def on_policy_half(policy: Transformer, config: Config, samples: list[Sample]) -
         "ratio_max": float(ratio.max()),
         "ratio_min": float(ratio.min()),
         "clip_fraction": float(((ratio - 1).abs() > config.clip_eps).float().mean()),
+        "entropy": float(torch.cat(ranks.all_gather_list(entropies)).mean()),
     }
 
 

@@ -191,8 +191,7 @@ def test_the_off_policy_half(gpu, policy, rhat_dtype, monkeypatch):
 def test_the_on_policy_half_and_the_optimiser(gpu, policy, monkeypatch):
     monkeypatch.setattr(groups_module, "_varlen_is_right", lambda *arguments: False)
     config = Config()
-    entropies = []
-    logps = groups_module.frozen_logprobs(policy, groups(), 50, 0.7, entropies)
+    logps = groups_module.frozen_logprobs(policy, groups(), 50, 0.7)
     assert all(x.device.type == "cpu" for of_group in logps for x in of_group)
     samples = samples_of(groups(), logps, logps)
     for sample in samples:

@@ -116,13 +116,21 @@ def test_cuda_graphs_change_no_sample(tiny, ragged, monkeypatch):
 
     monkeypatch.setattr(Engine, "_captured", captured)
     monkeypatch.setattr(Engine, "_uses_graphs", lambda engine: True)
-    for name in ("Stream", "CUDAGraph", "current_stream"):
+    pools = []
+
+    def capture(graph, pool=None):
+        pools.append(pool)
+        return contextlib.nullcontext()
+
+    for name in ("Stream", "current_stream"):
         monkeypatch.setattr(torch.cuda, name, MagicMock())
-    for name in ("stream", "graph"):
-        monkeypatch.setattr(torch.cuda, name, lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: MagicMock(pool=lambda: "the first one's"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", capture)
     monkeypatch.setitem(rollout.LOOK_EVERY, "cpu", 3)
     groups = generate(tiny, prompts, 3, **settings, cache_tokens=20 * 24)
     assert sizes <= {1, 2, 4, 8, 16, 20} and len(sizes) > 2
+    assert pools == [None] + ["the first one's"] * (len(sizes) - 1)  # they share their memory
     for group, expected in zip(groups, alone):
         assert [tokens.tolist() for tokens in group.responses] == [tokens for tokens, _ in expected]
 

@@ -195,6 +195,39 @@ def test_the_first_ratio_is_exactly_1_in_bfloat16(tiny, monkeypatch):
     assert size > 1 and packs == 3 * packs[:size]
 
 
+@pytest.mark.parametrize("inner_epochs", [1, 2])
+def test_without_a_kl_term_the_old_policy_has_no_pass_of_its_own(tiny, inner_epochs, monkeypatch):
+    """The row and the weights are those of a step that has one, to the bit."""
+    passes = []
+    real = train.frozen_logprobs
+
+    def frozen_logprobs(model, *rest):
+        passes.append(model)
+        return real(model, *rest)
+
+    monkeypatch.setattr(train, "frozen_logprobs", frozen_logprobs)
+    c = Config(
+        rollout_batch=12,
+        kl_coef=0.0,
+        max_new_tokens=6,
+        token_budget=25,
+        lr=0.01,
+        inner_epochs=inner_epochs,
+    )
+    rows, weights = [], []
+    for reference in (None, tiny):  # with a reference there are passes
+        policy = copy.deepcopy(tiny)
+        sgd = torch.optim.SGD(policy.parameters(), lr=1.0)
+        run = run_of(c, policy, reference, sgd, Pool(), TOKENIZER, PROBLEMS, PROMPTS, [], 1)
+        row, _ = train.train_step(run, 0)
+        assert passes == ([policy, reference] if reference else [])
+        assert row["verdicts"]["JE"] > 0 and 0 < row["logp_gap"] < 1e-4 and row["entropy"] > 0
+        assert (row["ratio_max"] == 1) == (inner_epochs == 1)
+        rows.append({key: x for key, x in row.items() if not key.endswith(("_s", "_per_s"))})
+        weights.append(torch.cat([p.detach().flatten() for p in policy.parameters()]))
+    assert rows[0] == rows[1] and torch.equal(*weights)
+
+
 def test_what_the_log_says_of_the_rewards(tiny):
     c = Config(rollout_batch=12, kl_coef=0.0, max_new_tokens=6, token_budget=1000)
     sgd = torch.optim.SGD(tiny.parameters(), lr=0.0)

@@ -46,9 +46,9 @@ class Stopwatch:
         self.seconds["step_s"] = self.now() - self.began_at
 
 
-def step_row(config, step, samples, metrics, entropies, updates, seconds):
+def step_row(config, step, samples, metrics, updates, seconds):
     """A row of metrics.jsonl. samples: all of the step, of all ranks; metrics: of the two halves;
-    entropies: [N] of every sampled token's distribution; updates: one for each inner epoch."""
+    updates: one for each inner epoch."""
     judged = judged_samples(samples, step)
     verdicts = column(samples, "verdict")
     rewards = torch.tensor(column(judged, "reward"))
@@ -68,7 +68,6 @@ def step_row(config, step, samples, metrics, entropies, updates, seconds):
         **kl,
         "logp_gap": float(logp_gap.abs().max()),
         "logp_gap_clipped": share_over_clip(logp_gap, config.clip_eps),
-        "entropy": float(torch.cat(entropies).mean()),
         "grad_norm": updates[-1].grad_norm,
         "lr": updates[-1].lr,
         "skipped": sum(column(updates, "skipped")),

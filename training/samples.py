@@ -27,7 +27,7 @@ class Sample:
     truncated: bool  # ended by --max-new-tokens, without an EOS
     logp_sampler: torch.Tensor  # [R] float32: log-probs as sampled
     logp_old: torch.Tensor | None = None  # [R] float32: the same policy, by the trainer's forward
-    kl: torch.Tensor | None = None  # [R] float32: k1 estimate of the KL in Eq. 1
+    kl: torch.Tensor | None = None  # [R] float32: k1 of the KL in Eq. 1; 0 without a reference
     verdict: Verdict | None = None  # its reward is that of Eq. 4, or None after a judge error
     advantage: torch.Tensor | None = None  # [R] float32: A_t of Eq. 5; None after a judge error
     logp: torch.Tensor | None = None  # [R] float32: of the policy as it is updated
@@ -57,6 +57,7 @@ def make_samples(rank, problems, groups, tokenizer):
                 text=tokenizer.decode(tokens.tolist()),
                 truncated=int(tokens[-1]) not in tokenizer.eos_ids,
                 logp_sampler=logp,
+                kl=torch.zeros(len(logp)),
             )
             samples.append(sample)
     return samples

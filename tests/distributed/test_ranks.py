@@ -299,6 +299,15 @@ def test_two_and_four_ranks_give_the_curve_of_one(alone, two, uneven, tmp_path):
         assert f"{count} x cpu" in text and text.count("trained 4 step(s)") == 1  # rank 0 speaks
 
 
+def test_without_a_kl_term_rank_0_has_the_log_probs_of_all(alone, uneven, tmp_path):
+    """logp_old of the other rank's samples is known after the policy pass only."""
+    out = tmp_path / "run"
+    ended(torchrun(2, ROOT / "train.py", *uneven(out, "--kl-coef", "0", "--steps", "1")))
+    [row], first = rows(out), rows(alone[0])[0]
+    keys = ("logp_gap", "logp_gap_clipped", "ratio_max", "ratio_min", "entropy", "response_tokens")
+    close([{key: row[key] for key in keys}], [{key: first[key] for key in keys}])
+
+
 def test_two_nodes_continue_what_one_process_began(alone, uneven, tmp_path):
     """Plain torchrun rendezvous, two agents with one rank each.
 
