@@ -53,6 +53,9 @@ READING = set(
     "__isoc99_scanf __isoc23_scanf __isoc99_fscanf __isoc23_fscanf".split()
 )
 STOPPING = {"abort", "exit", "__assert_fail"}
+# Each call has a process of its own, in which glibc's generators start anew.
+RANDOM = set("rand srand random srandom rand_r drand48 lrand48 mrand48 srand48".split())
+CLOCKS = set("time clock gettimeofday clock_gettime timespec_get times ftime".split())
 STREAMS = {"stdin", "stdout", "stderr"}
 
 
@@ -99,7 +102,7 @@ def entry(oracle):
     variables = VARIABLE.findall(oracle)
     reads = bool(called & READING)
     driven = program(oracle, definitions["main"], reads) if is_program else None
-    reject_outside_state(oracle, is_program, called, variables)
+    reject_outside_state(oracle, called, variables)
     if driven:
         return driven
     types = Types(oracle)
@@ -178,14 +181,14 @@ def references(oracle, definitions):
     return named
 
 
-def reject_outside_state(oracle, is_program, called, variables):
+def reject_outside_state(oracle, called, variables):
     """Raises Rejected where behaviour may depend on more than the input.
 
-    oracle: str, IR. is_program: bool. called: set of str, functions that it does not define.
-    variables: matches of VARIABLE. -> None."""
-    allowed = PURE_FUNCTIONS | PRINTING | STOPPING | READING
-    if is_program:
-        allowed = allowed | {"rand", "srand"}
+    oracle: str, IR. called: set of str, functions that it does not define. variables: matches of
+    VARIABLE. -> None."""
+    for name in sorted(called & CLOCKS):
+        raise Rejected(f"calls {name}: the time is another one at each call")
+    allowed = PURE_FUNCTIONS | PRINTING | STOPPING | READING | RANDOM
     elsewhere = [name for name, definition in variables if definition.startswith("external ")]
     obstacles = {
         "inline": re.findall(r"\bcall .*\b(asm) ", oracle),

@@ -212,6 +212,14 @@ def test_too_few_winners_are_topped_up():
     assert group["meta"]["levels"] == ["O3", "O0"]
 
 
+def test_random_numbers_are_the_same_each_time():
+    source = "#include <stdlib.h>\nint f(int n) { return rand() % 50 > 30 ? n % 7 : rand() % 9; }"
+    first, again = build("x", source), build("x", source)
+    assert first.group and first == again
+    result = ir.check_group(first.group, 100)
+    assert result.inputs == 100 and not result.wrong_winners + result.wrong_losers
+
+
 def test_drop_mode():
     source = "unsigned f(int x, unsigned char y) {\n    return (x < 0 ? -x : x) + y;\n}\n"
     result = build("abs", source, DROP)
@@ -261,8 +269,10 @@ BAD = {
     # what depends on more than its input
     "calls fopen": STDIO + 'int f(int a) { return a + !fopen("/etc/passwd", "r"); }',
     "calls system": STDLIB + 'int f(int a) { return a + system("true"); }',
-    "calls rand": STDLIB + "int f(int a) { return rand() + a; }",
-    "calls time": "#include <time.h>\nint f(int a) { return time(0) % 7 + a; }",
+    "calls getrandom": "#include <sys/random.h>\nint f(int a) { getrandom(&a, 1, 0); return a; }",
+    "calls time: the time is another one": STDLIB
+    + "#include <time.h>\nint f(int a) { srand(time(0)); return rand() % 7 + a; }",
+    "calls clock: the time": "#include <time.h>\nint f(int a) { return clock() % 7 + a; }",
     "calls signal": "#include <signal.h>\nint f(int a) { signal(a, SIG_IGN); return a; }",
     "calls _setjmp": "#include <setjmp.h>\njmp_buf b; int f(int a) { return setjmp(b) + a; }",
     "calls read": "#include <unistd.h>\nint f(int a) { char c; return read(0, &c, a); }",

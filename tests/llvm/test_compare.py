@@ -338,6 +338,17 @@ SEEN = [
         "srem i32 %0, 9",
         "srem i32 %0, 8",
     ),
+    (  # which draw numbers from a generator that starts anew, too
+        "#include <stdlib.h>\nint f(int n) { return rand() % 7 + n % 9; }",
+        "srem i32 %2, 7",
+        "srem i32 %2, 8",
+    ),
+    (
+        "#include <stdlib.h>\nlong f(unsigned seed) { srand(seed); srandom(rand()); "
+        "return random() % 9; }",
+        ", 9",
+        ", 8",
+    ),
 ]
 
 
