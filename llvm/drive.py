@@ -4,11 +4,12 @@
     entry_h(Entry, ...) -> C text       what driver.c includes to call it
     input_line(Entry, values) -> text   an input as driver.c reads it; inputs.py draws the values
 
-A function takes what layout.py can build: numbers, buffers, strings, structs, tables. Its behaviour
-is what it returns, what it leaves there and in global variables, and what it prints. That of a
-whole program is what it prints and its exit code. Both may read stdin; argv has the words of it.
+A function takes what layout.py can build: numbers, buffers, strings, structs, tables, callbacks.
+Its behaviour is what it returns, what it leaves there and in global variables, what it prints, and
+what it calls back with. That of a whole program is what it prints and its exit code. Both may read
+stdin; argv has the words of it.
 
-Left out: files, the clock, callbacks. They are rejected by name.
+Left out: files, the clock. They are rejected by name.
 """
 
 import re
@@ -114,7 +115,8 @@ def entry(oracle):
     is_seen = is_number(returns) or pointee(returns) or layout.can_be_seen(returns)
     if returns != "void" and not is_seen:
         raise Rejected(f"return type {returns}: it cannot be compared")
-    if returns == "void" and not (layout.areas or variables or called & PRINTING):
+    is_seen = layout.areas or layout.callbacks or variables or called & PRINTING
+    if returns == "void" and not is_seen:
         raise Rejected("nothing to compare: it returns, prints and changes nothing")
     return Entry(
         name,
@@ -135,7 +137,7 @@ def touches_memory(ir):
 
 def program(oracle, definition, reads):
     """The Entry of main. oracle: str. definition: match of DEFINITION. reads: bool, stdin."""
-    layout = Layout({})
+    layout = Layout({}, {})
     layout.fill = ["arg0 = argc", "arg1 = argv"]
     argv = re.search(r"ptr\b[^,()]* %([\w.]+)\)", definition[0])
     takes_words = bool(argv) and f"load ptr, ptr %{argv[1]}.addr" in oracle
@@ -212,7 +214,7 @@ def laid_out(types, parameters):
     lengths = length_places(parameters)
     is_told = any(parameters[place][0] in LENGTH_NAMES for place in lengths)
     for depth in DEPTHS:
-        layout = Layout(types.structs)
+        layout = Layout(types.structs, types.functions)
         try:
             for place, (_, type) in enumerate(parameters):
                 layout.put(type, f"arg{place}", depth, place in lengths, STRUCTS if is_told else 1)

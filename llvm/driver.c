@@ -82,6 +82,7 @@ static const char not_a_number[8] = "nan nan";
 static void see(const void *value, const void *place, size_t bytes);
 static void see_all(void (*see_one)(void *), void *first, size_t bytes, size_t count);
 static void see_pointer(void *place, size_t bytes, void (*see_target)(void *));
+static double called_back(int kind, int count, const double *argument);
 typedef union {
     long long i;
     double d;
@@ -335,6 +336,23 @@ static void see_area(int b, void (*see_one)(void *), size_t bytes, size_t count)
     see(&is_there, &is_there, sizeof is_there);
     if (is_there)
         see_all(see_one, at[b], bytes, count);
+}
+
+/* What a callback of this kind returns for its arguments, which end with two zeros. The call is seen:
+   so the order of calls, and what they are given, belong to the behaviour. */
+static double called_back(int kind, int count, const double *argument)
+{
+    double mixed = count ? 0 : seen[pass].size; /* without arguments, each call gives another */
+    see(&kind, &kind, sizeof kind);
+    for (int j = 0; j < count; j++) {
+        SEE(argument[j]);
+        mixed = 3 * mixed + argument[j];
+    }
+    if (kind == 0)
+        return (argument[0] > argument[1]) - (argument[0] < argument[1]);
+    if (kind == 1)
+        return argument[1] - argument[0];
+    return (long long)mixed & 15;
 }
 
 /* A hash of what all passes saw. Returns VALUE or UNSTABLE. */

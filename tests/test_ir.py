@@ -259,7 +259,9 @@ BAD = {
     "parameter type struct _IO_FILE *": STDIO + "int f(FILE *p) { return !p; }",
     "parameter type long double": "int f(long double x) { return x > 0; }",
     "parameter type __int128": "int f(__int128 x) { return x > 0; }",
-    "parameter type function *": "int f(int (*g)(int)) { return g(3); }",
+    "parameter type function int(long double) *: no callback with long double": "int f(int a, "
+    "int (*g)(long double)) { return g(a); }",
+    "parameter type function void(int, void) *": "void f(void (*g)(int, ...)) { g(1, 2); }",
     "parameter type int[-1]": "struct P { int n, x[]; }; int f(struct P *p) { return p->x[0]; }",
     "parameter type void": "int f(int n, ...) { return n; }",
     "takes too much": "struct P { int x[600], y[600]; }; int f(struct P p) { return p.x[0]; }",

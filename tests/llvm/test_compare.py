@@ -349,6 +349,36 @@ SEEN = [
         ", 9",
         ", 8",
     ),
+    (  # what it calls back with
+        "void f(void (*visit)(int), int n) { for (int i = 0; i < (n & 7); i++) visit(i * 7); }",
+        ", 7\n  call",
+        ", 6\n  call",
+    ),
+    (  # and in which order
+        "int f(int (*g)(int, int), long (*h)(void), int a) "
+        "{ return g(a % 9, 1) + h() % 100 + g(a % 9, 2); }",
+        "(i32 %4, i32 2)",
+        "(i32 2, i32 %4)",
+    ),
+    (  # and what it gets
+        "#include <stdlib.h>\nint f(int *a, int n, int (*order)(const void *, const void *)) "
+        "{ qsort(a, n, sizeof *a, order); return n % 9; }",
+        "i64 4",
+        "i64 8",
+    ),
+    (
+        "double f(double (*g)(double), double x) { return g(x) * 2 + g(x + 1); }",
+        "1.0",
+        "2.0",
+    ),
+    (  # in a struct, in a table, and with pointers
+        "struct cell { char tag; double value; };\n"
+        "struct visitor { void *(*map)(void *); int (*better)(struct cell *, struct cell *); };\n"
+        "int f(struct visitor v, _Bool (*is_good[])(char *), struct cell *c, char *s) { if (!c) "
+        "return 0; return v.better(c, c) % 9 + is_good[0](v.map(s)) * 5; }",
+        ", 9",
+        ", 8",
+    ),
 ]
 
 
