@@ -49,6 +49,7 @@ PAIRS = 3  # mutants of one run that are tried as sources of their own, at most
 # A mutant is second choice if it
 RARE = 1 / 16  # differs on a smaller share of the inputs
 MUCH_LONGER = 1.5  # or is so many times as long, or short
+MAX_STEPS = 1_000_000  # so that no text runs for minutes
 RECIPE = 2  # raised when the same row and settings give another group
 
 
@@ -62,6 +63,7 @@ class Settings:
     seed: int
     equivalents: int = 0  # mutants that are winners, at most
     cflags: str = ""  # more flags of clang
+    steps: int = llvm.STEPS  # basic blocks in which a source must end
 
 
 @dataclass
@@ -283,6 +285,7 @@ def screen(row, settings, winners, edits):
         [*winners.values(), *(mutant.ir for mutant in mutants)],
         seeded(f"screen {settings.seed}", row["id"]),
         cflags=settings.cflags,
+        steps=settings.steps,
     )
     require_agreement(winners, outcomes, inputs)
     for mutant, outcome in zip(mutants, outcomes[len(winners) :]):
@@ -364,6 +367,7 @@ def verified(row, settings, mutant, pairs, place):
         group["winners"] + group["losers"],
         input_rng(settings.seed, row["id"]),
         cflags=settings.cflags,
+        steps=settings.steps,
     )
     require_agreement(meta["levels"], outcomes, meta["inputs"])
     for loser, outcome in zip(meta["losers"], outcomes[len(group["winners"]) :]):
@@ -424,6 +428,8 @@ def empty_group(row, settings, levels):
         "seed": settings.seed,
         "fingerprint": fingerprint(row, settings),
     }
+    if settings.steps != llvm.STEPS:
+        meta["steps"] = settings.steps
     return {
         "id": row["id"],
         "language": "c",
@@ -482,11 +488,14 @@ def fingerprint(row, settings):
     """A hash (str) of all that a group depends on: while it stays the same, the group is kept.
 
     row: as of build_group. settings: Settings."""
-    values = [RECIPE, row["id"], row["source"], astuple(settings), llvm.clang().version]
+    *others, steps = astuple(settings)
+    values = [RECIPE, row["id"], row["source"], others, llvm.clang().version]
     if row.get("winners"):
         values.append(row["winners"])
     if not llvm.has_sanitizers():
         values.append("no sanitizers")
+    if steps != llvm.STEPS:
+        values.append(f"{steps} steps")
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
@@ -527,6 +536,12 @@ def argument_parser():
     flag("--equivalents", type=int, default=0, help="winners by harmless edits, at most")
     flag("--include", type=Path, nargs="+", default=[], help="folders of headers")
     flag("--cflags", default="", help="more flags of clang: --cflags='-DN=3 -std=gnu89'")
+    flag(
+        "--steps",
+        type=int,
+        default=llvm.STEPS,
+        help="basic blocks in which a source must end, or an input is not used (%(default)s)",
+    )
     flag("--seed", type=int, default=0)
     flag("--workers", type=int, default=os.cpu_count())
     flag("--check", type=Path, metavar="GROUPS", help="run these groups again, on fresh inputs")
@@ -548,7 +563,11 @@ def checked_settings(parser, args):
         parser.error(f"--levels: {', '.join(unknown)} unknown; known are {known}")
     if args.losers < 0 or args.workers < 1:
         parser.error("--losers must be at least 0, --workers at least 1")
-    return Settings(levels, args.losers, args.loser, args.seed, args.equivalents, args.cflags)
+    if not 0 < args.steps <= MAX_STEPS:
+        parser.error(f"--steps must be 1 to {MAX_STEPS}")
+    return Settings(
+        levels, args.losers, args.loser, args.seed, args.equivalents, args.cflags, args.steps
+    )
 
 
 def read_finished(out, partial, ids):
@@ -716,6 +735,7 @@ def check_group(group, inputs):
         pool=4 * inputs,
         excluded=used,
         cflags=cflags,
+        steps=meta.get("steps", llvm.STEPS),
     )
     result = CheckResult(decided, [], [])
     for level, outcome in zip(meta["levels"], outcomes):

@@ -12,6 +12,7 @@ judge/. Imports no torch.
 
 from llvm.compare import (
     MIN_INPUTS,
+    STEPS,
     Outcome,
     check_driven,
     compare_with_source,
@@ -36,6 +37,7 @@ from llvm.split import split
 __all__ = [
     "LEVELS",
     "MIN_INPUTS",
+    "STEPS",
     "Edit",
     "Outcome",
     "Rejected",

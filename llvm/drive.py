@@ -252,13 +252,14 @@ def input_line(called, values):
     return " ".join(numbers) + "\n" + text
 
 
-def entry_h(called, functions, pool, inputs):
+def entry_h(called, functions, pool, inputs, steps):
     """What driver.c includes: sizes, the functions under test, how arguments are built and seen.
 
-    called: Entry. functions, pool, inputs: int. -> C text, a str; driver.c shows an example.
+    called: Entry. functions, pool, inputs, steps: int. -> C text, a str; driver.c shows an example.
     functions: how many are under test. v0.NAME is the source, v1.NAME and so on are the texts
     compared with it. They are weak symbols: the address is 0 for a text that does not assemble.
-    pool: inputs offered. inputs: those that decide, at most."""
+    pool: inputs offered. inputs: those that decide, at most. steps: in which the source must
+    end."""
     layout = called.layout
     digest = []  # statements that see what can be seen of the call
     sizes = []  # of the areas, in bytes
@@ -295,6 +296,7 @@ def entry_h(called, functions, pool, inputs):
     return f"""\
 #define POOL {pool}
 #define INPUTS {inputs}
+#define STEPS {steps}
 #define FORK {int(called.touches_memory)}
 #define READS {int(called.reads)}
 #define ARGV {int(called.takes_words)}

@@ -34,6 +34,7 @@
 
      #define POOL 768       inputs offered
      #define INPUTS 96      inputs that decide, at most
+     #define STEPS 20000    basic blocks in which the source must end
      #define FORK 1
      #define READS 0
      #define ARGV 0
@@ -108,7 +109,7 @@ enum {
     SEEN = 1 << 18,    /* bytes that are seen of a call */
     BLOCK = 1 << 16,   /* bytes of the largest block of the heap */
     BLOCKS = 4096,     /* of the heap, at a time */
-    STEPS = 20000,     /* basic blocks of the source */
+    PATIENCE = STEPS > 500000 ? 2 * STEPS : 1000000, /* as STEPS, of a text */
     ARGUMENTS = 8,     /* of a program, with its name */
     STOPPED = 134,     /* exit code of a child that aborted */
 };
@@ -616,10 +617,11 @@ int main(int argc, char **argv)
             continue;
         }
         if (!fork()) { /* a mutant may write where it should not, even over this loop's k */
-            setrlimit(RLIMIT_CPU, &(struct rlimit){2, 2});
+            int cpu_s = 2 + STEPS / 100000;
+            setrlimit(RLIMIT_CPU, &(struct rlimit){cpu_s, cpu_s});
             for (int i = 0; i < inputs && count[ENDLESS] < 8; i++) {
                 long long value = 0;
-                int outcome = call(k, deciding[i], 1000000, &value);
+                int outcome = call(k, deciding[i], PATIENCE, &value);
                 if (outcome == VALUE && value != expected[i])
                     outcome = DIFFERED;
                 count[outcome]++;

@@ -220,6 +220,28 @@ def test_random_numbers_are_the_same_each_time():
     assert result.inputs == 100 and not result.wrong_winners + result.wrong_losers
 
 
+def test_more_steps_drive_sources_that_run_for_long(tmp_path):
+    source = "int f(int a) { int s = a % 7; for (int i = 0; i < 9000; i++) s = s * 31 % 1009; "
+    source += "return s + a % 5; }"
+    assert build("x", source).why_not.startswith("hardly ever defined and ending: on 0 of")
+    settings = ir.Settings(["O3", "Oz"], 0, "verified", 0, steps=60_000)
+    group = build("x", source, settings).group
+    assert group["meta"]["steps"] == 60_000
+    result = ir.check_group(group, 100)  # which takes the steps from meta
+    assert result.inputs == 100 and not result.wrong_winners + result.wrong_losers
+    # and they are in the fingerprint unless they are what they always were
+    row = {"id": "x", "source": source}
+    assert group["meta"]["fingerprint"] == ir.fingerprint(row, settings)
+    assert ir.fingerprint(row, settings) != ir.fingerprint(row, SETTINGS)
+    for id, shipped in SHIPPED.items():
+        meta = shipped["meta"]
+        if meta["clang"] == llvm.clang().version:
+            assert meta["fingerprint"] == ir.fingerprint(CORPUS[id], SETTINGS)
+    (tmp_path / "f.c").write_text(source)
+    done = command("--source", tmp_path / "f.c", "--out", tmp_path / "g", "--steps", 2_000_000)
+    assert "--steps must be 1 to 1000000" in done.stderr
+
+
 def test_drop_mode():
     source = "unsigned f(int x, unsigned char y) {\n    return (x < 0 ? -x : x) + y;\n}\n"
     result = build("abs", source, DROP)
