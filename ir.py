@@ -1,4 +1,4 @@
-"""C source -> groups of equivalent and inequivalent LLVM IR: the off-policy data of GEPO.
+"""C or C++ source -> groups of equivalent and inequivalent LLVM IR: the off-policy data of GEPO.
 
     python ir.py --source FILE.c|DIR|FILE.jsonl --out G.jsonl
                  [--levels O3,Oz] [--loser verified|drop] [--equivalents 0]
@@ -31,7 +31,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -108,13 +108,13 @@ def make_groups(args, settings):
         finished = read_finished(out, partial, {row["id"] for row in rows})
     except (ValueError, RuntimeError) as error:
         sys.exit(f"ir.py: {error}")
-    keys = [fingerprint(row, settings) for row in rows]
+    keys = [fingerprint(row, for_language(row, settings)) for row in rows]
     out.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(workers) as pool, open(partial, "a") as log:
         jobs = {}
         for key, row in zip(keys, rows):
             if key not in finished:
-                jobs[pool.submit(build_group, row, settings)] = key
+                jobs[pool.submit(build_group, row, for_language(row, settings))] = key
         try:
             for job in tqdm(as_completed(jobs), total=len(jobs), unit=" sources"):
                 key = jobs[job]
@@ -146,11 +146,19 @@ def split_rows(files, settings, workers):
 
     settings: Settings. workers: int, threads."""
     with ThreadPoolExecutor(workers) as pool:
-        parts = list(pool.map(lambda file: llvm.split(file, settings.cflags), files))
+        cflags = [for_language(file, settings).cflags for file in files]
+        parts = list(pool.map(llvm.split, files, cflags))
     rows = list(itertools.chain.from_iterable(parts))
     if len(rows) != len(files):
         print(f"{len(files)} files: {len(rows)} functions and programs", flush=True)
     return rows
+
+
+def for_language(row, settings):
+    """Settings with the flags of clang that the language of a row takes. As build_group."""
+    if row.get("language") != "cpp":
+        return settings
+    return replace(settings, cflags=f"{llvm.CPP} {settings.cflags}".strip())
 
 
 # ---------------------------------------------------------------------------------- one group
@@ -432,7 +440,7 @@ def empty_group(row, settings, levels):
         meta["steps"] = settings.steps
     return {
         "id": row["id"],
-        "language": "c",
+        "language": row.get("language", "c"),
         "source": row["source"],
         "winners": [],
         "losers": [],
@@ -522,7 +530,7 @@ def argument_parser():
         "--source",
         type=Path,
         nargs="+",
-        help="FILE.c, a folder, FILE.jsonl of {id, source}, or the tables of SLTrans",
+        help="FILE.c, FILE.cpp, a folder, FILE.jsonl of {id, source}, or the tables of SLTrans",
     )
     flag("--out", type=Path, help="ir_groups.jsonl; what it holds already is kept")
     flag("--levels", default="O3,Oz", help=f"of {','.join(sorted(llvm.LEVELS))}")

@@ -4,7 +4,7 @@
                        "tests": [{"stdin", "stdout"}, ...]}, optional "declaration";
                       for evaluation only: "harness" instead of "tests", or rows of MultiPL-E
                       (judge/harnesses.py describes both)
-    ir_groups.jsonl   {"id", "language": "c", "source", "winners": [ir, ...],
+    ir_groups.jsonl   {"id", "language": "c" or "cpp", "source", "winners": [ir, ...],
                        "losers": [ir, ...], "meta": {...}}
 
 Every row is checked before any work starts. A bad row raises ValueError; the message names the
@@ -135,8 +135,10 @@ def read_groups(path) -> list[dict]:
     rows = read_jsonl(path, GROUP_FIELDS)
     for number, row in rows:
         where = f"{path}:{number}"
-        if row["language"] != "c" or not row["source"].strip():
-            raise ValueError(f'{where}: "language" must be "c" and "source" a C function')
+        if row["language"] not in ("c", "cpp") or not row["source"].strip():
+            raise ValueError(
+                f'{where}: "language" must be "c" or "cpp", and "source" one of its functions'
+            )
         for field in ("winners", "losers"):
             if not row[field] or not all(isinstance(ir, str) and ir.strip() for ir in row[field]):
                 raise ValueError(

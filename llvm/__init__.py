@@ -20,6 +20,7 @@ from llvm.compare import (
     which_assemble,
 )
 from llvm.compile import (
+    CPP,
     LEVELS,
     Rejected,
     clang,
@@ -35,6 +36,7 @@ from llvm.sources import read_sources
 from llvm.split import split
 
 __all__ = [
+    "CPP",
     "LEVELS",
     "MIN_INPUTS",
     "STEPS",

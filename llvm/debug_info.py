@@ -4,8 +4,8 @@ through typedefs, enums and qualifiers.
     Types(oracle IR).signature("!17") -> ("int", [("n", "int"), ("list", "struct node *")])
 
 A type is a str in C's notation: "int", "char *", "struct node", "int[3][4]", "void *", and
-"function int(char *, int) *" for a pointer to a function. What is behind the name of a struct or of
-a function's type stands in `structs` and `functions`.
+"function int(char *, int) *" for a pointer to a function. A reference of C++ is a pointer. What is
+behind the name of a struct or of a function's type stands in `structs` and `functions`.
 """
 
 import math
@@ -109,11 +109,13 @@ class Types:
             r"!DICompositeType\((?!tag: DW_TAG_enum)tag: DW_TAG_(\w+?)_?(?:type)?,", node
         )
         if composite and composite[1] != "array":
-            kind = composite[1].replace("structure", "struct")
-            return self.struct(f"{kind} {name or 'no' + reference[1:]}", reference)
+            kind = composite[1].replace("structure", "struct").replace("class", "struct")
+            return self.struct(f"{kind} {name or 'no' + reference[1:]}", name, reference)
         base = self.field(reference, "baseType")
         inner = self.spelled(base)
-        if "DW_TAG_pointer" in node:
+        if "ptr_to_member" in node:
+            return "pointer to a member"
+        if "DW_TAG_pointer" in node or "reference_type" in node:
             return inner + ("*" if inner.endswith("*") else " *")
         if composite:
             for dimension in self.list_of(reference):
@@ -129,16 +131,21 @@ class Types:
         self.functions[type] = (returns, types)
         return type
 
-    def struct(self, type, reference):
+    def struct(self, type, name, reference):
         """Notes what is in a struct the first time that it is met. -> type, a str."""
         if type not in self.structs:
             bits = found(r"size: (\d+)", self.nodes[reference]) or "0"
             self.structs[type] = struct = Struct([], int(bits) // 8)
             for member in self.list_of(reference):
-                spelled = "bit-field"
-                if "DIFlagBitField" not in self.nodes[member]:
-                    spelled = self.spelled(self.field(member, "baseType"))
-                struct.fields.append((found(NAME, self.nodes[member]), spelled))
+                node = self.nodes[member]
+                spelled = self.spelled(self.field(member, "baseType"))
+                if "DIFlagBitField" in node:
+                    spelled = "bit-field"
+                elif "DISubprogram" in node:  # of C++
+                    if found(NAME, node).strip("~") != name and "virtuality" not in node:
+                        continue
+                    spelled = f"{type} with a constructor or the like"
+                struct.fields.append((found(NAME, node), spelled))
         return type
 
     def list_of(self, reference):

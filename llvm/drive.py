@@ -45,6 +45,9 @@ for name in (
     "sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc tgamma lgamma"
 ).split():
     PURE_FUNCTIONS |= {name, f"{name}f", f"{name}l"}
+# operator new and delete of C++
+FREEING = set("free realloc _ZdlPv _ZdaPv _ZdlPvm _ZdaPvm".split())
+PURE_FUNCTIONS |= FREEING | {"_Znwm", "_Znam"}
 # What may be called besides.
 PRINTING = set(
     "printf puts putchar putc fputc fputs fprintf fwrite fflush perror vprintf exit".split()
@@ -96,6 +99,8 @@ def entry(oracle):
     """The function to drive, or main. oracle: str, IR with debug information. -> Entry.
 
     Raises Rejected with a reason that names what cannot be driven."""
+    if "@llvm.global_ctors" in oracle:
+        raise Rejected("code before main: a constructor, perhaps that of <iostream>")
     definitions = definitions_in(oracle)
     name = entry_name(oracle, definitions)
     is_program = name == "main"
@@ -125,7 +130,7 @@ def entry(oracle):
         layout,
         reads=reads,
         touches_memory=touches_memory(oracle),
-        frees=bool(called & {"free", "realloc"}),
+        frees=bool(called & FREEING),
         variables=tuple(variables),
     )
 
@@ -171,7 +176,11 @@ def entry_name(oracle, definitions):
 
 def public_functions(definitions):
     """Names, a list of str, of those that are not static. definitions: as of entry_name."""
-    return [name for name in definitions if "internal" not in definitions[name]["linkage"]]
+    public = []
+    for name, definition in definitions.items():
+        if not re.search("internal|linkonce", definition["linkage"]):  # linkonce: a template
+            public.append(name)
+    return public
 
 
 def references(oracle, definitions):
@@ -199,7 +208,10 @@ def reject_outside_state(oracle, called, variables):
     }
     for kind, names in obstacles.items():
         if names:
-            raise Rejected(f"{kind} {names[0]}: it may depend on more than its input")
+            library = ""
+            if names[0].startswith("_Z"):
+                library = " of a C++ library"
+            raise Rejected(f"{kind} {names[0]}{library}: it may depend on more than its input")
     if FAST_MATH.search(oracle):
         raise Rejected("fast-math: each level may round differently")
     if re.search(r'c"[^"]*%[-\d]*p', oracle):
@@ -229,7 +241,7 @@ def seen_variables(types, layout, variables):
     seen = []
     for name, definition in variables:
         debug = re.search(r"!dbg (!\d+)", definition)
-        if debug and not re.match("internal|private|external", definition):
+        if debug and not re.match("internal|private|external|linkonce", definition):
             type = types.variable(debug[1])
             if layout.can_be_seen(type):
                 seen.append((name, type))

@@ -65,6 +65,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -278,6 +279,40 @@ static void clear_heap(void)
 }
 
 #endif
+
+/* operator new and delete of C++; there are no exceptions. */
+void *_Znwm(size_t size)
+{
+    void *start = malloc(size);
+    if (!start)
+        abort();
+    return start;
+}
+
+void *_Znam(size_t size)
+{
+    return _Znwm(size);
+}
+
+void _ZdlPv(void *start)
+{
+    free(start);
+}
+
+void _ZdlPvm(void *start, size_t size)
+{
+    free(start);
+}
+
+void _ZdaPv(void *start)
+{
+    free(start);
+}
+
+void _ZdaPvm(void *start, size_t size)
+{
+    free(start);
+}
 
 /* Adds a value to what is seen of this pass. place: where it was found. */
 static void see(const void *value, const void *place, size_t bytes)

@@ -275,7 +275,11 @@ def in_c(type):
     """A type in entry.h: str. Structs get names that no header has."""
     if pointee(type):
         return "void *"
-    return re.sub("^(struct|union) ", r"\1 under_test_", type)
+    kind, _, name = type.partition(" ")
+    if kind in ("struct", "union"):
+        name = re.sub(r"\W", "_", name)  # a<b> is a template of C++
+        return f"{kind} under_test_{name}"
+    return type
 
 
 def length_places(fields):

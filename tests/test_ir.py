@@ -58,6 +58,9 @@ def write_rows(path, rows):
 
 def test_prompt_and_response():
     assert data.ir_prompt("int f;\n") == "Compile this C program to LLVM IR.\n```c\nint f;\n```"
+    assert data.ir_prompt("int f;\n", "cpp") == (
+        "Compile this C++ program to LLVM IR.\n```cpp\nint f;\n```"
+    )
     assert data.ir_response("define\n") == "```llvm\ndefine\n```"
 
 

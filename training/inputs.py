@@ -166,7 +166,7 @@ def _tokenize_ir_group(tokenizer, row):
     for ir in winners + losers:
         tokens = tokenizer.encode(ir_response(ir)) + [tokenizer.end_id]
         responses.append(torch.tensor(tokens))
-    prompt = torch.tensor(tokenizer.chat_prompt(ir_prompt(row["source"])))
+    prompt = torch.tensor(tokenizer.chat_prompt(ir_prompt(row["source"], row["language"])))
     is_winner = torch.tensor([True] * len(winners) + [False] * len(losers))
     return IRGroup(Group(prompt, responses), is_winner, id=row["id"], meta=row.get("meta"))
 

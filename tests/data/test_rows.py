@@ -43,7 +43,7 @@ def without(row, field):
             json.dumps({**PROBLEM, "source": "\ud800"}),
             r":3: holds half of a surrogate pair",
         ),
-        (read_groups, {**GROUP, "language": "rust"}, r':3: "language" must be "c"'),
+        (read_groups, {**GROUP, "language": "rust"}, r':3: "language" must be "c" or "cpp"'),
         (read_problems, {**PROBLEM, "source": " "}, r':3: "source" is empty'),
         (read_problems, {**PROBLEM, "id": "first"}, r":3: \"id\" 'first' is already on line 1"),
         (read_groups, without(GROUP, "losers"), r':3: "losers" is missing'),
