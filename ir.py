@@ -744,6 +744,7 @@ def check_group(group, inputs):
         excluded=used,
         cflags=cflags,
         steps=meta.get("steps", llvm.STEPS),
+        first=True,
     )
     result = CheckResult(decided, [], [])
     for level, outcome in zip(meta["levels"], outcomes):

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from judge import sandbox
 from llvm.compile import COMPILER_LIMITS, ORACLE, Rejected, clang, emit_ir, normalise
-from llvm.drive import entry, entry_h, input_line, touches_memory
+from llvm.drive import entry, entry_h, input_file, touches_memory
 from llvm.inputs import input_pool
 
 DRIVER = Path(__file__).with_name("driver.c")
@@ -54,13 +54,21 @@ class Outcome(NamedTuple):
 
 
 def compare_with_source(
-    source, variants, rng, inputs=INPUTS, pool=POOL, excluded=(), cflags="", steps=STEPS
+    source,
+    variants,
+    rng,
+    inputs=INPUTS,
+    pool=POOL,
+    excluded=(),
+    cflags="",
+    steps=STEPS,
+    first=False,
 ):
     """Run source and variants on up to `inputs` of `pool` inputs, none of them among `excluded`.
 
     source: str, C. variants: list of str, IR. rng: random.Random. inputs, pool: int. excluded:
     inputs as offered_inputs returns them. cflags: str, of emit_ir. steps: int, in which the source
-    must end.
+    must end. first: bool, whether to stop at the first input on which a variant differs.
     -> (int, how many inputs decided; list of the variants' Outcomes, None if one does not assemble)
     Raises Rejected if the source cannot be driven, or, where none are excluded, is hardly ever
     defined and ending, or does the same on all inputs."""
@@ -73,10 +81,10 @@ def compare_with_source(
     if excluded and not offered:
         return 0, []  # all that there are have been tried
     with tempfile.TemporaryDirectory(prefix="oorl-ir-") as box:
-        header = entry_h(called, 1 + len(variants), len(offered), inputs, steps)
+        header = entry_h(called, 1 + len(variants), len(offered), inputs, steps, first)
         Path(box, "entry.h").write_text(header)
         Path(box, "driver.c").write_bytes(DRIVER.read_bytes())
-        Path(box, "inputs").write_text("".join(input_line(called, x) for x in offered))
+        Path(box, "inputs").write_bytes(input_file(called, offered))
         then = f"{clang().path} -w driver.c *.o -o driver -lm"
         if called.touches_memory:
             then += f" && {build_screens()}"

@@ -2,7 +2,7 @@
 
     entry(oracle IR) -> Entry           the one function, or the whole program, that is compared
     entry_h(Entry, ...) -> C text       what driver.c includes to call it
-    input_line(Entry, values) -> text   an input as driver.c reads it; inputs.py draws the values
+    input_file(Entry, inputs) -> bytes  inputs as driver.c maps them; inputs.py draws the values
 
 A function takes what layout.py can build: numbers, buffers, strings, structs, tables, callbacks.
 Its behaviour is what it returns, what it leaves there and in global variables, what it prints, and
@@ -13,6 +13,7 @@ Left out: files, the clock. They are rejected by name.
 """
 
 import re
+import struct
 from dataclasses import dataclass
 
 from llvm.compile import Rejected
@@ -251,27 +252,35 @@ def seen_variables(types, layout, variables):
 # ---------------------------------------------------------------------------------- for driver.c
 
 
-def input_line(called, values):
-    """An input as driver.c reads it: str.
+def input_file(called, inputs):
+    """Inputs as driver.c maps them: bytes.
 
-    called: Entry. values: one of the inputs of input_pool, a tuple of numbers, or a str of a
-    program."""
-    text = ""
-    if called.reads:
-        *values, words = [values] if called.is_program else values
-        text = f"{len(words.encode())}\n{words}"
-    numbers = [value.hex() if isinstance(value, float) else str(value) for value in values]
-    return " ".join(numbers) + "\n" + text
+    called: Entry. inputs: list of what input_pool returns, a tuple of numbers, or a str of a
+    program. An input is its numbers, eight bytes each, and where its text lies and how long it is.
+    All texts follow, each with a 0."""
+    types = ""
+    for numbers in called.numbers:
+        types += numbers.count * ("d" if numbers.is_float else "q")
+    record = struct.Struct(f"={types}qq")
+    records, texts = bytearray(), bytearray()
+    for values in inputs:
+        text = b""
+        if called.reads:
+            *values, words = [values] if called.is_program else values
+            text = words.encode()
+        records += record.pack(*values, len(texts), len(text))
+        texts += text + b"\0"
+    return records + texts
 
 
-def entry_h(called, functions, pool, inputs, steps):
+def entry_h(called, functions, pool, inputs, steps, first):
     """What driver.c includes: sizes, the functions under test, how arguments are built and seen.
 
     called: Entry. functions, pool, inputs, steps: int. -> C text, a str; driver.c shows an example.
     functions: how many are under test. v0.NAME is the source, v1.NAME and so on are the texts
     compared with it. They are weak symbols: the address is 0 for a text that does not assemble.
     pool: inputs offered. inputs: those that decide, at most. steps: in which the source must
-    end."""
+    end. first: bool, whether to stop at the first input on which a text differs."""
     layout = called.layout
     digest = []  # statements that see what can be seen of the call
     sizes = []  # of the areas, in bytes
@@ -299,9 +308,6 @@ def entry_h(called, functions, pool, inputs, steps):
     for name in names:
         addresses = ", ".join(f"{name}_{variable}" for variable, _ in called.variables)
         rows.append(f"{{{addresses}}}")
-    is_float = []
-    for numbers in called.numbers:
-        is_float += [str(int(numbers.is_float))] * numbers.count
     call = f"table[k]({', '.join(arguments)})"
     declared = "\n".join(declared)
     room = "".join(f", b{number}[{size}]" for number, size in enumerate(sizes))
@@ -309,6 +315,7 @@ def entry_h(called, functions, pool, inputs, steps):
 #define POOL {pool}
 #define INPUTS {inputs}
 #define STEPS {steps}
+#define FIRST {int(first)}
 #define FORK {int(called.touches_memory)}
 #define READS {int(called.reads)}
 #define ARGV {int(called.takes_words)}
@@ -327,5 +334,4 @@ def entry_h(called, functions, pool, inputs, steps):
 static {returns} (*const table[])({types}) = {{{", ".join(names)}}};
 static void *const variables[][{len(called.variables) or 1}] = {{{", ".join(rows)}}};
 static const int area_bytes[] = {{{", ".join(sizes) or 0}}};
-static const char is_float[] = {{{", ".join(is_float) or 0}}};
 """

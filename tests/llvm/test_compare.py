@@ -163,6 +163,15 @@ def test_what_mutants_do_to_memory_and_streams_is_seen():
     assert crashed > 0  # it prints for ever: too much
 
 
+def test_the_first_difference_may_be_enough():
+    texts = [CONSTANT.format("%a"), CONSTANT.format("7")]
+    inputs, compared = llvm.compare_with_source(
+        "int f(int a) { return a; }", texts, random.Random(0), first=True
+    )
+    assert inputs == 96
+    assert compared == [llvm.Outcome(0, 0, 0, 0), llvm.Outcome(1, 0, 0, 0)]
+
+
 def test_what_a_text_prints_is_not_a_report():
     """The source of an edit may print nothing where the text that is compared does."""
     prints = (
