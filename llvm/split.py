@@ -44,6 +44,10 @@ def split(row, cflags=""):
     tables = set()  # what variables name
     for _, definition in VARIABLE.findall(oracle):
         tables |= set(re.findall(r"@([\w.$]+)", definition))
+    emitted = set()  # not the templates and inline functions of C++, which nobody needs to drop
+    for name, definition in definitions.items():
+        if "linkonce" not in definition["linkage"]:
+            emitted.add(name)
     rows = []
     if "main" in definitions and is_driven(row["source"], cflags):
         rows.append(row)
@@ -51,7 +55,7 @@ def split(row, cflags=""):
         kept = reached([name, *tables], named)
         if f"@{name}()" in definitions[name][0] and not READING & reached([name], named):
             continue  # it takes nothing
-        source = without(row["source"], plain(definitions.keys() - kept), plain(definitions))
+        source = without(row["source"], plain(emitted - kept), plain(definitions))
         if source:
             (spoken,) = plain([name])
             rows.append({**row, "id": f"{row['id']}:{spoken}", "source": source})

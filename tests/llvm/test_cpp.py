@@ -81,8 +81,9 @@ def test_what_cannot_be_driven_is_named(reason):
 
 
 def test_a_file_gives_groups_that_hold(tmp_path):
-    text = "#include <cstdlib>\nstatic int third(int &a) { return a /= 3; }\n"
-    text += "int f(int a) { int b = std::abs(a % 1000); return third(b) + b * 5; }\n"
+    text = "#include <algorithm>\n#include <cstdlib>\n"
+    text += "static int third(int &a) { return a /= 3; }\n"
+    text += "int f(int a) { int b = std::abs(a % 1000); return third(b) + std::max(b * 5, 9); }\n"
     text += "int g(int *p, int n) { int s = 0; for (int i = 0; i < n; i++) s ^= p[i]; return s; }\n"
     (tmp_path / "two.cpp").write_text(text)
     groups = []
