@@ -374,8 +374,8 @@ static void see_area(int b, void (*see_one)(void *), size_t bytes, size_t count)
         see_all(see_one, at[b], bytes, count);
 }
 
-/* What a callback of this kind returns for its arguments, which end with two zeros. The call is seen:
-   so the order of calls, and what they are given, belong to the behaviour. */
+/* What a callback of this kind returns for its arguments, which end with two zeros. The call is
+   seen: so the order of calls, and what they are given, belong to the behaviour. */
 static double called_back(int kind, int count, const double *argument)
 {
     double mixed = count ? 0 : seen[pass].size; /* without arguments, each call gives another */
@@ -558,6 +558,7 @@ static void read_inputs(void)
     pool = mmap(0, lseek(file, 0, SEEK_END), PROT_READ, MAP_SHARED, file, 0);
     if (pool == MAP_FAILED)
         _exit(2);
+    close(file);
 }
 
 /* Reads numbers of inputs. Returns how many. */
