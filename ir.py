@@ -1,4 +1,4 @@
-"""C source -> groups of equivalent and inequivalent LLVM IR: the off-policy data of GEPO.
+"""C or C++ source -> groups of equivalent and inequivalent LLVM IR: the off-policy data of GEPO.
 
     python ir.py --source FILE.c|DIR|FILE.jsonl --out G.jsonl
                  [--levels O3,Oz] [--loser verified|drop] [--equivalents 0]
@@ -31,7 +31,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -49,6 +49,7 @@ PAIRS = 3  # mutants of one run that are tried as sources of their own, at most
 # A mutant is second choice if it
 RARE = 1 / 16  # differs on a smaller share of the inputs
 MUCH_LONGER = 1.5  # or is so many times as long, or short
+MAX_STEPS = 1_000_000  # so that no text runs for minutes
 RECIPE = 2  # raised when the same row and settings give another group
 
 
@@ -62,6 +63,7 @@ class Settings:
     seed: int
     equivalents: int = 0  # mutants that are winners, at most
     cflags: str = ""  # more flags of clang
+    steps: int = llvm.STEPS  # basic blocks in which a source must end
 
 
 @dataclass
@@ -106,13 +108,13 @@ def make_groups(args, settings):
         finished = read_finished(out, partial, {row["id"] for row in rows})
     except (ValueError, RuntimeError) as error:
         sys.exit(f"ir.py: {error}")
-    keys = [fingerprint(row, settings) for row in rows]
+    keys = [fingerprint(row, for_language(row, settings)) for row in rows]
     out.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(workers) as pool, open(partial, "a") as log:
         jobs = {}
         for key, row in zip(keys, rows):
             if key not in finished:
-                jobs[pool.submit(build_group, row, settings)] = key
+                jobs[pool.submit(build_group, row, for_language(row, settings))] = key
         try:
             for job in tqdm(as_completed(jobs), total=len(jobs), unit=" sources"):
                 key = jobs[job]
@@ -144,11 +146,19 @@ def split_rows(files, settings, workers):
 
     settings: Settings. workers: int, threads."""
     with ThreadPoolExecutor(workers) as pool:
-        parts = list(pool.map(lambda file: llvm.split(file, settings.cflags), files))
+        cflags = [for_language(file, settings).cflags for file in files]
+        parts = list(pool.map(llvm.split, files, cflags))
     rows = list(itertools.chain.from_iterable(parts))
     if len(rows) != len(files):
         print(f"{len(files)} files: {len(rows)} functions and programs", flush=True)
     return rows
+
+
+def for_language(row, settings):
+    """Settings with the flags of clang that the language of a row takes. As build_group."""
+    if row.get("language") != "cpp":
+        return settings
+    return replace(settings, cflags=f"{llvm.CPP} {settings.cflags}".strip())
 
 
 # ---------------------------------------------------------------------------------- one group
@@ -283,6 +293,7 @@ def screen(row, settings, winners, edits):
         [*winners.values(), *(mutant.ir for mutant in mutants)],
         seeded(f"screen {settings.seed}", row["id"]),
         cflags=settings.cflags,
+        steps=settings.steps,
     )
     require_agreement(winners, outcomes, inputs)
     for mutant, outcome in zip(mutants, outcomes[len(winners) :]):
@@ -364,6 +375,7 @@ def verified(row, settings, mutant, pairs, place):
         group["winners"] + group["losers"],
         input_rng(settings.seed, row["id"]),
         cflags=settings.cflags,
+        steps=settings.steps,
     )
     require_agreement(meta["levels"], outcomes, meta["inputs"])
     for loser, outcome in zip(meta["losers"], outcomes[len(group["winners"]) :]):
@@ -424,9 +436,11 @@ def empty_group(row, settings, levels):
         "seed": settings.seed,
         "fingerprint": fingerprint(row, settings),
     }
+    if settings.steps != llvm.STEPS:
+        meta["steps"] = settings.steps
     return {
         "id": row["id"],
-        "language": "c",
+        "language": row.get("language", "c"),
         "source": row["source"],
         "winners": [],
         "losers": [],
@@ -482,11 +496,14 @@ def fingerprint(row, settings):
     """A hash (str) of all that a group depends on: while it stays the same, the group is kept.
 
     row: as of build_group. settings: Settings."""
-    values = [RECIPE, row["id"], row["source"], astuple(settings), llvm.clang().version]
+    *others, steps = astuple(settings)
+    values = [RECIPE, row["id"], row["source"], others, llvm.clang().version]
     if row.get("winners"):
         values.append(row["winners"])
     if not llvm.has_sanitizers():
         values.append("no sanitizers")
+    if steps != llvm.STEPS:
+        values.append(f"{steps} steps")
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
@@ -513,7 +530,7 @@ def argument_parser():
         "--source",
         type=Path,
         nargs="+",
-        help="FILE.c, a folder, FILE.jsonl of {id, source}, or the tables of SLTrans",
+        help="FILE.c, FILE.cpp, a folder, FILE.jsonl of {id, source}, or the tables of SLTrans",
     )
     flag("--out", type=Path, help="ir_groups.jsonl; what it holds already is kept")
     flag("--levels", default="O3,Oz", help=f"of {','.join(sorted(llvm.LEVELS))}")
@@ -527,6 +544,12 @@ def argument_parser():
     flag("--equivalents", type=int, default=0, help="winners by harmless edits, at most")
     flag("--include", type=Path, nargs="+", default=[], help="folders of headers")
     flag("--cflags", default="", help="more flags of clang: --cflags='-DN=3 -std=gnu89'")
+    flag(
+        "--steps",
+        type=int,
+        default=llvm.STEPS,
+        help="basic blocks in which a source must end, or an input is not used (%(default)s)",
+    )
     flag("--seed", type=int, default=0)
     flag("--workers", type=int, default=os.cpu_count())
     flag("--check", type=Path, metavar="GROUPS", help="run these groups again, on fresh inputs")
@@ -548,7 +571,11 @@ def checked_settings(parser, args):
         parser.error(f"--levels: {', '.join(unknown)} unknown; known are {known}")
     if args.losers < 0 or args.workers < 1:
         parser.error("--losers must be at least 0, --workers at least 1")
-    return Settings(levels, args.losers, args.loser, args.seed, args.equivalents, args.cflags)
+    if not 0 < args.steps <= MAX_STEPS:
+        parser.error(f"--steps must be 1 to {MAX_STEPS}")
+    return Settings(
+        levels, args.losers, args.loser, args.seed, args.equivalents, args.cflags, args.steps
+    )
 
 
 def read_finished(out, partial, ids):
@@ -716,6 +743,8 @@ def check_group(group, inputs):
         pool=4 * inputs,
         excluded=used,
         cflags=cflags,
+        steps=meta.get("steps", llvm.STEPS),
+        first=True,
     )
     result = CheckResult(decided, [], [])
     for level, outcome in zip(meta["levels"], outcomes):

@@ -29,9 +29,10 @@ def translation_prompt(problem: dict) -> str:
     return prompt
 
 
-def ir_prompt(source: str) -> str:
-    """The prompt that all IRs of one C source share."""
-    return "Compile this C program to LLVM IR.\n" + _fenced_block("c", source)
+def ir_prompt(source: str, language="c") -> str:
+    """The prompt that all IRs of one source share. language: "c" or "cpp"."""
+    display = {"c": "C", "cpp": "C++"}[language]
+    return f"Compile this {display} program to LLVM IR.\n" + _fenced_block(language, source)
 
 
 def ir_response(ir: str) -> str:
@@ -43,7 +44,7 @@ def group_prompt(row: dict) -> str:
     """The prompt that all texts of a group share: a row of read_groups."""
     if "target_language" in row:
         return translation_prompt({**row, "source_language": row["language"]})
-    return ir_prompt(row["source"])
+    return ir_prompt(row["source"], row["language"])
 
 
 def group_response(row: dict, text: str) -> str:

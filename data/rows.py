@@ -4,8 +4,9 @@
                        "tests": [{"stdin", "stdout"}, ...]}, optional "declaration";
                       for evaluation only: "harness" instead of "tests", or rows of MultiPL-E
                       (judge/harnesses.py describes both)
-    ir_groups.jsonl   {"id", "language": "c", "source", "winners": [ir, ...],
-                       "losers": [ir, ...], "meta": {...}}
+    ir_groups.jsonl   {"id", "language": "c" or "cpp", "source", "winners": [ir, ...],
+                       "losers": [ir, ...], "meta": {...}}; with a "target_language" too, a group
+                      of translations
 
 Every row is checked before any work starts. A bad row raises ValueError; the message names the
 file, the line and the field, and says what to do about it. runnable() keeps the problems whose
@@ -155,10 +156,10 @@ def _check_group_languages(where, row):
                     f'{where}: "{field}" is {row[field]!r}; of a group of translations it is one '
                     f"of {', '.join(known)}"
                 )
-    elif row["language"] != "c":
+    elif row["language"] not in ("c", "cpp"):
         raise ValueError(
-            f'{where}: "language" must be "c", the source of LLVM IR; a group of translations '
-            'has a "target_language" too'
+            f'{where}: "language" must be "c" or "cpp", the source of LLVM IR; a group of '
+            'translations has a "target_language" too'
         )
     if not row["source"].strip():
         raise ValueError(f'{where}: "source" is empty; it must be a program')

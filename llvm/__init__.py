@@ -12,6 +12,7 @@ judge/. Imports no torch.
 
 from llvm.compare import (
     MIN_INPUTS,
+    STEPS,
     Outcome,
     check_driven,
     compare_with_source,
@@ -19,6 +20,7 @@ from llvm.compare import (
     which_assemble,
 )
 from llvm.compile import (
+    CPP,
     LEVELS,
     Rejected,
     clang,
@@ -34,8 +36,10 @@ from llvm.sources import read_sources
 from llvm.split import split
 
 __all__ = [
+    "CPP",
     "LEVELS",
     "MIN_INPUTS",
+    "STEPS",
     "Edit",
     "Outcome",
     "Rejected",

@@ -21,17 +21,15 @@ from typing import NamedTuple
 
 from judge import sandbox
 from llvm.compile import COMPILER_LIMITS, ORACLE, Rejected, clang, emit_ir, normalise
-from llvm.drive import entry, entry_h, input_line, touches_memory
+from llvm.drive import entry, entry_h, input_file, touches_memory
 from llvm.inputs import input_pool
 
 DRIVER = Path(__file__).with_name("driver.c")
-DRIVER_LIMITS = sandbox.Limits(cpu_s=40, wall_s=120, memory_bytes=512 << 20, processes=8)
-# Sanitizers reserve more addresses than they use memory.
-SCREEN_LIMITS = dataclasses.replace(DRIVER_LIMITS, address_space=False)
 SANITIZERS = ("address", "memory")  # of clang; without its runtime library a screen is not built
 POOL = 768  # inputs offered
 INPUTS = 96  # inputs that decide, at most
 MIN_INPUTS = 8  # with fewer a source is rejected
+STEPS = 20_000  # basic blocks in which a source must end
 
 
 ASSEMBLE = (
@@ -55,11 +53,22 @@ class Outcome(NamedTuple):
         return self.differed + self.crashed + self.endless
 
 
-def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, excluded=(), cflags=""):
+def compare_with_source(
+    source,
+    variants,
+    rng,
+    inputs=INPUTS,
+    pool=POOL,
+    excluded=(),
+    cflags="",
+    steps=STEPS,
+    first=False,
+):
     """Run source and variants on up to `inputs` of `pool` inputs, none of them among `excluded`.
 
     source: str, C. variants: list of str, IR. rng: random.Random. inputs, pool: int. excluded:
-    inputs as offered_inputs returns them. cflags: str, of emit_ir.
+    inputs as offered_inputs returns them. cflags: str, of emit_ir. steps: int, in which the source
+    must end. first: bool, whether to stop at the first input on which a variant differs.
     -> (int, how many inputs decided; list of the variants' Outcomes, None if one does not assemble)
     Raises Rejected if the source cannot be driven, or, where none are excluded, is hardly ever
     defined and ending, or does the same on all inputs."""
@@ -72,10 +81,10 @@ def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, exclude
     if excluded and not offered:
         return 0, []  # all that there are have been tried
     with tempfile.TemporaryDirectory(prefix="oorl-ir-") as box:
-        header = entry_h(called, 1 + len(variants), len(offered), inputs)
+        header = entry_h(called, 1 + len(variants), len(offered), inputs, steps, first)
         Path(box, "entry.h").write_text(header)
         Path(box, "driver.c").write_bytes(DRIVER.read_bytes())
-        Path(box, "inputs").write_text("".join(input_line(called, x) for x in offered))
+        Path(box, "inputs").write_bytes(input_file(called, offered))
         then = f"{clang().path} -w driver.c *.o -o driver -lm"
         if called.touches_memory:
             then += f" && {build_screens()}"
@@ -84,7 +93,7 @@ def compare_with_source(source, variants, rng, inputs=INPUTS, pool=POOL, exclude
         if built.status != "OK":
             error = built.stderr.decode(errors="replace")[:200]
             raise Rejected(f"its driver does not build: {built.status} {error!r}")
-        different, decided, lines = run_defined(box, inputs)
+        different, decided, lines = run_defined(box, inputs, driver_limits(steps))
     if len(decided) < max(1, min(MIN_INPUTS, len(offered))) and not excluded:
         raise Rejected(
             f"hardly ever defined and ending: on {len(decided)} of {len(offered)} inputs"
@@ -108,29 +117,35 @@ def check_driven(source, cflags=""):
     entry(emit_oracle(source, cflags))
 
 
-def run_defined(box, inputs):
+def driver_limits(steps):
+    """sandbox.Limits of a driver. steps: int, in which a source must end."""
+    cpu_s = 40 + (steps - STEPS) // 10_000
+    return sandbox.Limits(cpu_s, wall_s=3 * cpu_s, memory_bytes=512 << 20, processes=8)
+
+
+def run_defined(box, inputs, limits):
     """Runs the driver on the first inputs that decide and to which no sanitizer objects.
 
-    box: str or Path, the folder of the driver. inputs: int, that decide. -> (int, how many outcomes
-    the source has; list of str, the numbers of the inputs that decided; list of str, a line for
-    each variant)."""
+    box: str or Path, the folder of the driver. inputs: int, that decide. limits: sandbox.Limits.
+    -> (int, how many outcomes the source has; list of str, the numbers of the inputs that decided;
+    list of str, a line for each variant)."""
     screened, undefined = set(), set()
     wanted = inputs
     while True:
-        _, candidates, _ = run_driver(box, str(wanted))
+        _, candidates, _ = run_driver(box, limits, str(wanted))
         new = [number for number in candidates if number not in screened]
-        found = undefined_inputs(box, new)
+        found = undefined_inputs(box, new, limits)
         if not found:
-            return run_driver(box)
+            return run_driver(box, limits)
         screened.update(new)
         undefined.update(found)
         Path(box, "undefined").write_text("\n".join(undefined))
         wanted *= 2  # or a source that is hardly ever defined would take hundreds of rounds
 
 
-def run_driver(box, *arguments):
-    """-> what it prints, as run_defined returns it. box: its folder. arguments: str."""
-    ran = sandbox.run(["./driver", *arguments], box, DRIVER_LIMITS)
+def run_driver(box, limits, *arguments):
+    """-> what it prints, as run_defined returns it. box, limits: as there. arguments: str."""
+    ran = sandbox.run(["./driver", *arguments], box, limits)
     if ran.status != "OK":
         raise Rejected(f"its driver ends with {ran.status}")
     first, *lines = ran.stdout.decode().splitlines()
@@ -138,16 +153,18 @@ def run_driver(box, *arguments):
     return int(different), decided, lines
 
 
-def undefined_inputs(box, numbers):
+def undefined_inputs(box, numbers, limits):
     """Those of the numbers of inputs on which a sanitizer finds the source undefined: set of str.
 
-    box: str or Path, the folder of the driver. numbers: list of str."""
+    box: str or Path, the folder of the driver. numbers: list of str. limits: sandbox.Limits."""
     found = set()
+    # Sanitizers reserve more addresses than they use memory.
+    limits = dataclasses.replace(limits, address_space=False)
     for sanitizer in SANITIZERS:
         left = [number for number in numbers if number not in found]
         if left and Path(box, sanitizer).exists():
             Path(box, "screened").write_text("\n".join(left))
-            ran = sandbox.run([f"./{sanitizer}"], box, SCREEN_LIMITS)
+            ran = sandbox.run([f"./{sanitizer}"], box, limits)
             if ran.status != "OK":
                 raise Rejected(f"under the {sanitizer} sanitizer its driver ends with {ran.status}")
             found.update(ran.stdout.decode().split())

@@ -25,6 +25,7 @@ from judge import sandbox
 LEVELS = ["O1", "Os", "O2", "Oz", "O3", "O0"]
 ORACLE = "oracle"  # the level at which a source runs when texts are compared with it
 MAX_SOURCE_BYTES = 64 << 10
+CPP = "-x c++ -fno-exceptions -fno-rtti"  # cflags that take a source for C++
 NO_FUSION = "-ffp-contract=off"  # or the levels would round differently
 COMPILER_LIMITS = sandbox.Limits(
     cpu_s=20, wall_s=120, memory_bytes=2 << 30, processes=32, stdout_bytes=16 << 20
@@ -147,9 +148,10 @@ def flags(level):
 
 COMMENT = re.compile(r'^((?:[^";]|"[^"]*")*);.*')
 NO_BEHAVIOUR = re.compile(
-    r"source_filename|target |attributes |!|.*@llvm\.(lifetime|dbg|experimental\.noalias)\.| +#dbg_"
+    r"source_filename|target |attributes |!|\$|"
+    r".*@llvm\.(lifetime|dbg|experimental\.noalias)\.| +#dbg_"
 )
-METADATA = re.compile(r",? ![\w.]+(?: !\d+)?| #\d+")
+METADATA = re.compile(r",? ![\w.]+(?: !\d+)?| #\d+|,? comdat(?![\w.:])")
 # To the optimiser or the linker: the code means the same without them.
 PROMISES = re.compile(
     r"(?<![\w.%@])(?:noundef|dso_local|(?:local_)?unnamed_addr|tail(?= call)|nonnull|nocapture|"

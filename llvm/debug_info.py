@@ -3,8 +3,9 @@ through typedefs, enums and qualifiers.
 
     Types(oracle IR).signature("!17") -> ("int", [("n", "int"), ("list", "struct node *")])
 
-A type is a str in C's notation: "int", "char *", "struct node", "int[3][4]", "void *". All pointers
-to functions are "function *". What is behind a struct's name stands in `structs`.
+A type is a str in C's notation: "int", "char *", "struct node", "int[3][4]", "void *", and
+"function int(char *, int) *" for a pointer to a function. A reference of C++ is a pointer. What is
+behind the name of a struct or of a function's type stands in `structs` and `functions`.
 """
 
 import math
@@ -64,19 +65,19 @@ def elements(type):
 
 
 class Types:
-    """ir: str, with debug information. structs: {type: Struct}, of those met so far."""
+    """ir: str, with debug information. Of those met so far: structs, {type: Struct}; functions,
+    {type: (type of the result, types of the parameters)}."""
 
     def __init__(self, ir):
         self.nodes = dict(re.findall(r"^(!\d+) = (?:distinct )?(.*)$", ir, re.M))
         self.structs = {}
+        self.functions = {}
 
     def signature(self, function):
         """(type of the result, list of (name, type) of the parameters). function: str, its node.
 
         `...` is a parameter of type void."""
-        list_node = self.field(self.field(function, "type"), "types")
-        references = re.findall(r"!\d+|null", self.nodes[list_node])
-        returns, *types = map(self.spelled, references)
+        returns, types = self.functions[self.spelled(self.field(function, "type"))]
         names = {}
         for node in self.nodes.values():
             variable = re.match(
@@ -103,32 +104,48 @@ class Types:
         if node.startswith("!DIBasicType"):
             return name
         if node.startswith("!DISubroutineType("):
-            return "function"
+            return self.function(reference)
         composite = re.match(
             r"!DICompositeType\((?!tag: DW_TAG_enum)tag: DW_TAG_(\w+?)_?(?:type)?,", node
         )
         if composite and composite[1] != "array":
-            kind = composite[1].replace("structure", "struct")
-            return self.struct(f"{kind} {name or 'no' + reference[1:]}", reference)
+            kind = composite[1].replace("structure", "struct").replace("class", "struct")
+            return self.struct(f"{kind} {name or 'no' + reference[1:]}", name, reference)
         base = self.field(reference, "baseType")
         inner = self.spelled(base)
-        if "DW_TAG_pointer" in node:
+        if "ptr_to_member" in node:
+            return "pointer to a member"
+        if "DW_TAG_pointer" in node or "reference_type" in node:
             return inner + ("*" if inner.endswith("*") else " *")
         if composite:
             for dimension in self.list_of(reference):
                 inner += f"[{found(COUNT, self.nodes[dimension]) or -1}]"
         return inner
 
-    def struct(self, type, reference):
+    def function(self, reference):
+        """Notes what a function of this type takes and returns. -> its type, a str."""
+        list_node = self.field(reference, "types")
+        references = re.findall(r"!\d+|null", self.nodes[list_node])
+        returns, *types = map(self.spelled, references)
+        type = f"function {returns}({', '.join(types)})"
+        self.functions[type] = (returns, types)
+        return type
+
+    def struct(self, type, name, reference):
         """Notes what is in a struct the first time that it is met. -> type, a str."""
         if type not in self.structs:
             bits = found(r"size: (\d+)", self.nodes[reference]) or "0"
             self.structs[type] = struct = Struct([], int(bits) // 8)
             for member in self.list_of(reference):
-                spelled = "bit-field"
-                if "DIFlagBitField" not in self.nodes[member]:
-                    spelled = self.spelled(self.field(member, "baseType"))
-                struct.fields.append((found(NAME, self.nodes[member]), spelled))
+                node = self.nodes[member]
+                spelled = self.spelled(self.field(member, "baseType"))
+                if "DIFlagBitField" in node:
+                    spelled = "bit-field"
+                elif "DISubprogram" in node:  # of C++
+                    if found(NAME, node).strip("~") != name and "virtuality" not in node:
+                        continue
+                    spelled = f"{type} with a constructor or the like"
+                struct.fields.append((found(NAME, node), spelled))
         return type
 
     def list_of(self, reference):

@@ -2,16 +2,18 @@
 
     entry(oracle IR) -> Entry           the one function, or the whole program, that is compared
     entry_h(Entry, ...) -> C text       what driver.c includes to call it
-    input_line(Entry, values) -> text   an input as driver.c reads it; inputs.py draws the values
+    input_file(Entry, inputs) -> bytes  inputs as driver.c maps them; inputs.py draws the values
 
-A function takes what layout.py can build: numbers, buffers, strings, structs, tables. Its behaviour
-is what it returns, what it leaves there and in global variables, and what it prints. That of a
-whole program is what it prints and its exit code. Both may read stdin; argv has the words of it.
+A function takes what layout.py can build: numbers, buffers, strings, structs, tables, callbacks.
+Its behaviour is what it returns, what it leaves there and in global variables, what it prints, and
+what it calls back with. That of a whole program is what it prints and its exit code. Both may read
+stdin; argv has the words of it.
 
-Left out: files, the clock, callbacks. They are rejected by name.
+Left out: files, the clock. They are rejected by name.
 """
 
 import re
+import struct
 from dataclasses import dataclass
 
 from llvm.compile import Rejected
@@ -44,6 +46,9 @@ for name in (
     "sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc tgamma lgamma"
 ).split():
     PURE_FUNCTIONS |= {name, f"{name}f", f"{name}l"}
+# operator new and delete of C++
+FREEING = set("free realloc _ZdlPv _ZdaPv _ZdlPvm _ZdaPvm".split())
+PURE_FUNCTIONS |= FREEING | {"_Znwm", "_Znam"}
 # What may be called besides.
 PRINTING = set(
     "printf puts putchar putc fputc fputs fprintf fwrite fflush perror vprintf exit".split()
@@ -53,6 +58,9 @@ READING = set(
     "__isoc99_scanf __isoc23_scanf __isoc99_fscanf __isoc23_fscanf".split()
 )
 STOPPING = {"abort", "exit", "__assert_fail"}
+# Each call has a process of its own, in which glibc's generators start anew.
+RANDOM = set("rand srand random srandom rand_r drand48 lrand48 mrand48 srand48".split())
+CLOCKS = set("time clock gettimeofday clock_gettime timespec_get times ftime".split())
 STREAMS = {"stdin", "stdout", "stderr"}
 
 
@@ -92,6 +100,8 @@ def entry(oracle):
     """The function to drive, or main. oracle: str, IR with debug information. -> Entry.
 
     Raises Rejected with a reason that names what cannot be driven."""
+    if "@llvm.global_ctors" in oracle:
+        raise Rejected("code before main: a constructor, perhaps that of <iostream>")
     definitions = definitions_in(oracle)
     name = entry_name(oracle, definitions)
     is_program = name == "main"
@@ -99,7 +109,7 @@ def entry(oracle):
     variables = VARIABLE.findall(oracle)
     reads = bool(called & READING)
     driven = program(oracle, definitions["main"], reads) if is_program else None
-    reject_outside_state(oracle, is_program, called, variables)
+    reject_outside_state(oracle, called, variables)
     if driven:
         return driven
     types = Types(oracle)
@@ -111,7 +121,8 @@ def entry(oracle):
     is_seen = is_number(returns) or pointee(returns) or layout.can_be_seen(returns)
     if returns != "void" and not is_seen:
         raise Rejected(f"return type {returns}: it cannot be compared")
-    if returns == "void" and not (layout.areas or variables or called & PRINTING):
+    is_seen = layout.areas or layout.callbacks or variables or called & PRINTING
+    if returns == "void" and not is_seen:
         raise Rejected("nothing to compare: it returns, prints and changes nothing")
     return Entry(
         name,
@@ -120,7 +131,7 @@ def entry(oracle):
         layout,
         reads=reads,
         touches_memory=touches_memory(oracle),
-        frees=bool(called & {"free", "realloc"}),
+        frees=bool(called & FREEING),
         variables=tuple(variables),
     )
 
@@ -132,7 +143,7 @@ def touches_memory(ir):
 
 def program(oracle, definition, reads):
     """The Entry of main. oracle: str. definition: match of DEFINITION. reads: bool, stdin."""
-    layout = Layout({})
+    layout = Layout({}, {})
     layout.fill = ["arg0 = argc", "arg1 = argv"]
     argv = re.search(r"ptr\b[^,()]* %([\w.]+)\)", definition[0])
     takes_words = bool(argv) and f"load ptr, ptr %{argv[1]}.addr" in oracle
@@ -166,7 +177,11 @@ def entry_name(oracle, definitions):
 
 def public_functions(definitions):
     """Names, a list of str, of those that are not static. definitions: as of entry_name."""
-    return [name for name in definitions if "internal" not in definitions[name]["linkage"]]
+    public = []
+    for name, definition in definitions.items():
+        if not re.search("internal|linkonce", definition["linkage"]):  # linkonce: a template
+            public.append(name)
+    return public
 
 
 def references(oracle, definitions):
@@ -178,14 +193,14 @@ def references(oracle, definitions):
     return named
 
 
-def reject_outside_state(oracle, is_program, called, variables):
+def reject_outside_state(oracle, called, variables):
     """Raises Rejected where behaviour may depend on more than the input.
 
-    oracle: str, IR. is_program: bool. called: set of str, functions that it does not define.
-    variables: matches of VARIABLE. -> None."""
-    allowed = PURE_FUNCTIONS | PRINTING | STOPPING | READING
-    if is_program:
-        allowed = allowed | {"rand", "srand"}
+    oracle: str, IR. called: set of str, functions that it does not define. variables: matches of
+    VARIABLE. -> None."""
+    for name in sorted(called & CLOCKS):
+        raise Rejected(f"calls {name}: the time is another one at each call")
+    allowed = PURE_FUNCTIONS | PRINTING | STOPPING | READING | RANDOM
     elsewhere = [name for name, definition in variables if definition.startswith("external ")]
     obstacles = {
         "inline": re.findall(r"\bcall .*\b(asm) ", oracle),
@@ -194,7 +209,10 @@ def reject_outside_state(oracle, is_program, called, variables):
     }
     for kind, names in obstacles.items():
         if names:
-            raise Rejected(f"{kind} {names[0]}: it may depend on more than its input")
+            library = ""
+            if names[0].startswith("_Z"):
+                library = " of a C++ library"
+            raise Rejected(f"{kind} {names[0]}{library}: it may depend on more than its input")
     if FAST_MATH.search(oracle):
         raise Rejected("fast-math: each level may round differently")
     if re.search(r'c"[^"]*%[-\d]*p', oracle):
@@ -209,7 +227,7 @@ def laid_out(types, parameters):
     lengths = length_places(parameters)
     is_told = any(parameters[place][0] in LENGTH_NAMES for place in lengths)
     for depth in DEPTHS:
-        layout = Layout(types.structs)
+        layout = Layout(types.structs, types.functions)
         try:
             for place, (_, type) in enumerate(parameters):
                 layout.put(type, f"arg{place}", depth, place in lengths, STRUCTS if is_told else 1)
@@ -224,7 +242,7 @@ def seen_variables(types, layout, variables):
     seen = []
     for name, definition in variables:
         debug = re.search(r"!dbg (!\d+)", definition)
-        if debug and not re.match("internal|private|external", definition):
+        if debug and not re.match("internal|private|external|linkonce", definition):
             type = types.variable(debug[1])
             if layout.can_be_seen(type):
                 seen.append((name, type))
@@ -234,26 +252,35 @@ def seen_variables(types, layout, variables):
 # ---------------------------------------------------------------------------------- for driver.c
 
 
-def input_line(called, values):
-    """An input as driver.c reads it: str.
+def input_file(called, inputs):
+    """Inputs as driver.c maps them: bytes.
 
-    called: Entry. values: one of the inputs of input_pool, a tuple of numbers, or a str of a
-    program."""
-    text = ""
-    if called.reads:
-        *values, words = [values] if called.is_program else values
-        text = f"{len(words.encode())}\n{words}"
-    numbers = [value.hex() if isinstance(value, float) else str(value) for value in values]
-    return " ".join(numbers) + "\n" + text
+    called: Entry. inputs: list of what input_pool returns, a tuple of numbers, or a str of a
+    program. An input is its numbers, eight bytes each, and where its text lies and how long it is.
+    All texts follow, each with a 0."""
+    types = ""
+    for numbers in called.numbers:
+        types += numbers.count * ("d" if numbers.is_float else "q")
+    record = struct.Struct(f"={types}qq")
+    records, texts = bytearray(), bytearray()
+    for values in inputs:
+        text = b""
+        if called.reads:
+            *values, words = [values] if called.is_program else values
+            text = words.encode()
+        records += record.pack(*values, len(texts), len(text))
+        texts += text + b"\0"
+    return records + texts
 
 
-def entry_h(called, functions, pool, inputs):
+def entry_h(called, functions, pool, inputs, steps, first):
     """What driver.c includes: sizes, the functions under test, how arguments are built and seen.
 
-    called: Entry. functions, pool, inputs: int. -> C text, a str; driver.c shows an example.
+    called: Entry. functions, pool, inputs, steps: int. -> C text, a str; driver.c shows an example.
     functions: how many are under test. v0.NAME is the source, v1.NAME and so on are the texts
     compared with it. They are weak symbols: the address is 0 for a text that does not assemble.
-    pool: inputs offered. inputs: those that decide, at most."""
+    pool: inputs offered. inputs: those that decide, at most. steps: in which the source must
+    end. first: bool, whether to stop at the first input on which a text differs."""
     layout = called.layout
     digest = []  # statements that see what can be seen of the call
     sizes = []  # of the areas, in bytes
@@ -281,15 +308,14 @@ def entry_h(called, functions, pool, inputs):
     for name in names:
         addresses = ", ".join(f"{name}_{variable}" for variable, _ in called.variables)
         rows.append(f"{{{addresses}}}")
-    is_float = []
-    for numbers in called.numbers:
-        is_float += [str(int(numbers.is_float))] * numbers.count
     call = f"table[k]({', '.join(arguments)})"
     declared = "\n".join(declared)
     room = "".join(f", b{number}[{size}]" for number, size in enumerate(sizes))
     return f"""\
 #define POOL {pool}
 #define INPUTS {inputs}
+#define STEPS {steps}
+#define FIRST {int(first)}
 #define FORK {int(called.touches_memory)}
 #define READS {int(called.reads)}
 #define ARGV {int(called.takes_words)}
@@ -308,5 +334,4 @@ def entry_h(called, functions, pool, inputs):
 static {returns} (*const table[])({types}) = {{{", ".join(names)}}};
 static void *const variables[][{len(called.variables) or 1}] = {{{", ".join(rows)}}};
 static const int area_bytes[] = {{{", ".join(sizes) or 0}}};
-static const char is_float[] = {{{", ".join(is_float) or 0}}};
 """

@@ -34,6 +34,8 @@
 
      #define POOL 768       inputs offered
      #define INPUTS 96      inputs that decide, at most
+     #define STEPS 20000    basic blocks in which the source must end
+     #define FIRST 0        whether the first input on which a text differs is enough
      #define FORK 1
      #define READS 0
      #define ARGV 0
@@ -58,12 +60,12 @@
      static int (*const table[])(void *, int) = {v0, v1};
      static void *const variables[][1] = {{}, {}};       addresses of each text's global variables
      static const int area_bytes[] = {32 * sizeof(char)};
-     static const char is_float[] = {0, 0, ..., 0};      of each number of an input
 
    FILL, CALL and DIGEST are C statements.                                                         */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +84,7 @@ static const char not_a_number[8] = "nan nan";
 static void see(const void *value, const void *place, size_t bytes);
 static void see_all(void (*see_one)(void *), void *first, size_t bytes, size_t count);
 static void see_pointer(void *place, size_t bytes, void (*see_target)(void *));
+static double called_back(int kind, int count, const double *argument);
 typedef union {
     long long i;
     double d;
@@ -107,7 +110,7 @@ enum {
     SEEN = 1 << 18,    /* bytes that are seen of a call */
     BLOCK = 1 << 16,   /* bytes of the largest block of the heap */
     BLOCKS = 4096,     /* of the heap, at a time */
-    STEPS = 20000,     /* basic blocks of the source */
+    PATIENCE = STEPS > 500000 ? 2 * STEPS : 1000000, /* as STEPS, of a text */
     ARGUMENTS = 8,     /* of a program, with its name */
     STOPPED = 134,     /* exit code of a child that aborted */
 };
@@ -277,6 +280,40 @@ static void clear_heap(void)
 
 #endif
 
+/* operator new and delete of C++; there are no exceptions. */
+void *_Znwm(size_t size)
+{
+    void *start = malloc(size);
+    if (!start)
+        abort();
+    return start;
+}
+
+void *_Znam(size_t size)
+{
+    return _Znwm(size);
+}
+
+void _ZdlPv(void *start)
+{
+    free(start);
+}
+
+void _ZdlPvm(void *start, size_t size)
+{
+    free(start);
+}
+
+void _ZdaPv(void *start)
+{
+    free(start);
+}
+
+void _ZdaPvm(void *start, size_t size)
+{
+    free(start);
+}
+
 /* Adds a value to what is seen of this pass. place: where it was found. */
 static void see(const void *value, const void *place, size_t bytes)
 {
@@ -337,6 +374,23 @@ static void see_area(int b, void (*see_one)(void *), size_t bytes, size_t count)
         see_all(see_one, at[b], bytes, count);
 }
 
+/* What a callback of this kind returns for its arguments, which end with two zeros. The call is
+   seen: so the order of calls, and what they are given, belong to the behaviour. */
+static double called_back(int kind, int count, const double *argument)
+{
+    double mixed = count ? 0 : seen[pass].size; /* without arguments, each call gives another */
+    see(&kind, &kind, sizeof kind);
+    for (int j = 0; j < count; j++) {
+        SEE(argument[j]);
+        mixed = 3 * mixed + argument[j];
+    }
+    if (kind == 0)
+        return (argument[0] > argument[1]) - (argument[0] < argument[1]);
+    if (kind == 1)
+        return argument[1] - argument[0];
+    return (long long)mixed & 15;
+}
+
 /* A hash of what all passes saw. Returns VALUE or UNSTABLE. */
 static int compare_passes(long long *value)
 {
@@ -365,26 +419,16 @@ static __attribute__((noinline)) void smear(int byte)
     __asm__ volatile("" : : "r"(area) : "memory"); /* or the compiler drops the memset */
 }
 
-static struct {
-    word numbers[WIDTH + 1];
-    int size;
-    char *text;
-} pool[POOL];
+/* The inputs as drive.py writes them. They are a mapped file: a fork copies no page of it. */
+static const struct {
+    word numbers[WIDTH];
+    long long start, size; /* of the text that is read, behind all inputs; it ends with 0 */
+} *pool;
 static int in, out; /* files */
 
-static int read_input(FILE *file, int i)
+static const char *text_of(int i)
 {
-    for (int j = 0; j < WIDTH; j++)
-        if (is_float[j] ? fscanf(file, "%la", &pool[i].numbers[j].d) != 1
-                        : fscanf(file, "%lld", &pool[i].numbers[j].i) != 1)
-            return 0;
-    if (!READS)
-        return 1;
-    if (fscanf(file, "%d", &pool[i].size) != 1)
-        return 0;
-    pool[i].text = calloc(pool[i].size + 1, 1);
-    fgetc(file);
-    return fread(pool[i].text, 1, pool[i].size, file) == pool[i].size;
+    return (const char *)(pool + POOL) + pool[i].start;
 }
 
 /* A file in the folder for temporary ones, which is not /tmp in every box. */
@@ -410,10 +454,10 @@ static int arguments(const char *text, char **argv)
 static void prepare(int i, int byte)
 {
     static char *argv[ARGUMENTS + 1] = {"a.out"};
-    int argc = ARGV ? arguments(pool[i].text, argv) : 1;
+    int argc = ARGV ? arguments(text_of(i), argv) : 1;
     x = pool[i].numbers;
     if (READS)
-        ftruncate(in, 0), pwrite(in, pool[i].text, pool[i].size, 0);
+        ftruncate(in, 0), pwrite(in, text_of(i), pool[i].size, 0);
     if (__asan_unpoison_memory_region)
         __asan_unpoison_memory_region(area, sizeof area);
     memset(area, byte, sizeof area);
@@ -502,8 +546,7 @@ static int call(int k, int i, int budget, long long *value)
 static void read_inputs(void)
 {
     static char stack[1 << 16]; /* of on_signal, where the code's own one is used up */
-    FILE *file = fopen("inputs", "r");
-    int access = PROT_READ | PROT_WRITE;
+    int file = open("inputs", O_RDONLY), access = PROT_READ | PROT_WRITE;
     seen = mmap(0, PASSES * sizeof *seen, access, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (FORK)
         in = scratch("in"), out = scratch("out");
@@ -512,10 +555,10 @@ static void read_inputs(void)
     sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, 0);
     for (const char *s = TRAPS; *s; s++)
         sigaction(*s, &(struct sigaction){.sa_handler = on_signal, .sa_flags = SA_ONSTACK}, 0);
-    for (int i = 0; i < POOL; i++)
-        if (!file || !read_input(file, i))
-            _exit(2);
-    fclose(file); /* before a fork: a child's exit would move what it has read */
+    pool = mmap(0, lseek(file, 0, SEEK_END), PROT_READ, MAP_SHARED, file, 0);
+    if (pool == MAP_FAILED)
+        _exit(2);
+    close(file);
 }
 
 /* Reads numbers of inputs. Returns how many. */
@@ -598,10 +641,13 @@ int main(int argc, char **argv)
             continue;
         }
         if (!fork()) { /* a mutant may write where it should not, even over this loop's k */
-            setrlimit(RLIMIT_CPU, &(struct rlimit){2, 2});
+            int cpu_s = 2 + STEPS / 100000;
+            setrlimit(RLIMIT_CPU, &(struct rlimit){cpu_s, cpu_s});
             for (int i = 0; i < inputs && count[ENDLESS] < 8; i++) {
+                if (FIRST && count[DIFFERED] + count[CRASHED] + count[ENDLESS])
+                    break;
                 long long value = 0;
-                int outcome = call(k, deciding[i], 1000000, &value);
+                int outcome = call(k, deciding[i], PATIENCE, &value);
                 if (outcome == VALUE && value != expected[i])
                     outcome = DIFFERED;
                 count[outcome]++;

@@ -96,7 +96,7 @@ class InputSampler:
         """One run of numbers of an input: list of int or float.
 
         numbers: Numbers. kind: one of self.kinds."""
-        if numbers.is_flag:
+        if numbers.is_choice:
             return [self.randint(0, 4)]
         if numbers.is_length:
             return [self.randint(0, self.most or ELEMENTS // 2)]

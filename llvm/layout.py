@@ -6,13 +6,14 @@
 
 An input is a list of numbers. A pointer to numbers becomes a buffer of ELEMENTS of them, a pointer
 to pointers a table of ROWS, a pointer to a struct one struct or, by a number that is 0, none. A
-struct is built to a depth of 3, so that a list has up to three nodes; what is deeper is null.
+struct is built to a depth of 3, so that a list has up to three nodes; what is deeper is null. A
+callback is one of three (called_back in driver.c): it compares, subtracts or mixes its arguments.
 What may be seen of a value are its numbers and what its pointers lead to (driver.c).
 
 A union is built and seen as its first field.
 
-Left out: bit-fields, callbacks, structs that the source only names, and what would take
-more than MAX_NUMBERS.
+Left out: bit-fields, callbacks that take or return structs, structs that the source only names, and
+what would take more than MAX_NUMBERS.
 """
 
 import re
@@ -25,6 +26,7 @@ ELEMENTS = 32  # of a buffer
 ROWS = 8  # of a table of pointers, or of arrays
 STRUCTS = 4  # where the function is told how many
 DEPTHS = (3, 2, 1)  # of structs in structs; the first that is not too large
+CALLBACKS = 3  # of a type, for one parameter
 MAX_NUMBERS = 1024
 MAX_AREAS = 64
 # Parameters beside a buffer that tell how many elements of it to use.
@@ -39,7 +41,7 @@ class Numbers:
     count: int = 1
     is_buffer: bool = False
     is_length: bool = False  # how many elements of a buffer to use: 0 to ELEMENTS / 2
-    is_flag: bool = False  # 0: the pointer is null
+    is_choice: bool = False  # 0 to 4; 0: the pointer is null
 
     @property
     def is_float(self):
@@ -51,16 +53,17 @@ class TooLarge(Exception):
 
 
 class Layout:
-    """structs: {type: Struct}, of debug_info.Types. depth: int, of structs in structs."""
+    """structs, functions: as those of debug_info.Types."""
 
-    def __init__(self, structs, depth=DEPTHS[0]):
+    def __init__(self, structs, functions):
         self.structs = structs
-        self.depth = depth
+        self.functions = functions
         self.numbers = []  # list of Numbers, in the order of an input
         self.width = 0  # how many numbers they are
         self.fill = []  # C statements
         self.areas = []  # (type of an element, how many)
         self.seers = {}  # type -> (name, body) of a C function
+        self.callbacks = {}  # type -> name of a C array of functions
 
     # ------------------------------------------------------------------------------ in
 
@@ -90,6 +93,12 @@ class Layout:
     def point(self, target, place, depth, structs):
         """As put, for a pointer to `target`, a str."""
         base, count = elements(target)
+        if target in self.functions:
+            callbacks = self.callback(target)
+            self.take(
+                Numbers("int", is_choice=True), f"{place} = {callbacks}[NUMBER % {CALLBACKS}]"
+            )
+            return
         if target == "void":
             base = "unsigned char"
         if is_number(base):
@@ -114,9 +123,20 @@ class Layout:
             self.fill.append(f"{place} = 0")
             return
         area = self.area(target, structs)
-        self.take(Numbers("int", is_flag=True), f"{place} = NUMBER ? {area} : 0")
+        self.take(Numbers("int", is_choice=True), f"{place} = NUMBER ? {area} : 0")
         for number in range(structs):
             self.put(target, f"(({in_c(target)} *){area})[{number}]", depth - 1)
+
+    def callback(self, type):
+        """The name (str) of a C array of functions of a type."""
+        returns, parameters = self.functions[type]
+        values = list(parameters)
+        if returns != "void":
+            values.append(returns)
+        for one in values:
+            if not (is_number(one) or pointee(one)):
+                raise Rejected(f"parameter type {type} *: no callback with {one} can be offered")
+        return self.callbacks.setdefault(type, f"callbacks_{len(self.callbacks)}")
 
     def take(self, numbers, statement):
         """Adds numbers to the input. statement: str, C in which NUMBER is number j of the run."""
@@ -159,6 +179,8 @@ class Layout:
             return f"see_all({self.seer(base)}, p, sizeof({in_c(base)}), {count})"
         if pointee(type):
             target, count = elements(pointee(type))
+            if target in self.functions:
+                return "see_pointer(p, 0, 0)"  # not the code that is there
             if self.can_be_seen(target):
                 return f"see_pointer(p, sizeof({in_c(target)}), {self.seer(target)})"
             return "see_pointer(p, 1, 0)"
@@ -187,15 +209,51 @@ class Layout:
     # ------------------------------------------------------------------------------ C text
 
     def definitions(self):
-        """C text, a str: the structs, and the functions that see."""
+        """C text, a str: the structs, the callbacks, and the functions that see."""
         lines = {}
         for type in self.structs:
             self.define(type, lines)
         text = list(lines.values())
+        for type, name in self.callbacks.items():
+            text += self.callback_definitions(type, name)
         seers = self.seers.values()
         text += [f"static void {name}(void *p);" for name, _ in seers]
         text += [f"static void {name}(void *p) {{ {body}; }}" for name, body in seers]
         return "\n".join(text)
+
+    def callback_definitions(self, type, name):
+        """As definitions, of an array `name` of functions: list of str."""
+        returns, types = self.functions[type]
+        declared = ", ".join(f"{in_c(one)} a{place}" for place, one in enumerate(types)) or "void"
+        numbers = "".join(f"{self.telling(one, f'a{place}')}, " for place, one in enumerate(types))
+        result = "return "
+        given = ""
+        if returns == "void":
+            result = ""
+        elif returns in BITS:
+            result = "return (long long)"
+        elif pointee(returns):
+            given = f", a{types.index(returns)}" if returns in types else ", 0"
+        text = []
+        for kind in range(CALLBACKS):
+            call = f"called_back({kind}, {len(types)}, (double[]){{{numbers}0, 0}}){given}"
+            text.append(f"static {in_c(returns)} {name}_{kind}({declared}) {{ {result}{call}; }}")
+        names = ", ".join(f"{name}_{kind}" for kind in range(CALLBACKS))
+        return [*text, f"static void *const {name}[] = {{{names}}};"]
+
+    def telling(self, type, place):
+        """C, a str: a number that tells values of a type apart. place: str, where one is, in C."""
+        if is_number(type):
+            return place
+        target = pointee(type)
+        if target == "void":
+            target = "int"
+        if is_number(target):
+            return f"{place} ? *({target} *){place} : 0"
+        for number, (_, field) in enumerate(self.fields(target)):
+            if is_number(field) and self.can_be_seen(target):
+                return f"{place} ? (({in_c(target)} *){place})->m{number} : 0"
+        return f"!!{place}"
 
     def define(self, type, lines):
         """Adds the definition of a struct to lines, {type: str}, after those that it holds."""
@@ -217,7 +275,11 @@ def in_c(type):
     """A type in entry.h: str. Structs get names that no header has."""
     if pointee(type):
         return "void *"
-    return re.sub("^(struct|union) ", r"\1 under_test_", type)
+    kind, _, name = type.partition(" ")
+    if kind in ("struct", "union"):
+        name = re.sub(r"\W", "_", name)  # a<b> is a template of C++
+        return f"{kind} under_test_{name}"
+    return type
 
 
 def length_places(fields):
@@ -235,8 +297,9 @@ def length_places(fields):
 
 
 def is_buffer(type):
-    """Whether a type is an array, or a pointer to anything but a struct: bool."""
-    return "[" in type or bool(pointee(type)) and not is_struct(pointee(type))
+    """Whether a type is an array, or a pointer to numbers or to pointers: bool."""
+    others = ("struct ", "union ", "function ")
+    return "[" in type or bool(pointee(type)) and not pointee(type).startswith(others)
 
 
 def is_struct(type):

@@ -1,4 +1,4 @@
-"""Where C sources come from: C files, folders of them, JSONL files, and the tables of SLTrans.
+"""Where sources come from: files of C and C++, folders, JSONL files, and the tables of SLTrans.
 
 A header that a source names in quotes is written into it, if it lies in the file's own folder or in
 one of --include: so a row stands for itself.
@@ -12,14 +12,16 @@ import data
 from llvm.compile import MAX_SOURCE_BYTES
 
 OWN_FIELDS = {"id": str, "source": str}
+CPP_SUFFIXES = {".cpp", ".cc", ".cxx"}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)".*', re.M)
 MAX_NESTING = 8  # of headers
 SLTRANS_FIELDS = {"Source_Code": str, "IR_Original": str}
 
 
 def read_sources(*paths: Path, include=()):
-    """Rows {"id", "source"} of C files, of the C files below folders, and of JSONL files.
+    """Rows {"id", "source"} of files, of those below folders, and of JSONL files.
 
+    A row of C++ also has "language": "cpp".
     include: folders of headers, besides the own folder of a file. -> list of dict.
     Tables of SLTrans (JSONL, or parquet if pyarrow is installed) are joined on the source text;
     their rows also have "winners", the IR of the source in each table, by the name of the table.
@@ -45,6 +47,8 @@ def read_sources(*paths: Path, include=()):
                     f'{path}:{line}: "id" {row["id"]!r} is already on line {first_line} of '
                     f"{first_path}; ids must be unique"
                 )
+            if row.get("language", "c") not in ("c", "cpp"):
+                raise ValueError(f'{path}:{line}: "language" must be "c" or "cpp"')
             if include and is_table:
                 row["source"] = with_headers(row["source"], include, include)
             rows.append(row)
@@ -58,25 +62,29 @@ def read_sources(*paths: Path, include=()):
 
 
 def read_c_files(path, include=()):
-    """The C file `path`, or those below it, as rows of a table. path: Path. include: folders.
+    """The file `path`, or those of C and C++ below it, as rows of a table.
 
-    -> list of (1, {"id": str, "source": str}): each counts as line 1 of `path`. Raises
+    path: Path. include: folders. -> list of (1, row): each counts as line 1 of `path`. Raises
     ValueError."""
     folder = path.parent
     files = [path]
     if path.is_dir():
         folder = path
-        files = sorted(path.rglob("*.c"))
+        files = sorted(f for f in path.rglob("*") if f.suffix in {".c", *CPP_SUFFIXES})
     if not files or not files[0].is_file():
         raise ValueError(
-            f"{path}: no C source there; give a .c file, a folder of them, or a .jsonl file"
+            f"{path}: no C source there; give a .c or .cpp file, a folder of them, or a .jsonl file"
         )
     table = []
     for file in files:
         start = file.read_bytes()[: MAX_SOURCE_BYTES + 1]  # enough to see that it is too long
         folders = [file.parent, *include]
         source = with_headers(start.decode(errors="surrogateescape"), folders, [folder, *include])
-        table.append((1, {"id": str(file.relative_to(folder).with_suffix("")), "source": source}))
+        name = file.relative_to(folder)
+        row = {"id": str(name.with_suffix("")), "source": source}
+        if file.suffix in CPP_SUFFIXES:
+            row = {"id": str(name), "source": source, "language": "cpp"}
+        table.append((1, row))
     return table
 
 

@@ -44,6 +44,10 @@ def split(row, cflags=""):
     tables = set()  # what variables name
     for _, definition in VARIABLE.findall(oracle):
         tables |= set(re.findall(r"@([\w.$]+)", definition))
+    emitted = set()  # not the templates and inline functions of C++, which nobody needs to drop
+    for name, definition in definitions.items():
+        if "linkonce" not in definition["linkage"]:
+            emitted.add(name)
     rows = []
     if "main" in definitions and is_driven(row["source"], cflags):
         rows.append(row)
@@ -51,10 +55,22 @@ def split(row, cflags=""):
         kept = reached([name, *tables], named)
         if f"@{name}()" in definitions[name][0] and not READING & reached([name], named):
             continue  # it takes nothing
-        source = without(row["source"], definitions.keys() - kept, definitions)
+        source = without(row["source"], plain(emitted - kept), plain(definitions))
         if source:
-            rows.append({"id": f"{row['id']}:{name}", "source": source})
+            (spoken,) = plain([name])
+            rows.append({**row, "id": f"{row['id']}:{spoken}", "source": source})
     return rows or [row]
+
+
+def plain(names):
+    """The names of functions as they stand in the source: set of str. names: collection of str.
+
+    C++ writes _Z3addii, or _ZL3addii for a static one; what is in a namespace stays as it is."""
+    found = set()
+    for name in names:
+        mangled = re.match(r"_ZL?(\d+)(.+)", name)
+        found.add(mangled[2][: int(mangled[1])] if mangled else name)
+    return found
 
 
 def is_driven(source, cflags):

@@ -145,7 +145,8 @@ def assemble_as_one(texts):
         return assemble(texts, box, "echo *.o").stdout.decode().split() == ["all.o"]
 
 
-def outcomes(source, texts, seed="fresh"):
+def outcomes(source, texts, seed="fresh", cflags=""):
     """(inputs, [differed, crashed, endless, unstable] of each text against the source)"""
-    inputs, compared = llvm.compare_with_source(source, texts, random.Random(seed))
+    rng = random.Random(seed)
+    inputs, compared = llvm.compare_with_source(source, texts, rng, cflags=cflags)
     return inputs, [outcome and list(outcome) for outcome in compared]

@@ -58,6 +58,9 @@ def write_rows(path, rows):
 
 def test_prompt_and_response():
     assert data.ir_prompt("int f;\n") == "Compile this C program to LLVM IR.\n```c\nint f;\n```"
+    assert data.ir_prompt("int f;\n", "cpp") == (
+        "Compile this C++ program to LLVM IR.\n```cpp\nint f;\n```"
+    )
     assert data.ir_response("define\n") == "```llvm\ndefine\n```"
 
 
@@ -212,6 +215,36 @@ def test_too_few_winners_are_topped_up():
     assert group["meta"]["levels"] == ["O3", "O0"]
 
 
+def test_random_numbers_are_the_same_each_time():
+    source = "#include <stdlib.h>\nint f(int n) { return rand() % 50 > 30 ? n % 7 : rand() % 9; }"
+    first, again = build("x", source), build("x", source)
+    assert first.group and first == again
+    result = ir.check_group(first.group, 100)
+    assert result.inputs == 100 and not result.wrong_winners + result.wrong_losers
+
+
+def test_more_steps_drive_sources_that_run_for_long(tmp_path):
+    source = "int f(int a) { int s = a % 7; for (int i = 0; i < 9000; i++) s = s * 31 % 1009; "
+    source += "return s + a % 5; }"
+    assert build("x", source).why_not.startswith("hardly ever defined and ending: on 0 of")
+    settings = ir.Settings(["O3", "Oz"], 0, "verified", 0, steps=60_000)
+    group = build("x", source, settings).group
+    assert group["meta"]["steps"] == 60_000
+    result = ir.check_group(group, 100)  # which takes the steps from meta
+    assert result.inputs == 100 and not result.wrong_winners + result.wrong_losers
+    # and they are in the fingerprint unless they are what they always were
+    row = {"id": "x", "source": source}
+    assert group["meta"]["fingerprint"] == ir.fingerprint(row, settings)
+    assert ir.fingerprint(row, settings) != ir.fingerprint(row, SETTINGS)
+    for id, shipped in SHIPPED.items():
+        meta = shipped["meta"]
+        if meta["clang"] == llvm.clang().version:
+            assert meta["fingerprint"] == ir.fingerprint(CORPUS[id], SETTINGS)
+    (tmp_path / "f.c").write_text(source)
+    done = command("--source", tmp_path / "f.c", "--out", tmp_path / "g", "--steps", 2_000_000)
+    assert "--steps must be 1 to 1000000" in done.stderr
+
+
 def test_drop_mode():
     source = "unsigned f(int x, unsigned char y) {\n    return (x < 0 ? -x : x) + y;\n}\n"
     result = build("abs", source, DROP)
@@ -251,7 +284,9 @@ BAD = {
     "parameter type struct _IO_FILE *": STDIO + "int f(FILE *p) { return !p; }",
     "parameter type long double": "int f(long double x) { return x > 0; }",
     "parameter type __int128": "int f(__int128 x) { return x > 0; }",
-    "parameter type function *": "int f(int (*g)(int)) { return g(3); }",
+    "parameter type function int(long double) *: no callback with long double": "int f(int a, "
+    "int (*g)(long double)) { return g(a); }",
+    "parameter type function void(int, void) *": "void f(void (*g)(int, ...)) { g(1, 2); }",
     "parameter type int[-1]": "struct P { int n, x[]; }; int f(struct P *p) { return p->x[0]; }",
     "parameter type void": "int f(int n, ...) { return n; }",
     "takes too much": "struct P { int x[600], y[600]; }; int f(struct P p) { return p.x[0]; }",
@@ -261,8 +296,10 @@ BAD = {
     # what depends on more than its input
     "calls fopen": STDIO + 'int f(int a) { return a + !fopen("/etc/passwd", "r"); }',
     "calls system": STDLIB + 'int f(int a) { return a + system("true"); }',
-    "calls rand": STDLIB + "int f(int a) { return rand() + a; }",
-    "calls time": "#include <time.h>\nint f(int a) { return time(0) % 7 + a; }",
+    "calls getrandom": "#include <sys/random.h>\nint f(int a) { getrandom(&a, 1, 0); return a; }",
+    "calls time: the time is another one": STDLIB
+    + "#include <time.h>\nint f(int a) { srand(time(0)); return rand() % 7 + a; }",
+    "calls clock: the time": "#include <time.h>\nint f(int a) { return clock() % 7 + a; }",
     "calls signal": "#include <signal.h>\nint f(int a) { signal(a, SIG_IGN); return a; }",
     "calls _setjmp": "#include <setjmp.h>\njmp_buf b; int f(int a) { return setjmp(b) + a; }",
     "calls read": "#include <unistd.h>\nint f(int a) { char c; return read(0, &c, a); }",

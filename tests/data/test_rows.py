@@ -43,7 +43,7 @@ def without(row, field):
             json.dumps({**PROBLEM, "source": "\ud800"}),
             r":3: holds half of a surrogate pair",
         ),
-        (read_groups, {**GROUP, "language": "rust"}, r':3: "language" must be "c"'),
+        (read_groups, {**GROUP, "language": "rust"}, r':3: "language" must be "c" or "cpp"'),
         (
             read_groups,
             {**GROUP, "target_language": "cpp"},

@@ -163,6 +163,15 @@ def test_what_mutants_do_to_memory_and_streams_is_seen():
     assert crashed > 0  # it prints for ever: too much
 
 
+def test_the_first_difference_may_be_enough():
+    texts = [CONSTANT.format("%a"), CONSTANT.format("7")]
+    inputs, compared = llvm.compare_with_source(
+        "int f(int a) { return a; }", texts, random.Random(0), first=True
+    )
+    assert inputs == 96
+    assert compared == [llvm.Outcome(0, 0, 0, 0), llvm.Outcome(1, 0, 0, 0)]
+
+
 def test_what_a_text_prints_is_not_a_report():
     """The source of an edit may print nothing where the text that is compared does."""
     prints = (
@@ -337,6 +346,47 @@ SEEN = [
         "static int calls; int f(int n) { calls++; return n % 9 + calls * 5; }",
         "srem i32 %0, 9",
         "srem i32 %0, 8",
+    ),
+    (  # which draw numbers from a generator that starts anew, too
+        "#include <stdlib.h>\nint f(int n) { return rand() % 7 + n % 9; }",
+        "srem i32 %2, 7",
+        "srem i32 %2, 8",
+    ),
+    (
+        "#include <stdlib.h>\nlong f(unsigned seed) { srand(seed); srandom(rand()); "
+        "return random() % 9; }",
+        ", 9",
+        ", 8",
+    ),
+    (  # what it calls back with
+        "void f(void (*visit)(int), int n) { for (int i = 0; i < (n & 7); i++) visit(i * 7); }",
+        ", 7\n  call",
+        ", 6\n  call",
+    ),
+    (  # and in which order
+        "int f(int (*g)(int, int), long (*h)(void), int a) "
+        "{ return g(a % 9, 1) + h() % 100 + g(a % 9, 2); }",
+        "(i32 %4, i32 2)",
+        "(i32 2, i32 %4)",
+    ),
+    (  # and what it gets
+        "#include <stdlib.h>\nint f(int *a, int n, int (*order)(const void *, const void *)) "
+        "{ qsort(a, n, sizeof *a, order); return n % 9; }",
+        "i64 4",
+        "i64 8",
+    ),
+    (
+        "double f(double (*g)(double), double x) { return g(x) * 2 + g(x + 1); }",
+        "1.0",
+        "2.0",
+    ),
+    (  # in a struct, in a table, and with pointers
+        "struct cell { char tag; double value; };\n"
+        "struct visitor { void *(*map)(void *); int (*better)(struct cell *, struct cell *); };\n"
+        "int f(struct visitor v, _Bool (*is_good[])(char *), struct cell *c, char *s) { if (!c) "
+        "return 0; return v.better(c, c) % 9 + is_good[0](v.map(s)) * 5; }",
+        ", 9",
+        ", 8",
     ),
 ]
 

@@ -20,6 +20,18 @@ def test_folder_and_file(tmp_path):
         llvm.winners(rows[1]["source"], ["O1"])
 
 
+def test_files_of_cpp_say_so(tmp_path):
+    for name in ("a.c", "a.cpp", "b.cc", "c.cxx", "d.h"):
+        (tmp_path / name).write_text(DIGITS)
+    rows = llvm.read_sources(tmp_path)
+    ids = {row["id"]: row.get("language") for row in rows}
+    assert ids == {"a": None, "a.cpp": "cpp", "b.cc": "cpp", "c.cxx": "cpp"}
+    table = tmp_path / "rows.jsonl"
+    table.write_text('{"id": "x", "source": "int f;", "language": "rust"}')
+    with pytest.raises(ValueError, match='rows.jsonl:1: "language" must be "c" or "cpp"'):
+        llvm.read_sources(table)
+
+
 def test_headers_beside_a_file_are_written_into_it(tmp_path):
     """So are those of --include, but nothing from outside of what the user named."""
     sources, headers = tmp_path / "c", tmp_path / "headers"
