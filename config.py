@@ -106,7 +106,8 @@ class Config:
     )
 
 
-# What `python train.py` without --model takes. Why w_gepo and gepo_logp: dev/LOG.md, "Sum or mean".
+# What `python train.py` without --model takes. Why gepo_logp and w_gepo: dev/LOG.md, "Sum
+# or mean" and "the ablation".
 EMBEDDED = {
     "model": "toy/model",
     "problems": "toy/problems.jsonl",
@@ -118,7 +119,7 @@ EMBEDDED = {
     "lr": 3e-4,
     "rollout_batch": 64,
     "gepo_batch": 4,
-    "w_gepo": 1.0,
+    "w_gepo": 0.1,
     "gepo_logp": "mean",
     "max_length": 448,
     "max_new_tokens": 192,

@@ -211,7 +211,7 @@ def run_arm(arm, seed, steps):
     """Trains from the warm start. -> {"language", "before", "after": lists over sites;
     "ahead": over the second half of the groups, 1 if the winners' rhat was ahead when the group
     was first seen, before its step}."""
-    config = Config(**{**EMBEDDED, **arm.flags})
+    config = Config(**{**EMBEDDED, "w_gepo": 1.0, **arm.flags})
     count = steps * config.gepo_batch
     groups = draw_groups(arm.source, seed, count, arm.n, arm.m, arm.marked)
     if arm.random_labels:
