@@ -47,6 +47,7 @@ BEFORE, AFTER = "eval-before.jsonl", "eval-after.jsonl"  # the first in OUT, the
 WORLD = ["--problems", "OUT/problems.jsonl", "--eval-problems", "", "--w-gepo", "1"]
 WORLD += ["--ir-groups", "OUT/groups.jsonl", "--eval-ir-groups", "OUT/heldout_groups.jsonl"]
 IR = ["--ir-groups", "toy/ir_groups.jsonl", "--eval-ir-groups", "toy/heldout_groups.jsonl"]
+ALONE = ["--w-rl", "0", "--kl-coef", "0", "--rollout-batch", "4"]  # few samples: none counts
 ARMS = {  # flags of train.py, after those of WORLD
     "RL": ["--off-policy", "none"],
     "RL + DPO": ["--off-policy", "dpo"],
@@ -56,9 +57,12 @@ ARMS = {  # flags of train.py, after those of WORLD
     "RL + GEPO on IR": IR,
     "RL + GEPO on IR, lambda 0": [*IR, "--lam", "0"],
     "RL + GEPO on IR, weight 0.1": [*IR, "--w-gepo", "0.1"],
-    "GEPO": ["--w-rl", "0", "--kl-coef", "0", "--rollout-batch", "4"],  # few samples: none counts
+    "GEPO": ALONE,
+    "GEPO, labels at random": [*ALONE, "--ir-groups", "OUT/random.jsonl"],
 }
 DIFFERENCES = [
+    ("GEPO", "before"),
+    ("GEPO", "GEPO, labels at random"),
     ("RL + DPO", "RL"),
     ("RL + GEPO", "RL"),
     ("RL + GEPO", "RL + DPO"),
@@ -244,7 +248,7 @@ def table(results):
     for arm, of_seeds in results.items():
         runs = list(of_seeds.values())
         reward = ""
-        if arm != "GEPO":  # which samples next to nothing
+        if arm.startswith("RL"):  # the others sample next to nothing
             reward = f"{100 * np.mean([run['rewards'][-LAST:] for run in runs]):.1f}"
         ahead = f"{100 * np.mean([run['ahead'][1] for run in runs]):.1f}"
         scores = by_target(runs, "passed", targets)
@@ -275,6 +279,11 @@ def differences(results):
     arms with seeds in common: points of pass@1 on all problems and on those into HELD_OUT, low to
     high a 95 % interval."""
     found = []
+    before = {}
+    for runs in results.values():
+        for seed, run in runs.items():
+            before[seed] = {"passed": run["before"]}
+    results = {**results, "before": before}
     for of, less in DIFFERENCES:
         seeds = sorted(results.get(of, {}).keys() & results.get(less, {}).keys())
         if not seeds:
@@ -342,7 +351,7 @@ def draw(results, found, path):
         1, 2, figsize=(14, 2.5 + 0.5 * len(found)), layout="constrained"
     )
     for arm, of_seeds in results.items():
-        if arm == "GEPO":
+        if not arm.startswith("RL"):
             continue
         rewards = np.array([smoothed(run["rewards"]) for run in of_seeds.values()])
         steps = np.arange(1, rewards.shape[1] + 1)

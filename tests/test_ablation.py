@@ -26,6 +26,7 @@ SOLVES = {
     "RL + GEPO on IR, lambda 0": 0.4,
     "RL + GEPO on IR, weight 0.1": 0.5,
     "GEPO": 0.1,
+    "GEPO, labels at random": 0.1,
 }
 PROBLEMS = 200
 
@@ -103,6 +104,8 @@ def test_all_arms_on_all_seeds_and_what_they_show(trained, monkeypatch, capsys, 
     for _, low, high in (gain["all"], gain["held_out"]):
         assert 5 < low < 20 < high
     assert gain["seeds"] == 3
+    points, low, high = found["GEPO", "before"]["all"]  # from 30 to 10 %
+    assert -30 < low < points < high < -10
     _, low, high = found["RL + GEPO", "RL + GEPO, labels at random"]["all"]
     assert low < 0 < high < 12
     rows = [row for row in printed.splitlines() if row.startswith("| RL + GEPO |")]
