@@ -720,7 +720,12 @@ def check(path, inputs, workers):
 def read_groups(path):
     """The rows of ir_groups.jsonl: list of dict. path: Path. Raises ValueError."""
     fields = {"id": str, "source": str, "winners": list, "losers": list, "meta": dict}
-    groups = [group for _, group in data.read_jsonl(path, fields)]
+    groups = []
+    for line, group in data.read_jsonl(path, fields):
+        steps = group["meta"].get("steps", llvm.STEPS)
+        if type(steps) is not int or not 0 < steps <= MAX_STEPS:
+            raise ValueError(f'{path}:{line}: "steps" in "meta" must be 1 to {MAX_STEPS}')
+        groups.append(group)
     if not groups:
         raise ValueError(f"{path}: holds no group; give at least one row")
     return groups

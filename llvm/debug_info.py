@@ -4,7 +4,7 @@ through typedefs, enums and qualifiers.
     Types(oracle IR).signature("!17") -> ("int", [("n", "int"), ("list", "struct node *")])
 
 A type is a str in C's notation: "int", "char *", "struct node", "int[3][4]", "void *", and
-"function int(char *, int) *" for a pointer to a function. A reference of C++ is a pointer. What is
+"function int(char *, int) *" for a pointer to a function. A reference of C++ is "int &". What is
 behind the name of a struct or of a function's type stands in `structs` and `functions`.
 """
 
@@ -52,8 +52,8 @@ def is_number(type):
 
 
 def pointee(type):
-    """What a pointer points to: str; "" if it is no pointer. type: str."""
-    return type[:-1].rstrip() if type.endswith("*") else ""
+    """What a pointer or a reference points to: str; "" if it is none. type: str."""
+    return type[:-1].rstrip() if type.endswith(("*", "&")) else ""
 
 
 def elements(type):
@@ -72,6 +72,7 @@ class Types:
         self.nodes = dict(re.findall(r"^(!\d+) = (?:distinct )?(.*)$", ir, re.M))
         self.structs = {}
         self.functions = {}
+        self.first = {}  # type -> the node that has its name
 
     def signature(self, function):
         """(type of the result, list of (name, type) of the parameters). function: str, its node.
@@ -115,7 +116,9 @@ class Types:
         inner = self.spelled(base)
         if "ptr_to_member" in node:
             return "pointer to a member"
-        if "DW_TAG_pointer" in node or "reference_type" in node:
+        if "reference_type" in node or "DIFlagObjectPointer" in node:  # or `this`: never null
+            return f"{inner} &"
+        if "DW_TAG_pointer" in node:
             return inner + ("*" if inner.endswith("*") else " *")
         if composite:
             for dimension in self.list_of(reference):
@@ -133,11 +136,15 @@ class Types:
 
     def struct(self, type, name, reference):
         """Notes what is in a struct the first time that it is met. -> type, a str."""
+        if self.first.setdefault(type, reference) != reference:
+            type += f" of {reference[1:]}"  # in another scope
         if type not in self.structs:
             bits = found(r"size: (\d+)", self.nodes[reference]) or "0"
             self.structs[type] = struct = Struct([], int(bits) // 8)
             for member in self.list_of(reference):
                 node = self.nodes[member]
+                if "DIFlagStaticMember" in node:
+                    continue
                 spelled = self.spelled(self.field(member, "baseType"))
                 if "DIFlagBitField" in node:
                     spelled = "bit-field"

@@ -86,7 +86,7 @@ class Entry:
 # ---------------------------------------------------------------------------------- what is called
 
 DEFINITION = re.compile(
-    r"^define (?P<linkage>.*?)@(?P<name>[\w.$]+)\(.*\)[^()]*!dbg (?P<debug>!\d+).*\{$", re.M
+    r'^define (?P<linkage>.*?)@"?(?P<name>[\w.$]+)"?\(.*\)[^()]*!dbg (?P<debug>!\d+).*\{$', re.M
 )
 # In the IR of a function that may read or write where it should not.
 TOUCHES_MEMORY = re.compile(r"getelementptr|^declare .*@(?!llvm\.)", re.M)
@@ -189,7 +189,7 @@ def references(oracle, definitions):
     named = {}
     for name, definition in definitions.items():
         body = oracle[definition.end() : oracle.index("\n}", definition.end())]
-        named[name] = set(re.findall(r"@([\w.$]+)", body))
+        named[name] = set(re.findall(r'@"?([\w.$]+)', body))
     return named
 
 

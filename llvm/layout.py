@@ -86,12 +86,12 @@ class Layout:
             for number, (_, field) in enumerate(self.fields(type)):
                 self.put(field, f"{place}.m{number}", depth, number in lengths)
         elif pointee(type):
-            self.point(pointee(type), place, depth, structs)
+            self.point(pointee(type), place, depth, structs, type.endswith("&"))
         else:
             raise Rejected(f"parameter type {type}: it cannot be built from numbers")
 
-    def point(self, target, place, depth, structs):
-        """As put, for a pointer to `target`, a str."""
+    def point(self, target, place, depth, structs, is_reference):
+        """As put, for a pointer to `target`, a str. is_reference: bool, it is never null."""
         base, count = elements(target)
         if target in self.functions:
             callbacks = self.callback(target)
@@ -123,7 +123,10 @@ class Layout:
             self.fill.append(f"{place} = 0")
             return
         area = self.area(target, structs)
-        self.take(Numbers("int", is_choice=True), f"{place} = NUMBER ? {area} : 0")
+        if is_reference:
+            self.fill.append(f"{place} = {area}")
+        else:
+            self.take(Numbers("int", is_choice=True), f"{place} = NUMBER ? {area} : 0")
         for number in range(structs):
             self.put(target, f"(({in_c(target)} *){area})[{number}]", depth - 1)
 
@@ -230,6 +233,8 @@ class Layout:
         given = ""
         if returns == "void":
             result = ""
+        elif returns in ("_Bool", "bool"):
+            result = "return 0 < "  # so that one to compare with is an order
         elif returns in BITS:
             result = "return (long long)"
         elif pointee(returns):
@@ -299,7 +304,7 @@ def length_places(fields):
 def is_buffer(type):
     """Whether a type is an array, or a pointer to numbers or to pointers: bool."""
     others = ("struct ", "union ", "function ")
-    return "[" in type or bool(pointee(type)) and not pointee(type).startswith(others)
+    return "[" in type or type.endswith("*") and not type.startswith(others)
 
 
 def is_struct(type):

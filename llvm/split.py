@@ -7,10 +7,11 @@ without all functions that this one does not reach. What is not a function stays
 beside what stays. A main that reads input or argv is a source too: the file as it is. A main that
 does not only calls the others, to try them.
 
-Left out: K&R definitions, functions that a macro defines. Such a file stays as it is.
+Left out: K&R definitions, functions that a macro defines, overloads. Such a file stays as it is.
 """
 
 import re
+from collections import Counter
 
 from llvm.compare import check_driven, emit_oracle
 from llvm.compile import Rejected
@@ -44,9 +45,10 @@ def split(row, cflags=""):
     tables = set()  # what variables name
     for _, definition in VARIABLE.findall(oracle):
         tables |= set(re.findall(r"@([\w.$]+)", definition))
-    emitted = set()  # not the templates and inline functions of C++, which nobody needs to drop
+    spoken = plain(definitions)
+    emitted = set()  # not templates, inline functions and lambdas of C++: nobody needs to drop them
     for name, definition in definitions.items():
-        if "linkonce" not in definition["linkage"]:
+        if "linkonce" not in definition["linkage"] and "$_" not in name:
             emitted.add(name)
     rows = []
     if "main" in definitions and is_driven(row["source"], cflags):
@@ -55,21 +57,26 @@ def split(row, cflags=""):
         kept = reached([name, *tables], named)
         if f"@{name}()" in definitions[name][0] and not READING & reached([name], named):
             continue  # it takes nothing
-        source = without(row["source"], plain(emitted - kept), plain(definitions))
+        dropped = {spoken[other] for other in emitted - kept}
+        source = without(row["source"], dropped, spoken.values())
         if source:
-            (spoken,) = plain([name])
-            rows.append({**row, "id": f"{row['id']}:{spoken}", "source": source})
+            rows.append({**row, "id": f"{row['id']}:{spoken[name]}", "source": source})
     return rows or [row]
 
 
 def plain(names):
-    """The names of functions as they stand in the source: set of str. names: collection of str.
+    """{name of a function: the one that stands in the source}. names: collection of str.
 
-    C++ writes _Z3addii, or _ZL3addii for a static one; what is in a namespace stays as it is."""
-    found = set()
+    C++ writes _Z3addii, or _ZL3addii for a static one. What is in a namespace stays as it is, and
+    so do overloads: the one name does not tell which of them."""
+    found = {}
     for name in names:
         mangled = re.match(r"_ZL?(\d+)(.+)", name)
-        found.add(mangled[2][: int(mangled[1])] if mangled else name)
+        found[name] = mangled[2][: int(mangled[1])] if mangled else name
+    often = Counter(found.values())
+    for name, word in found.items():
+        if often[word] > 1:
+            found[name] = name
     return found
 
 

@@ -243,6 +243,11 @@ def test_more_steps_drive_sources_that_run_for_long(tmp_path):
     (tmp_path / "f.c").write_text(source)
     done = command("--source", tmp_path / "f.c", "--out", tmp_path / "g", "--steps", 2_000_000)
     assert "--steps must be 1 to 1000000" in done.stderr
+    for steps in ("9", 0, 10**9, True):
+        group["meta"]["steps"] = steps
+        (tmp_path / "g.jsonl").write_text(json.dumps(group) + "\n")
+        with pytest.raises(ValueError, match='g.jsonl:1: "steps" in "meta" must be 1 to 1000000'):
+            ir.read_groups(tmp_path / "g.jsonl")
 
 
 def test_drop_mode():

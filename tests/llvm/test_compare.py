@@ -172,6 +172,18 @@ def test_the_first_difference_may_be_enough():
     assert compared == [llvm.Outcome(0, 0, 0, 0), llvm.Outcome(1, 0, 0, 0)]
 
 
+def test_a_text_may_take_as_long_as_its_source():
+    """On a thousand inputs these few steps take seconds."""
+    divisions = 30 * "s = s / 1.01 + x; "
+    source = "double f(double x, int n) { double s = n; "
+    source += f"for (int i = 0; i < 3500; i++) {{ {divisions} }} return s; }}"
+    text = llvm.winners(source, ["O1"])["O1"]
+    inputs, compared = llvm.compare_with_source(
+        source, [text], random.Random(0), inputs=1000, pool=1000
+    )
+    assert inputs == 1000 and compared == [llvm.Outcome(0, 0, 0, 0)]
+
+
 def test_what_a_text_prints_is_not_a_report():
     """The source of an edit may print nothing where the text that is compared does."""
     prints = (

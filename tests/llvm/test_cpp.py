@@ -40,6 +40,35 @@ SEEN = {
         ", 9",
         ", 8",
     ),
+    "never null": (  # so O1 reads it on all paths
+        "struct P { int x, y; };\n"
+        "int f(const P &p, int n) { int r = n; if (n > 3) r = p.x; return r; }",
+        "sgt i32 %1, 3",
+        "sgt i32 %1, 2",
+    ),
+    "one name in two scopes": (
+        "namespace a { struct P { int x; }; }\nnamespace b { struct P { double x; int y; }; }\n"
+        "int f(a::P p, b::P *q) { return q ? p.x % 7 + (q->x > 3) + q->y % 5 : 0; }",
+        ", 5",
+        ", 6",
+    ),
+    "static member": (
+        "struct A { static const int N = 9; double d; int x; };\n"
+        "int f(const A &a) { return a.x % a.N + (a.d > 3); }",
+        ", 9",
+        ", 8",
+    ),
+    "predicate": (  # it is not the same for a number and its opposite
+        "int f(bool (*is)(int), int a) { a %= 99; return is(a) != is(-a) ? 5 : 3; }",
+        " 5",
+        " 6",
+    ),
+    "lambda": (
+        "int third(int a) { return a / 3; }\n"
+        "int f(int *a) { auto g = [](int b) { return third(b) % 9; }; return g(a[0]) + g(a[1]); }",
+        ", 9",
+        ", 8",
+    ),
 }
 
 
@@ -78,6 +107,18 @@ def test_what_cannot_be_driven_is_named(reason):
     with pytest.raises(llvm.Rejected) as rejected:
         llvm.check_driven(BAD[reason], llvm.CPP)
     assert str(rejected.value).startswith(reason)
+
+
+def test_overloads_and_what_lambdas_call_stay_together():
+    """A source of each overload would have the id of the other, and perhaps its text."""
+    overloads = "int f(int a) { return a; }\ndouble f(double a) { return a; }\n"
+    overloads += "int g(int a) { return a; }\n"
+    lambdas = "int third(int a) { return a / 3; }\nint g(int a) { return a; }\n"
+    lambdas += "int f(int a) { return [](int b) { return third(b); }(a); }\n"
+    for text, ids in ((overloads, ["x"]), (lambdas, ["x:third", "x:g", "x:f"])):
+        rows = llvm.split({"id": "x", "source": text}, llvm.CPP)
+        assert [row["id"] for row in rows] == ids
+    assert "third" in rows[2]["source"] and "int g" not in rows[2]["source"]
 
 
 def test_a_file_gives_groups_that_hold(tmp_path):
