@@ -42,7 +42,7 @@ from rollout import generate
 from training.checkpoint import saved_checkpoints
 from training.inputs import IRGroup, ir_groups_of_step, problems_of_step, read_inputs
 from training.log import Stopwatch, print_report, progress, score_held_out, step_row
-from training.optimizer import learning_rate, optimizer_step
+from training.optimizer import gradient_norm, learning_rate, optimizer_step
 from training.rhat import (
     length_scale,
     margin_of,
@@ -160,6 +160,7 @@ def train_step(run: Run, step: int) -> tuple[dict, list[dict]]:
     metrics = off_policy_half(policy, config, ir_groups)  # .grad = w_gepo * dL_GEPO
     if metrics:
         metrics["gepo_noise"] = run.gepo_noise
+        metrics["gepo_grad_norm"] = gradient_norm(policy)
     watch.lap("gepo_s")
 
     set_logprobs(run, groups, samples)  # under pi_old and pi_ref

@@ -120,6 +120,28 @@ def by_hand(model, reference, c, ir_groups, winner, ref):
     )
 
 
+def test_the_gradient_of_the_off_policy_half_is_logged(tiny, some_groups):
+    """On its own it is the whole gradient; its norm goes with its weight; it changes nothing."""
+    groups = [some_groups[0], some_groups[2]]
+    winner = [torch.tensor([i % 2 == 0 for i in range(len(g.responses))]) for g in groups]
+    ref = [torch.randn(len(g.responses)) - 20 for g in groups]
+    records = ir_groups_of(groups, winner, ref)
+    base = {"rollout_batch": 4, "gepo_batch": 2, "kl_coef": 0.0, "max_new_tokens": 6}
+    rows = {}
+    for w_rl, w_gepo in ((0.0, 0.05), (0.0, 0.1), (1.0, 0.1)):
+        c = Config(**base, w_rl=w_rl, w_gepo=w_gepo)
+        policy = copy.deepcopy(tiny)
+        sgd = torch.optim.SGD(policy.parameters(), lr=1.0)
+        run = run_of(c, policy, None, sgd, Pool(), TOKENIZER, PROBLEMS, PROMPTS, records, 10)
+        rows[w_rl, w_gepo], _ = train.train_step(run, 0)
+    alone, twice, both = rows.values()
+    assert alone["gepo_grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-6) and (
+        alone["gepo_grad_norm"] > 0
+    )
+    assert twice["gepo_grad_norm"] == pytest.approx(2 * alone["gepo_grad_norm"], rel=1e-5)
+    assert both["gepo_grad_norm"] == twice["gepo_grad_norm"] != both["grad_norm"]
+
+
 @pytest.mark.parametrize("clip_norm", [1e9, 0.01])
 def test_a_step_is_the_equations(tiny, some_groups, clip_norm, monkeypatch):
     monkeypatch.setattr(optimizer_module, "CLIP_NORM", clip_norm)

@@ -39,6 +39,12 @@ def learning_rate(config, step, total_steps):
     return config.lr * (0.5 + 0.5 * math.cos(angle))
 
 
+def gradient_norm(policy):
+    """Norm of .grad as it stands, over all ranks, which must all call."""
+    gradients = [p.grad for p in policy.parameters() if p.grad is not None]
+    return float(sharding.unshard(torch.nn.utils.get_total_norm(gradients)))
+
+
 def optimizer_step(policy, optimizer, lr, losses):
     """Clips .grad, takes one AdamW step and clears .grad.
 
