@@ -2,7 +2,7 @@
 # make test         formatting, lint and the tests
 # make bench        kernels and packing against their peers, on the GPU if there is one;
 #                   the judge against bare processes
-# make ablation     does GEPO help? SEEDS=5 STEPS=12: two minutes a run, 45 runs, resumable
+# make ablation     does GEPO help? SEEDS=5 STEPS=12: two minutes a run, 50 runs, resumable
 # make gpu          the day there is a GPU: its tests, all benches and a run, on one page
 # make toolchains   the compilers and interpreters of all eleven languages
 # make toy          everything in toy/ again from its seed (half an hour)
