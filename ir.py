@@ -683,6 +683,7 @@ class CheckResult:
     inputs: int  # number of inputs that decided
     wrong_winners: list[str]  # levels of the winners that do not behave like the source
     wrong_losers: list[int]  # numbers, from 1, of the losers that do
+    rare_losers: list[int]  # that do on fresh inputs, and not on those that built the group
 
 
 def check(path, inputs, workers):
@@ -698,7 +699,7 @@ def check(path, inputs, workers):
             return check_group(group, inputs)
         except llvm.Rejected as rejected:
             undecided.append(f"{group['id']} ({rejected})")
-            return CheckResult(0, [], [])
+            return CheckResult(0, [], [], [])
 
     with ThreadPoolExecutor(workers) as pool:
         jobs = pool.map(result_of, groups)
@@ -708,6 +709,9 @@ def check(path, inputs, workers):
     decided = [result.inputs for result in results if result.inputs] or [0]
     print_faults("winners that disagree with their source", groups, wrong_winners)
     print_faults("losers that agree with it", groups, wrong_losers)
+    rare_losers = [list(map(str, result.rare_losers)) for result in results]
+    if any(rare_losers):
+        print_faults("losers that no fresh input tells, only those used", groups, rare_losers)
     if undecided:
         print(f"not decided: {len(undecided)} {', '.join(sorted(undecided))}")
     print(
@@ -751,14 +755,31 @@ def check_group(group, inputs):
         steps=meta.get("steps", llvm.STEPS),
         first=True,
     )
-    result = CheckResult(decided, [], [])
+    result = CheckResult(decided, [], [], [])
     for level, outcome in zip(meta["levels"], outcomes):
         if outcome is None or any(outcome):
             result.wrong_winners.append(level)
     for number, outcome in enumerate(outcomes[len(group["winners"]) :], 1):
         if outcome is not None and not outcome.distinguishing and decided >= llvm.MIN_INPUTS:
-            result.wrong_losers.append(number)
+            differs = differed_when_built(group, group["losers"][number - 1])
+            (result.rare_losers if differs else result.wrong_losers).append(number)
     return result
+
+
+def differed_when_built(group, loser):
+    """Whether a loser differs on the inputs that built its group, which are not offered again: an
+    edit that shows on few small numbers shows on none that are left.
+
+    group: dict, a row of ir_groups.jsonl. loser: str, IR. -> bool. Raises Rejected."""
+    meta = group["meta"]
+    _, (outcome,) = llvm.compare_with_source(
+        group["source"],
+        [loser],
+        input_rng(meta["seed"], group["id"]),
+        cflags=meta.get("cflags", ""),
+        steps=meta.get("steps", llvm.STEPS),
+    )
+    return bool(outcome.distinguishing)
 
 
 def print_faults(kind, groups, faults):

@@ -378,6 +378,16 @@ def test_shipped_groups_hold_on_fresh_inputs_and_are_made_again(id):
 # ---------------------------------------------------------------------------------- the command
 
 
+def test_a_loser_that_differs_on_few_small_numbers(tmp_path):
+    """They have all built the group, so that no fresh input tells; it is no fault."""
+    rows = [json.loads(row) for row in open(ROOT / "toy" / "ir_groups.jsonl")]
+    few = [row for row in rows if row["id"] == "toy-f-097"]  # differs from 3 to 8
+    write_rows(tmp_path / "few.jsonl", few)
+    done = command("--check", tmp_path / "few.jsonl", "--inputs", 200)
+    assert done.returncode == 0 and "losers that agree with it: 0 \n" in done.stdout
+    assert "only those used: 2 toy-f-097 1 2\n" in done.stdout
+
+
 def test_check_and_inspect(groups, tmp_path):
     rows = [groups[id] for id in ("loop", "float", "words")]
     undecided = {**rows[0], "id": "broken", "source": "int f(int a) { return a +; }"}
