@@ -38,7 +38,8 @@ def dlogits(hidden, weight, first_column, targets, lse, grad, temperature):
     column = (targets - first_column)[:, None]  # outside of the slice for most targets
     valid_column = column.clamp(0, len(weight) - 1)
     is_inside = column == valid_column
-    return gradient.scatter_add_(1, valid_column, torch.where(is_inside, scaled_grad, 0.0))
+    of_target = torch.where(is_inside, scaled_grad, 0.0)
+    return gradient.scatter_add_(1, valid_column, of_target)
 
 
 def forward_by_slabs(hidden, weight, targets, temperature, entropy, update_state):
@@ -65,36 +66,46 @@ def forward_by_slabs(hidden, weight, targets, temperature, entropy, update_state
     maximum, sum_exp, sum_exp_z, target_logit = state
     lse = maximum + sum_exp.log()
     logp = target_logit - lse
-    if not entropy:
-        return logp, lse, None
-    return logp, lse, lse - sum_exp_z / sum_exp
+    entropies = None
+    if entropy:
+        entropies = lse - sum_exp_z / sum_exp
+    return logp, lse, entropies
 
 
 def slabs(T, V):
     """Yields (slice of the tokens, slice of the columns) of every slab of [T, V] logits."""
-    for token in range(0, T, SLAB_TOKENS):
-        rows = slice(token, min(token + SLAB_TOKENS, T))
-        for column in range(0, V, SLAB_COLUMNS):
-            yield rows, slice(column, min(column + SLAB_COLUMNS, V))
+    for rows in pieces(T, SLAB_TOKENS):
+        for columns in pieces(V, SLAB_COLUMNS):
+            yield rows, columns
+
+
+def pieces(length, size):
+    """range(length) in slices of at most `size`."""
+    for start in range(0, length, size):
+        stop = min(start + size, length)
+        yield slice(start, stop)
 
 
 def _update_state(logits, first_column, targets, state, scale, entropy):
     """The update of forward_by_slabs; logits [t, v] are overwritten."""
     maximum, sum_exp, sum_exp_z, target_logit = state  # views: [t] each, updated in place
     z = logits.mul_(scale)
-    column = (targets - first_column)[:, None]  # outside of the slab for most targets
+    column = targets - first_column  # outside of the slab for most targets
     valid_column = column.clamp(0, z.shape[1] - 1)
-    candidate = z.gather(1, valid_column)[:, 0]
-    target_logit.copy_(torch.where((column == valid_column)[:, 0], candidate, target_logit))
+    is_inside = column == valid_column
+    candidate = z.gather(1, valid_column[:, None])[:, 0]
+    target_logit.copy_(torch.where(is_inside, candidate, target_logit))
 
     new_maximum = torch.maximum(maximum, z.amax(1))
     shrink = (maximum - new_maximum).exp()  # what was summed so far is relative to the old maximum
     if entropy:
         exp_z = (z - new_maximum[:, None]).exp_()
-        sum_exp_z.mul_(shrink).add_(torch.linalg.vecdot(exp_z, z))
+        weighted = torch.linalg.vecdot(exp_z, z)
+        sum_exp_z.mul_(shrink).add_(weighted)
     else:
         exp_z = z.sub_(new_maximum[:, None]).exp_()  # z itself is not needed: no second slab
-    sum_exp.mul_(shrink).add_(exp_z.sum(1))
+    total = exp_z.sum(1)
+    sum_exp.mul_(shrink).add_(total)
     maximum.copy_(new_maximum)
 
 
@@ -108,4 +119,6 @@ def matmul32(a, b):
         return torch.mm(a, b, out_dtype=torch.float32)  # no float32 copy of the inputs; CUDA only
     accurate = torch.promote_types(a.dtype, torch.float32)
     with torch.autocast(a.device.type, enabled=False):
-        return a.to(accurate) @ b.to(accurate)
+        wide_a = a.to(accurate)
+        wide_b = b.to(accurate)
+        return wide_a @ wide_b
