@@ -73,17 +73,12 @@ def forward_by_slabs(hidden, weight, targets, temperature, entropy, update_state
 
 
 def slabs(T, V):
-    """Yields (slice of the tokens, slice of the columns) of every slab of [T, V] logits."""
-    for rows in pieces(T, SLAB_TOKENS):
-        for columns in pieces(V, SLAB_COLUMNS):
-            yield rows, columns
-
-
-def pieces(length, size):
-    """range(length) in slices of at most `size`."""
-    for start in range(0, length, size):
-        stop = min(start + size, length)
-        yield slice(start, stop)
+    """Yields (slice of the tokens, slice of the columns) of every slab of [T, V] logits. The last
+    ones may go beyond the end."""
+    for token in range(0, T, SLAB_TOKENS):
+        rows = slice(token, token + SLAB_TOKENS)
+        for column in range(0, V, SLAB_COLUMNS):
+            yield rows, slice(column, column + SLAB_COLUMNS)
 
 
 def _update_state(logits, first_column, targets, state, scale, entropy):
