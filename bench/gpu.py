@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -189,14 +190,14 @@ def text_of(measured, output):
 
 def run_train():
     """train.py for four steps on random weights of Qwen3-0.6B's shape, with the toy's tokenizer."""
-    from bench.rollout import SHAPE
+    from bench.shapes import SHAPES
     from model import ModelConfig, Transformer, save_model
 
     with tempfile.TemporaryDirectory() as folder:
         toy = ROOT / "toy"
         vocab_size = ModelConfig.from_pretrained(toy / "model").vocab_size
-        shape = {**SHAPE, "vocab_size": vocab_size}
-        save_model(Transformer(ModelConfig(**shape)).bfloat16(), folder)
+        shape = replace(SHAPES["Qwen3-0.6B"], vocab_size=vocab_size)
+        save_model(Transformer(shape).bfloat16(), folder)
         for path in (toy / "model").iterdir():
             if not (Path(folder) / path.name).exists():
                 os.symlink(path, Path(folder) / path.name)

@@ -14,17 +14,12 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench.shapes import SHAPES
 from config import Config
-from model import ModelConfig, Transformer
+from model import Transformer
 from training.plan import memory_per_rank
 
-# name: (hidden size, MLP size, layers, heads, tied embeddings)
-MODELS = {
-    "Qwen3-0.6B": (1024, 3072, 28, 16, True),
-    "Qwen3-4B": (2560, 9728, 36, 32, True),
-    "Qwen3-8B": (4096, 12288, 36, 32, False),
-    "Qwen3-32B": (5120, 25600, 64, 64, False),
-}
+MODELS = ("Qwen3-0.6B", "Qwen3-4B", "Qwen3-8B", "Qwen3-32B")
 WORLD_SIZES = (1, 8, 64)
 HEADER = "| model | GPUs | weights, gradients, AdamW | pi_ref | training | sampling | at most |"
 COLUMNS = ("state", "pi_ref", "training", "sampling", "peak")
@@ -34,8 +29,8 @@ def main():
     print(HEADER)
     print("|---" * 7 + "|")
     peaks = {}
-    for name, sizes in MODELS.items():
-        model_config = qwen3(*sizes)
+    for name in MODELS:
+        model_config = SHAPES[name]
         with torch.device("meta"):
             model = Transformer(model_config)
         n_parameters = sum(p.numel() for p in model.parameters())
@@ -46,19 +41,6 @@ def main():
             print(f"| {name} | {world_size} | {' | '.join(cells)} |")
             peaks[f"{name}/{world_size}"] = float(cells[-1])
     print(json.dumps(peaks))
-
-
-def qwen3(hidden_size, mlp_size, layers, heads, tied):
-    return ModelConfig(
-        vocab_size=151_936,
-        hidden_size=hidden_size,
-        intermediate_size=mlp_size,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=8,
-        head_dim=128,
-        tie_word_embeddings=tied,
-    )
 
 
 if __name__ == "__main__":

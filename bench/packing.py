@@ -28,32 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from bench.head import DEVICE, environment, isolated, medians_ms, peak_bytes, print_table
+from bench.shapes import SHAPES
 from groups import Group, _attend_each, _attend_varlen, _pack, _varlen_is_right, token_logprobs
-from model import ModelConfig, Transformer, causal_attention
+from model import Transformer, causal_attention
 
-CONFIG = {
-    "cuda": ModelConfig(
-        vocab_size=151_936,
-        hidden_size=1024,
-        intermediate_size=3072,
-        num_hidden_layers=28,
-        num_attention_heads=16,
-        num_key_value_heads=8,
-        head_dim=128,
-        rope_theta=1e6,
-        tie_word_embeddings=True,
-    ),
-    "cpu": ModelConfig(
-        vocab_size=8192,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=64,
-        tie_word_embeddings=True,
-    ),
-}[DEVICE]
+CONFIG = SHAPES[{"cuda": "Qwen3-0.6B", "cpu": "5M"}[DEVICE]]
 SCALE = {"cuda": 1, "cpu": 2}[DEVICE]
 DEFAULT_DTYPE = {"cuda": "bfloat16", "cpu": "float32"}[DEVICE]
 DEFAULT_REPEATS = {"cuda": 10, "cpu": 3}[DEVICE]
@@ -139,8 +118,8 @@ def response_lengths(case):
     return [case.longest_response, *(case.longest_response * shares).int().tolist()]
 
 
-def random_tokens(n):
-    return torch.randint(CONFIG.vocab_size, (n,))
+def random_tokens(n, vocab_size=CONFIG.vocab_size):
+    return torch.randint(vocab_size, (n,))
 
 
 def measure(problem, repeats):

@@ -2,6 +2,7 @@
 
     python bench/step.py [--engine recompute compile]   Qwen3-0.6B's shape on CUDA, 5M parameters
                                                         on the CPU
+    python bench/step.py --shape Qwen3-8B --layers 8    as much of an 8B model as one GPU trains
     torchrun --nproc_per_node=8 bench/step.py           sharded over eight
 
 train.py's own off_policy_half and on_policy_half, its sharding and its optimiser, on random weights
@@ -30,7 +31,8 @@ import torch
 
 import train
 from bench.head import DEVICE, environment, print_table
-from bench.packing import CONFIG, random_tokens
+from bench.packing import random_tokens
+from bench.shapes import add_shape_flags, shape_of
 from config import Config
 from distributed import ranks
 from groups import Group, frozen_logprobs
@@ -67,12 +69,15 @@ def main():
         "--rhat-dtype", default="float32", choices=("float32", "float64", "compute")
     )
     parser.add_argument("--repeats", type=int, default=5)
+    add_shape_flags(parser, {"cuda": "Qwen3-0.6B", "cpu": "5M"}[DEVICE])
     args = parser.parse_args()
     device = ranks.start()
     folder = ranks.broadcast_from_rank_0(tempfile.mkdtemp)
     c = Config(engine=tuple(args.engine), token_budget=16_384 // SCALE, rhat_dtype=args.rhat_dtype)
     torch.manual_seed(0)
-    save_model(Transformer(CONFIG).to(torch.bfloat16), folder)
+    shape = shape_of(args)
+    with torch.device(device):
+        save_model(Transformer(shape).to(torch.bfloat16), folder)
     ranks.barrier()
     model = load_policy(c, folder, device)
     reference = load_policy(c, folder, device, frozen=True)
@@ -86,7 +91,7 @@ def main():
         for part in parts:
             part.seconds.append(seconds_of(part.run))
     n_parameters = sum(p.numel() for p in model.parameters())
-    rows = table_rows(parts, n_parameters, matmul_flops_per_s)
+    rows = table_rows(parts, shape, n_parameters, matmul_flops_per_s)
     if ranks.rank() == 0:
         memory_gib = peak_memory_gib(device)
         print(
@@ -98,6 +103,8 @@ def main():
         print_table("part", rows)
         result = {
             **environment(),
+            "shape": args.shape,
+            "layers": shape.num_hidden_layers,
             "ranks": ranks.world_size(),
             "engine": args.engine,
             "rhat_dtype": args.rhat_dtype,
@@ -111,14 +118,15 @@ def main():
 def make_parts(c, model, reference) -> list[Part]:
     """The parts of a step in their order; what a part runs is this rank's share."""
     generator = torch.Generator().manual_seed(0)
+    vocab_size = model.config.vocab_size
     winner = torch.tensor([True, True, False, False])
     ir_groups = []
     for _ in range(8):
-        group = random_group(512 // SCALE, generator)
+        group = random_group(vocab_size, 512 // SCALE, generator)
         logp_ref = [torch.full((len(y),), -9.0) for y in group.responses]
         ir_groups.append(IRGroup(group, winner, logp_ref))
     own_ir_groups = [ir_groups[i] for i in ranks.share_of(len(ir_groups))]
-    groups = [random_group(1024 // SCALE, generator) for _ in range(2)]
+    groups = [random_group(vocab_size, 1024 // SCALE, generator) for _ in range(2)]
     samples = made_up_samples(groups)
     own_samples = [samples[i] for i in ranks.share_of(len(samples))]
     by_prompt = group_by_prompt(own_samples)
@@ -173,16 +181,17 @@ def made_up_samples(groups) -> list[Sample]:
     return samples
 
 
-def random_group(prompt_tokens, generator):
+def random_group(vocab_size, prompt_tokens, generator):
     """MEMBERS responses of half to all of the tokens that the prompt leaves."""
-    prompt, responses = random_tokens(prompt_tokens), []
+    prompt, responses = random_tokens(prompt_tokens, vocab_size), []
     for _ in range(MEMBERS):
         share = 0.5 + 0.5 * torch.rand((), generator=generator)
-        responses.append(random_tokens(int((SEQUENCE_TOKENS - prompt_tokens) * share)))
+        length = int((SEQUENCE_TOKENS - prompt_tokens) * share)
+        responses.append(random_tokens(length, vocab_size))
     return Group(prompt, responses)
 
 
-def table_rows(parts, n_parameters, matmul_flops_per_s):
+def table_rows(parts, shape, n_parameters, matmul_flops_per_s):
     """{part: {column: value}}, the sum of all parts ("step") last."""
     rows = {}
     total_s, total_tokens, total_flops = 0.0, 0, 0.0
@@ -198,7 +207,7 @@ def table_rows(parts, n_parameters, matmul_flops_per_s):
     for part in parts:
         seconds = statistics.median(part.seconds[1:])  # the first warmed up
         tokens = sum(map(len, part.groups))
-        flops = part.forwards * forward_flops(n_parameters, part.groups)
+        flops = part.forwards * forward_flops(shape, n_parameters, part.groups)
         rows[part.name] = row(seconds, tokens, flops)
         total_s += seconds
         total_tokens += tokens
@@ -207,12 +216,12 @@ def table_rows(parts, n_parameters, matmul_flops_per_s):
     return rows
 
 
-def forward_flops(n_parameters, groups):
+def forward_flops(shape, n_parameters, groups):
     """Of one forward over packed groups: every weight but the embedding for every token, the head
     for response tokens only."""
-    head = CONFIG.vocab_size * CONFIG.hidden_size
-    blocks = n_parameters - head * (1 if CONFIG.tie_word_embeddings else 2)
-    attention = 4 * CONFIG.num_attention_heads * CONFIG.head_dim * CONFIG.num_hidden_layers
+    head = shape.vocab_size * shape.hidden_size
+    blocks = n_parameters - head * (1 if shape.tie_word_embeddings else 2)
+    attention = 4 * shape.num_attention_heads * shape.head_dim * shape.num_hidden_layers
     total = 0
     for group in groups:
         p = len(group.prompt)

@@ -23,6 +23,7 @@ import triton.language as tl
 from kernels.checks import check_decode_attention
 
 PART = 256  # keys of a program
+MERGE_CONFIG = {"BLOCK_P": 8, "num_warps": 2}  # parts that are merged at a time
 
 
 def decode_attention(q, keys, values, lengths, window=0):
@@ -77,8 +78,10 @@ def _attend_by_parts(q, keys, values, lengths, window):
         E=E,
         **_part_config(q.dtype, H // K, E),
     )
-    share = (lse - lse.logsumexp(2, keepdim=True)).exp()
-    return (share[..., None] * y).sum(2).to(q.dtype)
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    BLOCK_E = max(16, triton.next_power_of_2(E))
+    _merge_parts[(B * H,)](y, lse, out, parts, E=E, BLOCK_E=BLOCK_E, **MERGE_CONFIG)
+    return out
 
 
 def _part_config(dtype, group, E):
@@ -105,7 +108,7 @@ def _attend_part(
     keys_ptr,  # [B, K, C, E]
     values_ptr,  # [B, K, C, E]
     lengths_ptr,  # [B] int64
-    y_ptr,  # out: [B, H, parts, E] float32: attention over the keys of a part
+    y_ptr,  # out: [B, H, parts, E] float32: attention over the keys of a part, if one is seen
     lse_ptr,  # out: [B, H, parts] float32: log-sum-exp of their scores; -inf: no key is seen
     scale,  # of the scores
     window,  # keys seen at most
@@ -163,4 +166,35 @@ def _attend_part(
     parts = tl.num_programs(2)
     out = row * parts + part
     tl.store(lse_ptr + out, lse, mask=is_head)
-    tl.store(y_ptr + out[:, None] * E + e[None, :], y, mask=is_q)
+    tl.store(y_ptr + out[:, None] * E + e[None, :], y, mask=is_q & seen[:, None])
+
+
+@triton.jit
+def _merge_parts(
+    y_ptr,  # [B * H, parts, E] float32
+    lse_ptr,  # [B * H, parts] float32
+    out_ptr,  # out: [B * H, E]
+    parts,
+    E: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+    BLOCK_P: tl.constexpr,  # parts at a time
+):
+    """The attention of one head: that of its parts, weighted by the exp of their log-sum-exp."""
+    row = tl.program_id(0).to(tl.int64)
+    e = tl.arange(0, BLOCK_E)
+    maximum = -3e38
+    sum_exp = 0.0
+    total = tl.zeros((BLOCK_E,), tl.float32)
+    for start in range(0, parts, BLOCK_P):
+        part = start + tl.arange(0, BLOCK_P)
+        lse = tl.load(lse_ptr + row * parts + part, mask=part < parts, other=float("-inf"))
+        is_y = (lse > float("-inf"))[:, None] & (e < E)[None, :]
+        offset = (row * parts + part)[:, None] * E + e[None, :]
+        y = tl.load(y_ptr + offset, mask=is_y, other=0.0)
+        new_maximum = tl.maximum(maximum, tl.max(lse, 0))
+        rescale = tl.exp(maximum - new_maximum)
+        share = tl.exp(lse - new_maximum)  # [BLOCK_P]
+        sum_exp = sum_exp * rescale + tl.sum(share, 0)
+        total = total * rescale + tl.sum(share[:, None] * y, 0)
+        maximum = new_maximum
+    tl.store(out_ptr + row * E + e, (total / sum_exp).to(out_ptr.dtype.element_ty), mask=e < E)

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from bench import gpu, noise, packing, step, step_trl
+from bench import gpu, noise, rollout, step, step_trl
+from bench.shapes import SHAPES
 from model import ModelConfig
 
 
@@ -14,13 +15,26 @@ def last_line(capsys):
 
 
 def test_step(monkeypatch, capsys):
-    small = ModelConfig(61, 24, 40, 2, 4, 2, 8)
-    for module in (packing, step):
-        monkeypatch.setattr(module, "CONFIG", small)
+    monkeypatch.setitem(SHAPES, "tiny", ModelConfig(61, 24, 40, 7, 4, 2, 8))
     monkeypatch.setattr(step, "SEQUENCE_TOKENS", 96)
-    monkeypatch.setattr(sys, "argv", ["bench/step.py", "--repeats", "1"])
+    flags = ["--repeats", "1", "--shape", "tiny", "--layers", "2"]
+    monkeypatch.setattr(sys, "argv", ["bench/step.py", *flags])
     step.main()
-    assert last_line(capsys)["step"]["s"] > 0
+    result = last_line(capsys)
+    assert result["step"]["s"] > 0 and result["layers"] == 2
+
+
+def test_rollout(monkeypatch, capsys):
+    monkeypatch.setitem(SHAPES, "tiny", ModelConfig(61, 24, 40, 2, 4, 2, 8))
+    flags = ["--shape", "tiny", "--sequences", "8", "--new-tokens", "5", "--prompt-tokens", "7"]
+    monkeypatch.setattr(sys, "argv", ["bench/rollout.py", *flags])
+    rollout.main()
+    rows = last_line(capsys)["rows"]
+    assert list(rows) == ["8 sequences, even", "8 sequences, ragged"]
+    assert all(
+        row["ratio"] > 0 and 0 < row["share of the floor"] < row["decoding"]
+        for row in rows.values()
+    )
 
 
 def test_noise(monkeypatch, capsys, tmp_path):

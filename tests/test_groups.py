@@ -268,11 +268,18 @@ def varlen_by_hand(q, k, v, cu_q, cu_k, max_q, max_k, window_size, enable_gqa, t
     return torch.cat(out)
 
 
+def varlen_of_torch_2_11(q, k, v, cu_q, cu_k, max_q, max_k, window_size):
+    """It is not told of grouped heads."""
+    is_grouped = q.shape[1] != k.shape[1]
+    return varlen_by_hand(q, k, v, cu_q, cu_k, max_q, max_k, window_size, is_grouped)
+
+
 @pytest.mark.parametrize("window", [0, 1, 3, 100])
-def test_one_varlen_call_is_a_call_a_sequence(window, some_groups, monkeypatch):
+@pytest.mark.parametrize("varlen", [varlen_by_hand, varlen_of_torch_2_11])
+def test_one_varlen_call_is_a_call_a_sequence(varlen, window, some_groups, monkeypatch):
     """What FlashAttention gets on a GPU (sequences, gathered keys, lengths), given to the
     definition instead."""
-    monkeypatch.setattr(groups_module, "varlen_attn", varlen_by_hand)
+    monkeypatch.setattr(groups_module, "varlen_attn", varlen)
     spans = groups_module._pack(some_groups, "cpu").spans
     g = torch.Generator().manual_seed(0)
     q, k, v = (
@@ -305,10 +312,10 @@ class WrongGradient(torch.autograd.Function):
     ],
 )
 def test_a_varlen_that_fails_is_not_used(fails, why, monkeypatch):
-    def varlen(q, *rest, **options):
+    def varlen(q, *rest, enable_gqa, **options):
         if fails == "it raises":
             raise RuntimeError("FlashAttention only supports Ampere\nand newer")
-        return varlen_by_hand(WrongGradient.apply(q), *rest, **options)
+        return varlen_by_hand(WrongGradient.apply(q), *rest, enable_gqa=enable_gqa, **options)
 
     monkeypatch.setattr(groups_module, "varlen_attn", varlen)
     monkeypatch.setattr(groups_module, "_what_varlen_lacks", lambda device: "")
@@ -338,9 +345,8 @@ def skip_without_varlen():
     if torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("FlashAttention needs compute capability 8.0")
     known = inspect.signature(groups_module.varlen_attn).parameters
-    missing = [name for name in ("window_size", "enable_gqa") if name not in known]
-    if missing:
-        pytest.skip(f"varlen_attn of torch {torch.__version__} has no {', no '.join(missing)}")
+    if "window_size" not in known:
+        pytest.skip(f"varlen_attn of torch {torch.__version__} has no window_size")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlashAttention needs a GPU")

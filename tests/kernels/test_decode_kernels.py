@@ -257,6 +257,11 @@ WRONG_ATTENTION = [
     ("maximum + tl.log(tl.where(seen, sum_exp, 1.0))", "maximum"),
     ("* scale  # [BLOCK_H, BLOCK]", "# [BLOCK_H, BLOCK]"),
     ("(slot >= first) & (slot < end)", "slot < end"),
+    ("rescale = tl.exp(maximum - new_maximum)", "rescale = tl.exp(0 * maximum)"),
+    ("sum_exp * rescale +", "sum_exp +"),
+    ("share = tl.exp(lse - new_maximum)", "share = tl.exp(0 * lse)"),
+    ("tl.sum(share[:, None] * y, 0)", "tl.sum(y, 0)"),
+    ('(lse > float("-inf"))[:, None]', "(lse > 1e9)[:, None]"),
 ]
 WRONG_SAMPLE = [
     ("maximum + tl.log(sum_exp)", "maximum"),
@@ -276,8 +281,8 @@ WRONG_SAMPLE = [
 def test_wrong_attention_is_red(old, new, tmp_path):
     module = mutated(attention_module.__file__, old, new, tmp_path)
     with pytest.raises(AssertionError, match="off by|not finite"):
-        require_attention(module, (6, 2, 16, 70), torch.float32, [300, 1, 257, 90])
-        require_attention(module, (6, 2, 16, 0), torch.float32, [300, 1, 257, 90])
+        require_attention(module, (6, 2, 16, 70), torch.float32, [5000, 1, 257, 90])
+        require_attention(module, (6, 2, 16, 0), torch.float32, [5000, 1, 257, 90])
 
 
 @kernel_test

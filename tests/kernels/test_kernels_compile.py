@@ -144,6 +144,8 @@ def test_decoding(arch, dtype, tmp_path):
         config = decode._part_config(dtype, group, head_dim)
         constants = {"GROUP": group, "E": head_dim, **config}
         launches.append((decode._attend_part, constants))
+        merged = {"E": head_dim, "BLOCK_E": head_dim, **decode.MERGE_CONFIG}
+        launches.append((decode._merge_parts, merged))
     for sequences in (1, 256):
         constants = {"EVEN_D": True, **sample._tile_config(dtype, sequences)}
         launches.append((sample._summarise_tile, constants))
