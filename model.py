@@ -171,7 +171,7 @@ class Block(nn.Module):
         y = attend(self.layer, q, k, v)
         return self.after(x, y)
 
-    # --engine compile gives these two to torch.compile. Attention stays outside: its shapes and
+    # compile_blocks gives these two to torch.compile. Attention stays outside: its shapes and
     # closures change with every batch.
 
     def before(self, x, cos, sin):
@@ -184,6 +184,9 @@ class Block(nn.Module):
         x = x.add(y, alpha=self.residual_multiplier)
         y = self._norm(3, self.mlp(self._norm(2, x)))
         return x.add(y, alpha=self.residual_multiplier)
+
+    def is_compiled(self):
+        return "before" in vars(self)
 
     def _norm(self, place, x):
         """The norm at one of Family.norms' four places, which may have none. x: [..., D]."""
@@ -332,7 +335,7 @@ def packed_bytes(model):
 def _worth_packing(model):
     """The layers, a list. Small products are faster as they are, and torch.compile, which traces
     what a layer does, would have to begin again in every step."""
-    is_compiled = any("before" in vars(block) for block in model.model.layers)
+    is_compiled = any(block.is_compiled() for block in model.model.layers)
     if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or is_compiled:
         return []
     dtypes = [torch.float32]
@@ -352,6 +355,26 @@ def _packed(weight):
 def _packed_product(weight, bias, x):
     """F.linear(x, weight, bias) with a weight that _packed has laid out."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def compile_blocks(blocks):
+    """torch.compile for what comes before and after attention: the norms, rotations, activations
+    and sums of a layer become a few kernels. All layers share the code."""
+    for block in blocks:
+        block.before = torch.compile(block.before, dynamic=True)
+        block.after = torch.compile(block.after, dynamic=True)
+
+
+@contextlib.contextmanager
+def compiled_blocks(model):
+    """In a `with`, the model's blocks are compiled."""
+    blocks = [block for block in model.model.layers if not block.is_compiled()]
+    compile_blocks(blocks)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.before, block.after
 
 
 def widened(x):

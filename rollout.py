@@ -27,7 +27,7 @@ import triton
 from groups import Group
 from kernels import decode_attention
 from kernels.sample import GREEDY
-from model import causal_attention, causal_mask, packed_weights, sdpa
+from model import causal_attention, causal_mask, compiled_blocks, packed_weights, sdpa
 
 CACHE_TOKENS = 131_072  # keys and values that generate holds at a time
 READ_TOKENS = 8_192  # of prompts, padding included, in one forward
@@ -283,18 +283,22 @@ class Engine:
         self.graphs[n].replay()
 
     def _captured(self, n):
-        """The graph, captured; the rows are as before."""
+        """The graph, captured; the rows are as before.
+
+        A graph saves the host's time for a launch, not the GPU's, which small kernels feel: so
+        what is captured is compiled. The first graph of a process waits for that."""
         before = self.tokens.clone(), self.positions.clone()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # compiles and allocates, which a capture must not
-            self._draw_next(n, self.cache.capacity)
-        torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # Graphs may share memory: one runs at a time, and what is left for the next is in the
-        # engine's own tensors.
-        with torch.cuda.graph(graph, pool=self.pool):
-            self._draw_next(n, self.cache.capacity)
+        with compiled_blocks(self.model):
+            with torch.cuda.stream(stream):  # compiles and allocates, which a capture must not
+                self._draw_next(n, self.cache.capacity)
+            torch.cuda.current_stream().wait_stream(stream)
+            # Graphs may share memory: one runs at a time, and what is left for the next is in the
+            # engine's own tensors.
+            with torch.cuda.graph(graph, pool=self.pool):
+                self._draw_next(n, self.cache.capacity)
         self.pool = graph.pool()
         self.tokens.copy_(before[0])
         self.positions.copy_(before[1])

@@ -61,7 +61,7 @@ def main():
 def both_models(shape, dtype):
     """Our Transformer, and transformers' model on the same tensors."""
     with torch.device(DEVICE):
-        ours = Transformer(shape)
+        ours = Transformer(shape).to(DEVICE)  # the rotary frequencies are made on the CPU
     for parameter in ours.parameters():
         parameter.data = parameter.data.to(dtype)
     with tempfile.TemporaryDirectory() as folder:
@@ -102,6 +102,8 @@ def compare(ours, theirs, sequences, case, args, rate):
 
     lengths, ours_s = fastest(run_ours, args.repeats)
     _, first_token_s = fastest(lambda: run_ours(new_tokens=1), args.repeats)
+    if DEVICE == "cuda":
+        torch.cuda.empty_cache()  # of our cache
     their_lengths, theirs_s = fastest(run_theirs, args.repeats)
     floor_s = bytes_to_read(ours, lengths, args.prompt_tokens) / rate
     row = {

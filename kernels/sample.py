@@ -7,7 +7,7 @@ One uniform number u decides a token, by the inverse of the distribution functio
 is exactly the softmax. (Adding Gumbel noise is as exact, but takes a number for every column.)
 
 The kernels go over the vocabulary once and keep of every tile of columns its log-sum-exp and its
-maximum, [tiles, B]. These tell in which tile u falls, and the logits of that tile alone are
+maximum, [B, tiles]. These tell in which tile u falls, and the logits of that tile alone are
 computed again.
 
     B   sequences        D   hidden size        V   vocabulary
@@ -25,6 +25,7 @@ from kernels.head_fused import _logits_tile
 
 GREEDY = -1.0  # in place of u: the most probable token
 BLOCK_V = 128  # columns of a tile
+DRAW_CONFIG = {"BLOCK_V": BLOCK_V, "BLOCK_D": 128, "num_warps": 8}
 BELOW_ONE = 1 - 2**-24  # the largest float32 under 1
 
 
@@ -67,7 +68,7 @@ def _sample_by_tiles(hidden, weight, uniform, temperature):
     B, D = hidden.shape
     V = len(weight)
     tiles = triton.cdiv(V, BLOCK_V)
-    tile_lse = torch.empty(tiles, B, device=hidden.device, dtype=torch.float32)
+    tile_lse = torch.empty(B, tiles, device=hidden.device, dtype=torch.float32)
     tile_max = torch.empty_like(tile_lse)
     config = _tile_config(hidden.dtype, B)
     grid = (triton.cdiv(B, config["BLOCK_T"]) * tiles,)
@@ -83,11 +84,11 @@ def _sample_by_tiles(hidden, weight, uniform, temperature):
         EVEN_D=D % config["BLOCK_D"] == 0,
         **config,
     )
-    lse = tile_lse.logsumexp(0)
-    cumulated = (tile_lse - lse).exp().double().cumsum(0).T.contiguous()  # [B, tiles]
+    lse = tile_lse.logsumexp(1)
+    cumulated = (tile_lse - lse[:, None]).exp().double().cumsum(1)  # [B, tiles]
     threshold = uniform[:, None] * cumulated[:, -1:]
     tile = torch.searchsorted(cumulated, threshold, right=True).clamp(max=tiles - 1)
-    tile = torch.where(uniform[:, None] < 0, tile_max.argmax(0)[:, None], tile)  # [B, 1]
+    tile = torch.where(uniform[:, None] < 0, tile_max.argmax(1)[:, None], tile)  # [B, 1]
     after = cumulated.gather(1, tile)
     before = torch.where(tile > 0, cumulated.gather(1, (tile - 1).clamp(min=0)), 0.0)
     share = (threshold - before) / (after - before)  # of the tile's probability, that u passes
@@ -107,9 +108,7 @@ def _sample_by_tiles(hidden, weight, uniform, temperature):
         V,
         D,
         1 / temperature,
-        BLOCK_V=BLOCK_V,
-        BLOCK_D=64,
-        num_warps=4,
+        **DRAW_CONFIG,
     )
     return tokens, logp
 
@@ -131,8 +130,8 @@ def _tile_config(dtype, B):
 def _summarise_tile(
     hidden_ptr,  # [T, D], e.g. 64 x 4096, bfloat16
     weight_ptr,  # [V, D], e.g. 151936 x 4096, of the same dtype
-    tile_lse_ptr,  # out: [column tiles, T] float32: log-sum-exp over a tile's columns
-    tile_max_ptr,  # out: [column tiles, T] float32
+    tile_lse_ptr,  # out: [T, column tiles] float32: log-sum-exp over a tile's columns
+    tile_max_ptr,  # out: [T, column tiles] float32
     T,  # sequences
     V,
     D,
@@ -149,7 +148,7 @@ def _summarise_tile(
     z = tl.where((cols < V)[None, :], z, -3e38)
     maximum = tl.max(z, 1)
     sum_exp = tl.sum(tl.exp(z - maximum[:, None]), 1)
-    out = column_tile.to(tl.int64) * T + rows
+    out = rows.to(tl.int64) * tl.cdiv(V, BLOCK_V) + column_tile
     tl.store(tile_lse_ptr + out, maximum + tl.log(sum_exp), mask=rows < T)
     tl.store(tile_max_ptr + out, maximum, mask=rows < T)
 
@@ -176,21 +175,24 @@ def _draw_in_tile(
     is_column = first + inside < V
     d = tl.arange(0, BLOCK_D)
     weight_rows = weight_ptr + (first + inside)[:, None] * D
-    z = tl.zeros((BLOCK_V,), tl.float32)
+    products = tl.zeros((BLOCK_V, BLOCK_D), tl.float32)  # added up once, after the loop
     for start in range(0, D, BLOCK_D):
         is_d = d < D - start
         h = tl.load(hidden_ptr + sequence * D + start + d, mask=is_d, other=0.0)
         mask = is_column[:, None] & is_d[None, :]
         w = tl.load(weight_rows + start + d[None, :], mask=mask, other=0.0)
-        z += tl.sum(w.to(tl.float32) * h.to(tl.float32)[None, :], 1)
+        products += w.to(tl.float32) * h.to(tl.float32)[None, :]
+    z = tl.sum(products, 1)
     z = tl.where(is_column, z * scale, -3e38)
     maximum = tl.max(z, 0)
     cumulated = tl.cumsum(tl.exp(z - maximum), 0)
     total = tl.sum(tl.where(inside == BLOCK_V - 1, cumulated, 0.0), 0)
     share = tl.load(share_ptr + sequence)
-    passed = tl.sum((cumulated <= share * total).to(tl.int32), 0)
+    # A GPU adds up in another order for each column, so that sums may fall where p is 0.
+    is_passed = is_column & (cumulated <= share * total)
+    passed = tl.sum(is_passed.to(tl.int32), 0)
     # Where rounding leaves none beyond u, the most probable stands in, as it does for greedy.
-    is_greedy = (share < 0) | (passed == BLOCK_V)
+    is_greedy = (share < 0) | (passed == tl.sum(is_column.to(tl.int32), 0))
     chosen = tl.where(is_greedy, tl.argmax(z, 0), passed)
     z_chosen = tl.sum(tl.where(inside == chosen, z, 0.0), 0)
     tl.store(tokens_ptr + sequence, first + chosen)

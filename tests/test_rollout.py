@@ -16,7 +16,14 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 import model as model_module
 import rollout
 from conftest import ROOT
-from model import ModelConfig, Transformer, causal_mask, packed_bytes, packed_weights
+from model import (
+    ModelConfig,
+    Transformer,
+    causal_mask,
+    compile_blocks,
+    packed_bytes,
+    packed_weights,
+)
 from rollout import Engine, KVCache, generate
 
 
@@ -271,8 +278,7 @@ def test_what_is_compiled_is_not_packed():
     """Inductor fails on such weights, and every call of generate would be traced again."""
     model = Transformer(LARGE)
     assert packed_bytes(model) > 0
-    for block in model.model.layers:  # as training/run.py does for --engine compile
-        block.before = torch.compile(block.before)
+    compile_blocks(model.model.layers)
     assert packed_bytes(model) == 0
     with packed_weights(model):
         assert not any("forward" in vars(module) for module in model.modules())

@@ -21,7 +21,7 @@ from data import append_rows
 from distributed import ranks, sharding
 from judge.limits import SandboxError
 from judge.pool import JudgePool, check_canaries
-from model import Transformer, load_model
+from model import Transformer, compile_blocks, load_model
 from reward import judge_pool
 from training import checkpoint
 from training.inputs import Inputs
@@ -127,9 +127,8 @@ def load_policy(config, directory, device, frozen=False):
     )
     for block in model.model.layers:
         block.recompute = "recompute" in config.engine
-        if "compile" in config.engine:
-            block.before = torch.compile(block.before, dynamic=True)
-            block.after = torch.compile(block.after, dynamic=True)
+    if "compile" in config.engine:
+        compile_blocks(model.model.layers)
     ranks.barrier()  # ranks with a quick disk wait here, where there is no time limit
     return model.requires_grad_(not frozen)
 

@@ -269,7 +269,7 @@ WRONG_SAMPLE = [
     ("tl.where(is_column, z * scale, -3e38)", "tl.where(is_column, z, -3e38)"),
     ("cumulated <= share * total", "cumulated <= share"),
     ("tokens_ptr + sequence, first + chosen", "tokens_ptr + sequence, chosen"),
-    ("tile_max.argmax(0)", "tile_max.argmin(0)"),
+    ("tile_max.argmax(1)", "tile_max.argmin(1)"),
     ("before = torch.where(tile > 0,", "before = 0 * torch.where(tile > 0,"),
     ("z_chosen - tl.load", "tl.max(z, 0) - tl.load"),
     ("GREEDY, share).float()", "0.5, share).float()"),

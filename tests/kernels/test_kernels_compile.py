@@ -149,7 +149,7 @@ def test_decoding(arch, dtype, tmp_path):
     for sequences in (1, 256):
         constants = {"EVEN_D": True, **sample._tile_config(dtype, sequences)}
         launches.append((sample._summarise_tile, constants))
-    launches.append((sample._draw_in_tile, {"BLOCK_V": 128, "BLOCK_D": 64, "num_warps": 4}))
+    launches.append((sample._draw_in_tile, dict(sample.DRAW_CONFIG)))
     for kernel, constants in launches:
         options = {k: constants.pop(k) for k in ("num_warps", "num_stages") if k in constants}
         got = compiled(kernel, arch, dtype, constants, options, tmp_path)
