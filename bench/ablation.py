@@ -3,6 +3,7 @@
     make ablation [SEEDS=5] [STEPS=12]
     python bench/ablation.py OUT [--seeds 5] [--steps 12] [--arms "RL,RL + GEPO"]
     python bench/ablation.py OUT --report [--png ablation.png]
+    python bench/ablation.py OUT --model DIR --flags "--rollout-batch 16"     of another model
 
 Runs train.py on the embedded world, one run after the other: seed 0 of all arms, then seed 1. A run
 that ended is not run again, and one that was stopped continues; so does the whole command. Two
@@ -26,6 +27,7 @@ groups whose winners and losers change places by a coin, so that the preference 
 import argparse
 import json
 import random
+import shlex
 import subprocess
 import sys
 import time
@@ -86,6 +88,8 @@ def main():
     parser.add_argument("--seeds", type=int, default=5, help="a run of each arm for each")
     parser.add_argument("--steps", type=int, default=12, help="of each run")
     parser.add_argument("--arms", default=",".join(ARMS), type=arms_of, help="with commas")
+    parser.add_argument("--model", default=EMBEDDED["model"], help="(default: %(default)s)")
+    parser.add_argument("--flags", default="", help="of train.py, for all runs; before the arm's")
     parser.add_argument("--report", action="store_true", help="of the runs that have ended")
     parser.add_argument("--png", type=Path, help="a picture of both")
     args = parser.parse_args()
@@ -130,16 +134,25 @@ def run_all(args):
             if not has_ended(folder_of(args.out, arm, seed), args.steps):
                 runs.append((arm, seed))
     if not (args.out / BEFORE).exists():
-        score(ROOT / "toy" / "model", args.out / BEFORE, args.out / "before.txt")
+        score(args.model, args.out / BEFORE, args.out / "before.txt")
     for arm, seed in tqdm(runs, desc="runs", unit="run"):
         began = time.monotonic()
         folder = folder_of(args.out, arm, seed)
-        flags = [flag.replace("OUT", str(args.out)) for flag in WORLD + ARMS[arm]]
+        flags = embedded_flags(args.model) + WORLD + shlex.split(args.flags) + ARMS[arm]
+        flags = [flag.replace("OUT", str(args.out)) for flag in flags]
         flags += ["--seed", str(seed), "--steps", str(args.steps), "--out", str(folder)]
         printed = args.out / f"{folder.name}.txt"
         start(["train.py", *flags], printed)
         score(final(folder, args.steps), folder / AFTER, printed)
         tqdm.write(f"{folder.name}: {time.monotonic() - began:.0f} s")
+
+
+def embedded_flags(model):
+    """The flags that train.py takes by itself where no model is given, and the model."""
+    flags = []
+    for name, value in {**EMBEDDED, "model": model}.items():
+        flags += ["--" + name.replace("_", "-"), str(value)]
+    return flags
 
 
 def has_ended(folder, steps):

@@ -80,7 +80,8 @@ def main():
     if args.only in (None, "model"):
         ir_rows = make_ir_rows(args.seed)
         tokenizer = make_tokenizer(pairs(args.seed, ir_rows), directory)
-        warm_start(pairs(args.seed, ir_rows), directory, tokenizer, args)
+        torch.manual_seed(args.seed)
+        warm_start(new_model(tokenizer), pairs(args.seed, ir_rows), directory, tokenizer, args)
     if args.only in (None, "groups"):
         make_groups("functions.jsonl", "ir_groups.jsonl", "O1,Oz", args.seed)
         make_groups("heldout_functions.jsonl", "heldout_groups.jsonl", "O1,Oz", args.seed)
@@ -264,10 +265,8 @@ def make_tokenizer(corpus, directory, vocab_size=1024):
 # -------------------------------------------------------------------------------------- warm start
 
 
-def warm_start(corpus, directory, tokenizer, args):
-    """Trains a model from nothing on the corpus and saves it. args: seed, steps, batch, lr."""
-    torch.manual_seed(args.seed)
-    model = new_model(tokenizer)
+def warm_start(model, corpus, directory, tokenizer, args):
+    """Trains a model on the corpus and saves it. args: steps, batch, lr."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=args.lr, betas=(0.9, 0.95), weight_decay=0.01, fused=True
     )
@@ -321,8 +320,8 @@ def new_model(tokenizer):
 
 
 def learning_rate(step, steps, peak):
-    """100 steps of warm-up, then a cosine down to 2 % of the peak."""
-    warm_up = min(1, (step + 1) / 100)
+    """At most 100 steps of warm-up, then a cosine down to 2 % of the peak."""
+    warm_up = min(1, (step + 1) / min(100, steps / 10))
     cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
     return peak * warm_up * (0.02 + 0.98 * cosine)
 

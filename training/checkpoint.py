@@ -224,7 +224,7 @@ def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
             no_dist=not sharding.is_sharded(),
         )
         if ranks.rank() == 0:
-            _copy_tokenizer(Path(tokenizer_from), temporary)
+            copy_tokenizer(Path(tokenizer_from), temporary)
         ranks.barrier()
         files = _file_digests(temporary)
         if ranks.rank() == 0:
@@ -247,7 +247,7 @@ def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
     return final
 
 
-def _copy_tokenizer(source, target):
+def copy_tokenizer(source, target):
     for pattern in CARRIED_FILES:
         for path in source.glob(pattern):
             if path.is_dir():  # additional_chat_templates/
