@@ -274,10 +274,10 @@ class Engine:
     def _replay(self, n):
         """_draw_next as a CUDA graph: one launch in place of thousands.
 
-        The number of rows is rounded up, so that there are few graphs. What the other rows draw is
-        rubbish that nothing sees."""
-        rounded = triton.next_power_of_2(n) if n <= 16 else 16 * triton.cdiv(n, 16)
-        n = min(rounded, len(self.tokens))
+        The number of rows is rounded up, so that there are few graphs: to capture one takes as long
+        as some twenty tokens, and up to 16 rows cost little more than one. What the other rows draw
+        is rubbish that nothing sees."""
+        n = min(16 * triton.cdiv(n, 16), len(self.tokens))
         if n not in self.graphs:
             self.graphs[n] = self._captured(n)
         self.graphs[n].replay()
@@ -350,6 +350,7 @@ class Engine:
             self.cache.move(movers, gaps)
             for state in (self.tokens, self.positions, self.uniform):
                 state[gaps] = state[movers]
+        self.positions[n:] = 0  # what a graph does for free rows costs little at the first slot
 
     def _random_numbers(self, sequences):
         """What draws the token after each position: float64 [sequences, C], in [0, 1) or GREEDY.

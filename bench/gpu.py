@@ -58,6 +58,10 @@ def packing_ratios(report):
     return "; ".join(texts)
 
 
+def decode_share(report):
+    return f"{report['share of the floor']:.0%}"
+
+
 def rollout_rows(column, form):
     """A function of bench/rollout.py's report: that column of all its rows."""
 
@@ -79,7 +83,8 @@ def load_ratio(report):
 STEPS = [
     Step(
         "tests",
-        "-m pytest -q tests/kernels tests/test_groups.py tests/test_rollout.py tests/test_step.py",
+        "-m pytest -q -n 8 tests/kernels tests/test_groups.py tests/test_rollout.py "
+        "tests/test_step.py",
         {},
     ),
     Step(
@@ -96,16 +101,24 @@ STEPS = [
         {"packed against padded: >= 80 % of the ratio of FLOPs": packing_ratios},
     ),
     Step(
+        "decode",
+        "bench/decode.py --shape Qwen3-8B --sequences 64 --context 2048",
+        {"a token of 64: >= 60 % of reading weights and cache once": decode_share},
+    ),
+    Step(
         "rollout",
-        "bench/rollout.py --sequences 64 --new-tokens 256",
+        "bench/rollout.py --shape Qwen3-8B --sequences 64 --prompt-tokens 1792 --new-tokens 256",
         {
-            "sampling: >= 60 % of reading weights and cache once a token": rollout_rows(
-                "share of the floor", ".0%"
-            ),
+            "sampling, prompts read: share of the floor": rollout_rows("decoding", ".0%"),
             "sampling: >= 5 x transformers.generate": rollout_rows("ratio", ".2f"),
         },
     ),
-    Step("step", "bench/step.py --repeats 2", {"a training step: >= 38 % MFU": step_mfu}),
+    Step(
+        "step",
+        "bench/step.py --shape Qwen3-8B --layers 4 --rhat-dtype compute --repeats 2",
+        {"a training step: >= 38 % MFU": step_mfu},
+    ),
+    Step("step, rhat in float32", "bench/step.py --shape Qwen3-8B --layers 4 --repeats 2", {}),
     Step("noise", "bench/noise.py --steps 5", {}),
     Step("load", "bench/load.py", {"loading: >= 80 % of a plain read": load_ratio}),
     Step("run", "bench/gpu.py --run", {}),

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import transformers
 
-from bench.head import DEVICE, environment, print_table
+from bench.head import DEVICE, environment, print_table, timed_ms
 from bench.shapes import add_shape_flags, shape_of
 from model import Transformer
 from rollout import generate
@@ -60,10 +60,7 @@ def main():
 
 def both_models(shape, dtype):
     """Our Transformer, and transformers' model on the same tensors."""
-    with torch.device(DEVICE):
-        ours = Transformer(shape).to(DEVICE)  # the rotary frequencies are made on the CPU
-    for parameter in ours.parameters():
-        parameter.data = parameter.data.to(dtype)
+    ours = random_model(shape, dtype)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(shape.to_json(dtype)))
         config = transformers.AutoConfig.from_pretrained(folder)
@@ -71,7 +68,15 @@ def both_models(shape, dtype):
         theirs = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
     theirs.load_state_dict(ours.state_dict(), assign=True)
     theirs.tie_weights()
-    return ours.requires_grad_(False), theirs.eval()
+    return ours, theirs.eval()
+
+
+def random_model(shape, dtype):
+    with torch.device(DEVICE):
+        model = Transformer(shape).to(DEVICE)  # the rotary frequencies are made on the CPU
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model.requires_grad_(False)
 
 
 def compare(ours, theirs, sequences, case, args, rate):
@@ -153,14 +158,11 @@ def bytes_to_read(model, lengths, prompt_tokens):
 
 
 def read_bytes_per_s():
-    """The rate at which 256 MiB are summed, the best of five."""
-    data = torch.ones(1 << 25, dtype=torch.int64, device=DEVICE)
-    best = 0.0
-    for _ in range(5):
-        began = time.perf_counter()
-        data.sum().item()
-        best = max(best, data.nbytes / (time.perf_counter() - began))
-    return best
+    """The rate at which a large tensor is summed, the best of five."""
+    numbers = {"cpu": 2**25, "cuda": 2**28}[DEVICE]
+    data = torch.ones(numbers, dtype=torch.int64, device=DEVICE)
+    data.sum()
+    return 1000 * data.nbytes / min(timed_ms(data.sum) for _ in range(5))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bench import gpu, noise, rollout, step, step_trl
+from bench import decode, gpu, noise, rollout, step, step_trl
 from bench.shapes import SHAPES
 from model import ModelConfig
 
@@ -37,6 +37,14 @@ def test_rollout(monkeypatch, capsys):
     )
 
 
+def test_decode(monkeypatch, capsys):
+    monkeypatch.setitem(SHAPES, "tiny", ModelConfig(61, 24, 40, 2, 4, 2, 8))
+    flags = ["--shape", "tiny", "--sequences", "3", "--context", "50", "--repeats", "1"]
+    monkeypatch.setattr(sys, "argv", ["bench/decode.py", *flags])
+    decode.main()
+    assert 0 < last_line(capsys)["share of the floor"] < 1
+
+
 def test_noise(monkeypatch, capsys, tmp_path):
     flags = ["--steps", "1", "--groups", "1", "--precisions", "float32", "bfloat16"]
     monkeypatch.setattr(sys, "argv", ["bench/noise.py", *flags])
@@ -49,8 +57,9 @@ def test_the_page_of_a_gpu_has_every_target(tmp_path):
     """Of reports as the benches print them, and of a step that died."""
     row = {"forward ms": 17.1, "both ms": 69.4, "forward / floor": 1.31, "both / floor": 1.32}
     head = {"faster backend": "slab", "rows": {"ours, slab": {**row, "peak MiB": 277}}}
-    rollout = {"rows": {"64 sequences, even": {"share of the floor": 0.61, "ratio": 5.2}}}
-    reports = {"head": head, "rollout": rollout, "load": {"ratio": 0.91}}
+    rollout = {"rows": {"64 sequences, even": {"decoding": 0.61, "ratio": 5.2}}}
+    decode = {"share of the floor": 0.71}
+    reports = {"head": head, "decode": decode, "rollout": rollout, "load": {"ratio": 0.91}}
     results = []
     for each in gpu.STEPS:
         report = reports.get(each.name)
@@ -59,10 +68,10 @@ def test_the_page_of_a_gpu_has_every_target(tmp_path):
     page = gpu.page(results)
     for target in (target for each in gpu.STEPS for target in each.targets):
         assert f"| {target} | " in page
-    for measured in ("17.1 and 69.4 ms, 277 MiB", "even: 61%", "even: 5.20", "| 91% |"):
+    for measured in ("17.1 and 69.4 ms, 277 MiB", "even: 61%", "even: 5.20", "| 91% |", "| 71% |"):
         assert measured in page
     assert "| a training step: >= 38 % MFU | nothing: the step did not end well |" in page
-    assert "| `python bench/step.py --repeats 2` | 137 | 3 |" in page
+    assert "| `python bench/noise.py --steps 5` | 137 | 3 |" in page
 
 
 def test_without_a_gpu_it_says_what_to_run(monkeypatch, capsys):
