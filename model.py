@@ -308,9 +308,17 @@ class Head(nn.Linear):
 @contextlib.contextmanager
 def packed_weights(model):
     """In a `with`, large layers on a CPU compute with copies of their weights, laid out as oneDNN's
-    product reads them. For sampling: no graph, and weights that stay as they are."""
+    product reads them. For sampling: no graph, and weights that stay as they are.
+
+    Blocks that are compiled are not meanwhile, as Inductor fails on such weights."""
     layers = _worth_packing(model)
+    compiled = []
+    if layers:
+        compiled = [block for block in model.model.layers if block.is_compiled()]
+    set_aside = [(block.before, block.after) for block in compiled]
     try:
+        for block in compiled:
+            del block.before, block.after
         for layer in layers:
             weight = layer.weight.detach()
             if isinstance(layer, Head):
@@ -321,6 +329,9 @@ def packed_weights(model):
     finally:
         for layer in layers:  # not all of them, where memory did not suffice
             vars(layer).pop("packed" if isinstance(layer, Head) else "forward", None)
+        for block, (before, after) in zip(compiled, set_aside):
+            block.before = before
+            block.after = after
 
 
 def packed_bytes(model):
@@ -333,10 +344,8 @@ def packed_bytes(model):
 
 
 def _worth_packing(model):
-    """The layers, a list. Small products are faster as they are, and torch.compile, which traces
-    what a layer does, would have to begin again in every step."""
-    is_compiled = any(block.is_compiled() for block in model.model.layers)
-    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or is_compiled:
+    """The layers, a list. Small products are faster as they are."""
+    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return []
     dtypes = [torch.float32]
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # many CPUs cannot; packing would raise
