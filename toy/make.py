@@ -72,16 +72,23 @@ def main():
     parser.add_argument(
         "--only", choices=("data", "model", "groups"), help="one part (default: all)"
     )
+    parser.add_argument("--model", type=Path, default=HERE / "model", help="where the model goes")
+    parser.add_argument("--ir-share", type=float, default=IR_SHARE, help="of the model's corpus")
+    parser.add_argument("--ir-rows", type=int, default=1000, help="functions compiled for it")
+    parser.add_argument(
+        "--ir-habits", type=float, default=0, help="chance of each wrong habit in its IR"
+    )
     args = parser.parse_args()
-    directory = HERE / "model"
+    directory = args.model
     directory.mkdir(exist_ok=True)
     if args.only in (None, "data"):
         make_data(args.seed)
     if args.only in (None, "model"):
-        ir_rows = make_ir_rows(args.seed)
-        tokenizer = make_tokenizer(pairs(args.seed, ir_rows), directory)
+        ir_rows = make_ir_rows(args.seed, args.ir_rows, args.ir_habits)
+        tokenizer = make_tokenizer(pairs(args.seed, ir_rows, args.ir_share), directory)
         torch.manual_seed(args.seed)
-        warm_start(new_model(tokenizer), pairs(args.seed, ir_rows), directory, tokenizer, args)
+        corpus = pairs(args.seed, ir_rows, args.ir_share)
+        warm_start(new_model(tokenizer), corpus, directory, tokenizer, args)
     if args.only in (None, "groups"):
         make_groups("functions.jsonl", "ir_groups.jsonl", "O1,Oz", args.seed)
         make_groups("heldout_functions.jsonl", "heldout_groups.jsonl", "O1,Oz", args.seed)
@@ -189,11 +196,11 @@ def make_groups(source, out, levels, seed):
 # -------------------------------------------------------------------- the corpus of the warm start
 
 
-def pairs(seed, ir_rows):
+def pairs(seed, ir_rows, ir_share=IR_SHARE):
     """An endless corpus of (user message, answer): translations with habits, and C to IR."""
     rng = random.Random(f"warm start {seed}")
     while True:
-        if rng.random() < IR_SHARE:
+        if rng.random() < ir_share:
             source, ir = rng.choice(ir_rows)
             yield ir_prompt(source), ir_response(ir)
             continue
@@ -206,17 +213,21 @@ def pairs(seed, ir_rows):
             yield translation_prompt(problem), f"```{target}\n{render(written, target)}\n```"
 
 
-def make_ir_rows(seed, count=1000):
+def make_ir_rows(seed, count=1000, habits=0):
     """(C source, IR at one level) of `count` functions outside the held-out shapes.
 
-    Long IRs are left out. Compiled in the sandbox."""
+    Long IRs are left out. Compiled in the sandbox. habits: the chance of each wrong habit; what is
+    compiled has them, the source has not."""
     rng = random.Random(f"ir {seed}")
-    sources = []
+    sources, written = [], []
     while len(sources) < count:
         program = generate(rng, floor=rng.random() < 0.5)
         if not heldout(program):
             sources.append(render(program, "c"))
-    compiled = ThreadPoolExecutor(os.cpu_count()).map(_irs, sources)
+            if habits:
+                program = with_habits(program, rng, dict.fromkeys(HABITS, habits))
+            written.append(render(program, "c"))
+    compiled = ThreadPoolExecutor(os.cpu_count()).map(_irs, written)
     rows = []
     for source, irs in zip(
         sources, tqdm(compiled, total=count, desc="compiling IR", unit="function")
