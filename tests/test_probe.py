@@ -4,6 +4,7 @@ import json
 import random
 import re
 import sys
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from test_groups import one_by_one
 from toy import probe, translations
 from toy.make import heldout
 from toy.probe import Arm
+from toy.translations import ir_rows_with_habits
 from toy.world import generate, run, shape
 from training.inputs import IRGroup, load_ir_groups
 
@@ -259,14 +261,13 @@ def test_the_table_of_made_up_numbers():
     assert some.endswith("| +0.50 | +0.50 | +0.50 | +0.50 | +0.50 |")
 
 
-def test_differences_are_paired(monkeypatch):
+def test_differences_are_paired():
     """What a seed and a site add to both arms cancels."""
-    monkeypatch.setattr(probe, "DIFFERENCES", [("a", "b")])
     results = {
         "a": made_up(lambda language, seed, site: seed + site + 0.25, 3),
         "b": made_up(lambda language, seed, site: seed + site, 3),
     }
-    row = probe.differences_table(results).splitlines()[-1]
+    row = probe.differences_table(results, [("a", "b")]).splitlines()[-1]
     assert row == "| (a) - (b) | +0.25 [+0.25, +0.25] | +0.25 [+0.25, +0.25] |"
 
 
@@ -289,3 +290,12 @@ def test_pictures(tmp_path):
     dependence.savefig(tmp_path / "dependence.png")
     assert [axis.get_title() for axis in dependence.axes] == list(probe.FACTORS)
     assert all(path.stat().st_size > 10_000 for path in tmp_path.iterdir())
+
+
+def test_groups_of_ir_with_habits():
+    """Four IRs of one function, two right and two with a habit."""
+    (prompt, fence, winners, losers), *_ = islice(ir_rows_with_habits("a test", held=True), 1)
+    assert fence == "llvm" and prompt.startswith("Compile this C program to LLVM IR.")
+    assert [level for level, _ in winners] == [level for level, _ in losers] == [0, 1]
+    texts = [text for _, text in winners + losers]
+    assert len(set(texts)) == 4 and all(text.startswith("define i32 @f(") for text in texts)

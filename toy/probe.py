@@ -2,6 +2,7 @@
 
     python -m toy.probe OUT [--seeds 10] [--png probe.png]
     python -m toy.probe OUT --dependence [--seeds 3] [--png dependence.png]
+    python -m toy.probe OUT --ir-world MODEL       a warm start that writes IR, habits included
 
 No judge and no sampling, so a run takes seconds. The model of the embedded world (toy/model) takes
 a few steps of GEPO or DPO alone, on groups in which C++ stands in for LLVM IR, or on the real IR
@@ -22,6 +23,7 @@ differences of arms, with 95 % intervals: seeds and sites are drawn with replace
 
 import argparse
 import functools
+import itertools
 import json
 import random
 import re
@@ -48,13 +50,14 @@ from groups import Group, frozen_logprobs, token_logprobs
 from model import load_model
 from toy.make import HERE, make_problem
 from toy.render import render
-from toy.translations import cpp_rows, wrong_mutants
+from toy.translations import cpp_rows, ir_rows_with_habits, wrong_mutants
 from toy.world import TARGETS
 from training.inputs import IRGroup
 from training.optimizer import learning_rate, make_optimizer, optimizer_step
 from training.rhat import length_scale
 from training.samples import column
 
+MODEL = HERE / "model"  # all arms begin with it; main sets it
 MAX_LENGTH, TOKEN_BUDGET = EMBEDDED["max_length"], EMBEDDED["token_budget"]
 SITES = 24  # of each language
 MARK = ";"  # an empty statement of C++, an empty comment of IR: it tells a loser without a source
@@ -65,7 +68,7 @@ class Arm:
     """A run. flags: of train.py, beside those of the embedded world."""
 
     flags: dict = field(default_factory=dict)
-    source: str = "cpp"  # of the groups: cpp or ir
+    source: str = "cpp"  # of the groups: cpp, ir, or ir with habits
     n: int = 2  # winners of a C++ group
     m: int = 2  # losers of a C++ group
     marked: float = 0.0  # share of the groups whose losers have a MARK
@@ -89,6 +92,20 @@ ARMS = {
     "IR: GEPO, losers marked": Arm(source="ir", marked=1.0),
     "IR: DPO, all pairs": Arm(DPO, "ir"),
 }
+IR_ARMS = {  # of --ir-world
+    "GEPO": Arm(),
+    "GEPO, labels at random": Arm(random_labels=True),
+    "IR with habits: GEPO": Arm(source="ir with habits"),
+    "IR with habits: GEPO, lambda 0": Arm(LAMBDA_0, "ir with habits"),
+    "IR with habits: GEPO, labels at random": Arm(source="ir with habits", random_labels=True),
+    "IR with habits: DPO, all pairs": Arm(DPO, "ir with habits"),
+}
+IR_DIFFERENCES = [
+    ("GEPO", "GEPO, labels at random"),
+    ("IR with habits: GEPO", "IR with habits: GEPO, labels at random"),
+    ("IR with habits: GEPO", "IR with habits: DPO, all pairs"),
+    ("IR with habits: GEPO", "IR with habits: GEPO, lambda 0"),
+]
 DIFFERENCES = [
     ("GEPO", "GEPO, labels at random"),
     ("GEPO", "DPO, all pairs"),
@@ -149,18 +166,25 @@ def main():
     parser.add_argument("--seeds", type=int, help="of each arm (default: 10; --dependence: 3)")
     parser.add_argument("--steps", type=int, default=12, help="of each run")
     parser.add_argument("--dependence", action="store_true", help="one factor of GEPO at a time")
+    parser.add_argument(
+        "--ir-world", type=Path, help="the model, made by `toy.make --only model --ir-habits 0.5`"
+    )
     parser.add_argument("--png", type=Path, help="a picture, needs matplotlib")
     args = parser.parse_args()
+    global MODEL
+    MODEL = args.ir_world or MODEL
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    arms = ARMS
+    arms, pairs = ARMS, DIFFERENCES
     if args.dependence:
-        arms = dependence_arms()
+        arms, pairs = dependence_arms(), []
+    if args.ir_world:
+        arms, pairs = IR_ARMS, IR_DIFFERENCES
     results = run_all(arms, args.seeds or (3 if args.dependence else 10), args.steps, args.out)
     moved = intervals(results)
     print(f"\n{table(results, moved)}\n")
-    if not args.dependence:
-        print(differences_table(results))
+    if pairs:
+        print(differences_table(results, pairs))
     if args.png:
         figure = draw_dependence(moved) if args.dependence else draw_arms(moved)
         figure.savefig(args.png, dpi=110)
@@ -193,6 +217,8 @@ def run_all(arms, seeds, steps, out):
     for name, seed in bar:
         bar.set_postfix_str(f"{name}, seed {seed}")
         settings = {**asdict(arms[name]), "seed": seed, "steps": steps}
+        if MODEL != HERE / "model":
+            settings["model"] = str(MODEL)
         path = out / f"{re.sub(r'[^a-z0-9.%]+', '-', name, flags=re.I)}-{seed}.json"
         if not path.exists():
             began = time.process_time()
@@ -216,7 +242,7 @@ def run_arm(arm, seed, steps):
     groups = draw_groups(arm.source, seed, count, arm.n, arm.m, arm.marked)
     if arm.random_labels:
         groups = with_random_labels(groups, seed)
-    policy = load_model(HERE / "model")
+    policy = load_model(MODEL)
     margins = train(policy, config, groups)
     languages, sites = draw_sites()
     return {
@@ -281,7 +307,12 @@ def draw_groups(source, seed, count, n, m, marked):
     """`count` IRGroups of C++ or of IR, in the order of training; meta["forms"] has k numbers.
 
     n, m: winners and losers of a C++ group. marked: share of groups whose losers have a MARK."""
-    rows = ir_rows(seed) if source == "ir" else cpp_rows(f"probe {seed}", n, m)
+    if source == "ir":
+        rows = ir_rows(seed)
+    elif source == "cpp":
+        rows = cpp_rows(f"probe {seed}", n, m)
+    else:
+        rows = ir_rows_with_habits(f"probe {seed}", held=False)
     coin = random.Random(f"marks {seed}")
     groups = []
     for prompt, fence, winners, losers in rows:
@@ -358,6 +389,11 @@ def draw_sites():
                 texts = [render(program, language), render(rng.choice(wrong), language)]
                 groups.append(packed(translation_prompt(row), language, texts))
                 languages.append(language)
+    if MODEL != HERE / "model":  # one that writes IR
+        rows = ir_rows_with_habits("sites llvm", held=True)
+        for prompt, fence, winners, losers in itertools.islice(rows, SITES):
+            groups.append(packed(prompt, fence, [winners[0][1], losers[0][1]]))
+            languages.append("llvm")
     return languages, groups
 
 
@@ -371,7 +407,7 @@ def log_odds(model, groups):
 
 @functools.cache
 def reference_model():
-    return load_model(HERE / "model")
+    return load_model(MODEL)
 
 
 @functools.cache
@@ -382,7 +418,7 @@ def log_odds_before():
 
 @functools.cache
 def tokenizer():
-    return load_tokenizer(HERE / "model")
+    return load_tokenizer(MODEL)
 
 
 # ----------------------------------------------------------------------------------------- report
@@ -402,6 +438,12 @@ def changes(results, of_languages):
 
 OTHERS = [language for language in TARGETS if language != "cpp"]
 ENDS = {"cpp": ["cpp"], "the other five": OTHERS}  # what is trained, and what is not
+IR_ENDS = {"llvm": ["llvm"], "cpp": ["cpp"], "the other five": OTHERS}
+
+
+def ends_of(results):
+    languages = next(iter(results.values()))[0]["language"]
+    return IR_ENDS if "llvm" in languages else ENDS
 
 
 def interval(change):
@@ -413,8 +455,9 @@ def interval(change):
 def intervals(results):
     """{arm: {end: interval}} of the change of log-odds."""
     moved = {}
+    ends = ends_of(results)
     for name, of_arm in results.items():
-        moved[name] = {end: interval(changes(of_arm, ENDS[end])) for end in ENDS}
+        moved[name] = {end: interval(changes(of_arm, ends[end])) for end in ends}
     return moved
 
 
@@ -424,30 +467,32 @@ def shown(mean, low, high):
 
 def table(results, moved):
     """Markdown: a row an arm. The first has log-odds before, the others their change."""
+    ends = ends_of(results)
     lines = [
-        line(["arm", "seeds", "groups ahead", *ENDS, *OTHERS]),
-        "| --- " + "| ---: " * (4 + len(OTHERS)) + "|",
+        line(["arm", "seeds", "groups ahead", *ends, *OTHERS]),
+        "| --- " + "| ---: " * (2 + len(ends) + len(OTHERS)) + "|",
     ]
     first = next(iter(results.values()))[0]
     zero = [{**first, "before": [0.0] * len(first["before"]), "after": first["before"]}]
-    columns = [*ENDS.values(), *([language] for language in OTHERS)]
+    columns = [*ends.values(), *([language] for language in OTHERS)]
     means = [f"{changes(zero, languages).mean():+.2f}" for languages in columns]
     lines.append(line(["log-odds before", "", "", *means]))
     for name, of_arm in results.items():
         ahead = 100 * np.mean([result["ahead"] for result in of_arm])
         cells = [name, len(of_arm), f"{ahead:.0f} %"]
-        cells += [shown(*moved[name][end]) for end in ENDS]
+        cells += [shown(*moved[name][end]) for end in ends]
         for language in OTHERS:
             cells.append(f"{changes(of_arm, [language]).mean():+.2f}")
         lines.append(line(cells))
     return "\n".join(lines)
 
 
-def differences_table(results):
-    lines = [line(["difference", *ENDS]), "| --- | ---: | ---: |"]
-    for of, less in DIFFERENCES:
+def differences_table(results, pairs):
+    ends = ends_of(results)
+    lines = [line(["difference", *ends]), "| --- " + "| ---: " * len(ends) + "|"]
+    for of, less in pairs:
         cells = [f"({of}) - ({less})"]
-        for languages in ENDS.values():
+        for languages in ends.values():
             paired = changes(results[of], languages) - changes(results[less], languages)
             cells.append(shown(*interval(paired)))
         lines.append(line(cells))
@@ -456,7 +501,8 @@ def differences_table(results):
 
 def plotted(axis, names, moved, horizontal=False):
     """Means and intervals of arms at both ends."""
-    for shift, end in zip((-0.1, 0.1), ENDS):
+    ends = list(next(iter(moved.values())))
+    for shift, end in zip(np.linspace(-0.1, 0.1, len(ends)), ends):
         means, errors = [], []
         for name in names:
             mean, low, high = moved[name][end]

@@ -8,7 +8,8 @@ is wrong. Shapes: n winners, m losers.
 
 import random
 
-from data import translation_prompt
+from data import ir_prompt, translation_prompt
+from llvm import winners as irs_of
 from toy.make import heldout, make_problem
 from toy.render import render
 from toy.world import run, single_mutants
@@ -42,6 +43,28 @@ def cpp_rows(seed, n, m):
     """Endless (prompt, fence, winners, losers); the last two are lists of (form, text)."""
     for row, winners, losers in drawn_groups(seed, held=False):
         yield translation_prompt(row), "cpp", winners[:n], losers[:m]
+
+
+def ir_rows_with_habits(seed, held):
+    """The same of LLVM IR: winners are a program at O1 and Oz, losers the program with one habit.
+
+    seed: a text. held: whether the programs are of the held-out shapes. Compiled in the sandbox."""
+    rng = random.Random(seed)
+    while True:
+        program, row = make_problem(rng, "cpp", held)
+        source = render(program, "c")
+        wrong = wrong_mutants(program, row, "c")
+        if not wrong:
+            continue
+        winners = _irs(source)
+        losers = _irs(render(rng.choice(wrong), "c"))
+        if len(winners) == len(losers) == 2 and not set(winners) & set(losers):
+            yield ir_prompt(source), "llvm", list(enumerate(winners)), list(enumerate(losers))
+
+
+def _irs(source):
+    """Its IRs at O1 and Oz; those that are equal once: a list of texts."""
+    return list(dict.fromkeys(ir.rstrip("\n") for ir in irs_of(source, ["O1", "Oz"]).values()))
 
 
 def drawn_groups(seed, held):
