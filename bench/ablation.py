@@ -89,6 +89,7 @@ def main():
     parser.add_argument("--steps", type=int, default=12, help="of each run")
     parser.add_argument("--arms", default=",".join(ARMS), type=arms_of, help="with commas")
     parser.add_argument("--model", default=EMBEDDED["model"], help="(default: %(default)s)")
+    parser.add_argument("--scored", type=int, help="of the held-out problems (default: all)")
     parser.add_argument("--flags", default="", help="of train.py, for all runs; before the arm's")
     parser.add_argument("--report", action="store_true", help="of the runs that have ended")
     parser.add_argument("--png", type=Path, help="a picture of both")
@@ -127,14 +128,14 @@ def arms_of(text):
 def run_all(args):
     """Every arm on every seed. Exits at the first run that fails."""
     args.out.mkdir(parents=True, exist_ok=True)
-    write_world(args.out)
+    write_world(args.out, args.scored)
     runs = []
     for seed in range(args.seeds):
         for arm in args.arms:
             if not has_ended(folder_of(args.out, arm, seed), args.steps):
                 runs.append((arm, seed))
     if not (args.out / BEFORE).exists():
-        score(args.model, args.out / BEFORE, args.out / "before.txt")
+        score(args.out, args.model, args.out / BEFORE, args.out / "before.txt")
     for arm, seed in tqdm(runs, desc="runs", unit="run"):
         began = time.monotonic()
         folder = folder_of(args.out, arm, seed)
@@ -143,7 +144,7 @@ def run_all(args):
         flags += ["--seed", str(seed), "--steps", str(args.steps), "--out", str(folder)]
         printed = args.out / f"{folder.name}.txt"
         start(["train.py", *flags], printed)
-        score(final(folder, args.steps), folder / AFTER, printed)
+        score(args.out, final(folder, args.steps), folder / AFTER, printed)
         tqdm.write(f"{folder.name}: {time.monotonic() - began:.0f} s")
 
 
@@ -164,9 +165,10 @@ def final(folder, steps):
     return folder / f"step-{steps:06d}"
 
 
-def score(model, path, printed):
+def score(out, model, path, printed):
     """Greedy pass@1 on the held-out problems, as train.py would score them; rows into `path`."""
-    flags = ["--model", str(model), "--problems", str(HELD_OUT_PROBLEMS), "--out", str(path)]
+    problems = str(out / "heldout.jsonl")
+    flags = ["--model", str(model), "--problems", problems, "--out", str(path)]
     flags += ["--max-new-tokens", str(EMBEDDED["max_new_tokens"])]
     start(["evaluate.py", *flags], printed)
 
@@ -185,8 +187,9 @@ def folder_of(out, arm, seed):
     return out / f"{name}-{seed}"
 
 
-def write_world(out):
-    """The problems without those into HELD_OUT, the groups, and the groups with random labels."""
+def write_world(out, scored):
+    """The problems without those into HELD_OUT, the first `scored` held-out ones, the groups, and
+    the groups with random labels."""
     practised = []
     for _, row in read_jsonl(ROOT / "toy" / "problems.jsonl", {}):
         if row["target_language"] not in HELD_OUT:
@@ -194,6 +197,7 @@ def write_world(out):
     groups = group_rows(GROUPS, "ablation", held=False)
     files = {
         "problems": practised,
+        "heldout": [row for _, row in read_jsonl(HELD_OUT_PROBLEMS, {})][:scored],
         "groups": groups,
         "heldout_groups": group_rows(HELD_OUT_GROUPS, "ablation held out", held=True),
         "random": with_random_labels(groups),
