@@ -184,6 +184,7 @@ class Engine:
             return []
         n = len(self.running)
         longest = max(map(len, self.running))
+        self.positions[n:] = 0  # a graph may feed free rows; they look at a few keys only
         drawn = []
         for ahead in range(LOOK_EVERY[self.model.device.type]):
             if self._uses_graphs():
@@ -274,9 +275,9 @@ class Engine:
     def _replay(self, n):
         """_draw_next as a CUDA graph: one launch in place of thousands.
 
-        The number of rows is rounded up, so that there are few graphs: to capture one takes as long
-        as some twenty tokens, and up to 16 rows cost little more than one. What the other rows draw
-        is rubbish that nothing sees."""
+        The number of rows is rounded up, so that there are few graphs: each takes time to capture,
+        and up to 16 rows cost little more than one. What the other rows draw is rubbish that
+        nothing sees."""
         n = min(16 * triton.cdiv(n, 16), len(self.tokens))
         if n not in self.graphs:
             self.graphs[n] = self._captured(n)
@@ -350,7 +351,6 @@ class Engine:
             self.cache.move(movers, gaps)
             for state in (self.tokens, self.positions, self.uniform):
                 state[gaps] = state[movers]
-        self.positions[n:] = 0  # what a graph does for free rows costs little at the first slot
 
     def _random_numbers(self, sequences):
         """What draws the token after each position: float64 [sequences, C], in [0, 1) or GREEDY.

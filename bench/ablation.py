@@ -3,7 +3,7 @@
     make ablation [SEEDS=5] [STEPS=12]
     python bench/ablation.py OUT [--seeds 5] [--steps 12] [--arms "RL,RL + GEPO"]
     python bench/ablation.py OUT --report [--png ablation.png]
-    python bench/ablation.py OUT --model DIR --flags "--rollout-batch 16"     of another model
+    python bench/ablation.py OUT --model DIR --flags="--rollout-batch 16"     of another model
 
 Runs train.py on the embedded world, one run after the other: seed 0 of all arms, then seed 1. A run
 that ended is not run again, and one that was stopped continues; so does the whole command. Two
@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from tqdm import tqdm
 
-from config import EMBEDDED
+from config import EMBEDDED, embedded_defaults
 from data import read_jsonl, write_atomically
 from toy.translations import group_rows
 
@@ -88,13 +88,14 @@ def main():
     parser.add_argument("--seeds", type=int, default=5, help="a run of each arm for each")
     parser.add_argument("--steps", type=int, default=12, help="of each run")
     parser.add_argument("--arms", default=",".join(ARMS), type=arms_of, help="with commas")
-    parser.add_argument("--model", default=EMBEDDED["model"], help="(default: %(default)s)")
+    parser.add_argument("--model", type=Path, default=ROOT / "toy" / "model", help="to begin with")
     parser.add_argument("--scored", type=int, help="of the held-out problems (default: all)")
     parser.add_argument("--flags", default="", help="of train.py, for all runs; before the arm's")
     parser.add_argument("--report", action="store_true", help="of the runs that have ended")
     parser.add_argument("--png", type=Path, help="a picture of both")
     args = parser.parse_args()
     args.out = args.out.resolve()
+    args.model = args.model.resolve()
     if not args.report:
         run_all(args)
     results = read_results(args.out)
@@ -128,6 +129,7 @@ def arms_of(text):
 def run_all(args):
     """Every arm on every seed. Exits at the first run that fails."""
     args.out.mkdir(parents=True, exist_ok=True)
+    check_settings(args)
     write_world(args.out, args.scored)
     runs = []
     for seed in range(args.seeds):
@@ -136,11 +138,13 @@ def run_all(args):
                 runs.append((arm, seed))
     if not (args.out / BEFORE).exists():
         score(args.out, args.model, args.out / BEFORE, args.out / "before.txt")
+    world = embedded_flags(args.model)
+    world += [flag.replace("OUT", str(args.out)) for flag in WORLD]
     for arm, seed in tqdm(runs, desc="runs", unit="run"):
         began = time.monotonic()
         folder = folder_of(args.out, arm, seed)
-        flags = embedded_flags(args.model) + WORLD + shlex.split(args.flags) + ARMS[arm]
-        flags = [flag.replace("OUT", str(args.out)) for flag in flags]
+        of_arm = [flag.replace("OUT", str(args.out)) for flag in ARMS[arm]]
+        flags = [*world, *shlex.split(args.flags), *of_arm]
         flags += ["--seed", str(seed), "--steps", str(args.steps), "--out", str(folder)]
         printed = args.out / f"{folder.name}.txt"
         start(["train.py", *flags], printed)
@@ -148,10 +152,19 @@ def run_all(args):
         tqdm.write(f"{folder.name}: {time.monotonic() - began:.0f} s")
 
 
+def check_settings(args):
+    """Exits if what is in OUT was run with other settings, for the runs would be compared."""
+    settings = {"model": str(args.model), "scored": args.scored, "flags": args.flags}
+    file = args.out / "settings.json"
+    if file.exists() and json.loads(file.read_text()) != settings:
+        sys.exit(f"{file} has other settings than {settings}: take another folder")
+    write_atomically(file, json.dumps(settings) + "\n")
+
+
 def embedded_flags(model):
     """The flags that train.py takes by itself where no model is given, and the model."""
     flags = []
-    for name, value in {**EMBEDDED, "model": model}.items():
+    for name, value in {**embedded_defaults(), "model": model}.items():
         flags += ["--" + name.replace("_", "-"), str(value)]
     return flags
 
@@ -166,7 +179,7 @@ def final(folder, steps):
 
 
 def score(out, model, path, printed):
-    """Greedy pass@1 on the held-out problems, as train.py would score them; rows into `path`."""
+    """Greedy pass@1 on the held-out problems, with the tokens of `make train`; rows into `path`."""
     problems = str(out / "heldout.jsonl")
     flags = ["--model", str(model), "--problems", problems, "--out", str(path)]
     flags += ["--max-new-tokens", str(EMBEDDED["max_new_tokens"])]

@@ -22,7 +22,7 @@ import torch
 from bench.head import DEVICE, environment, print_table, timed_ms
 from bench.rollout import bytes_to_read, random_model, read_bytes_per_s
 from bench.shapes import add_shape_flags, shape_of
-from model import compiled_blocks
+from model import compiled_blocks, packed_weights
 from rollout import Engine, Settings
 
 KERNELS = 12  # rows of the second table
@@ -38,13 +38,13 @@ def main():
     parser.add_argument("--context", type=int, default=2048, help="tokens of a sequence")
     parser.add_argument("--repeats", type=int, default=20, help="the median is taken")
     args = parser.parse_args()
-    with torch.no_grad():
-        report(args)
-
-
-def report(args):
     torch.manual_seed(0)
     model = random_model(shape_of(args), getattr(torch, args.dtype))
+    with torch.no_grad(), packed_weights(model):
+        report(args, model)
+
+
+def report(args, model):
     rate = read_bytes_per_s()
     engine = filled_engine(model, args.sequences, args.context)
 

@@ -118,7 +118,7 @@ STEPS = [
         "bench/step.py --shape Qwen3-8B --layers 4 --rhat-dtype compute --repeats 2",
         {"a training step: >= 38 % MFU": step_mfu},
     ),
-    Step("step, rhat in float32", "bench/step.py --shape Qwen3-8B --layers 4 --repeats 2", {}),
+    Step("step-float32", "bench/step.py --shape Qwen3-8B --layers 4 --repeats 2", {}),
     Step("noise", "bench/noise.py --steps 5", {}),
     Step("load", "bench/load.py", {"loading: >= 80 % of a plain read": load_ratio}),
     Step("run", "bench/gpu.py --run", {}),

@@ -9,8 +9,8 @@ chance of 4 / --new-tokens, so that most stop early. Both sides have the same pr
 ids and limits; theirs draws other tokens. Tokens a second are those of the responses, prompts
 included in the time. Floor: the bytes of all weights, and of the keys and values in use, once a
 token step, at the rate of a plain read that is measured in the same run. The share of it "decoding"
-leaves out what a run of one new token takes, which is mostly reading the prompts. Ours also returns
-the log-prob of every token. Prints a table, then a line of JSON.
+leaves out a run of one new token, which is mostly reading the prompts. Ours also returns the
+log-prob of every token. Prints a table, then a line of JSON.
 Left out: sampling from a sharded model, other peers (vLLM).
 """
 
@@ -111,11 +111,12 @@ def compare(ours, theirs, sequences, case, args, rate):
         torch.cuda.empty_cache()  # of our cache
     their_lengths, theirs_s = fastest(run_theirs, args.repeats)
     floor_s = bytes_to_read(ours, lengths, args.prompt_tokens) / rate
+    first_floor_s = bytes_to_read(ours, [1] * sequences, args.prompt_tokens) / rate
     row = {
         "ours tokens/s": sum(lengths) / ours_s,
         "transformers tokens/s": sum(their_lengths) / theirs_s,
         "share of the floor": floor_s / ours_s,
-        "decoding": floor_s / (ours_s - first_token_s),
+        "decoding": (floor_s - first_floor_s) / (ours_s - first_token_s),
     }
     row["ratio"] = row["ours tokens/s"] / row["transformers tokens/s"]
     return row

@@ -76,8 +76,10 @@ def main():
     c = Config(engine=tuple(args.engine), token_budget=16_384 // SCALE, rhat_dtype=args.rhat_dtype)
     torch.manual_seed(0)
     shape = shape_of(args)
-    with torch.device(device):
+    with torch.device(device if ranks.world_size() == 1 else "cpu"):
         save_model(Transformer(shape).to(torch.bfloat16), folder)
+    if DEVICE == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     ranks.barrier()
     model = load_policy(c, folder, device)
     reference = load_policy(c, folder, device, frozen=True)

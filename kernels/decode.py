@@ -160,7 +160,7 @@ def _attend_part(
         sum_exp = sum_exp * shrink + tl.sum(p, 1)
         y = y * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision="ieee")
         maximum = new_maximum
-    seen = sum_exp > 0
+    seen = sum_exp != 0  # NaN too, which must not get lost
     y = y / tl.where(seen, sum_exp, 1.0)[:, None]
     lse = tl.where(seen, maximum + tl.log(tl.where(seen, sum_exp, 1.0)), float("-inf"))
     parts = tl.num_programs(2)

@@ -86,6 +86,18 @@ def ablate(monkeypatch, capsys, tmp_path, *flags):
     return "\n".join(printed), found
 
 
+def test_another_model_and_flags(trained, monkeypatch, capsys, tmp_path):
+    """The embedded world's values, then what is given, then the arm's; one model in one folder."""
+    flags = ["--seeds", "1", "--arms", "RL", "--scored", "7", "--flags=--lr 1e-5 --off-policy dpo"]
+    ablate(monkeypatch, capsys, tmp_path, "--model", "toy/OUT", *flags)
+    ((_, config),) = trained
+    assert config.model == str(Path("toy/OUT").resolve())
+    assert config.lr == 1e-5 and config.off_policy == "none" and config.gepo_logp == "mean"
+    assert len((tmp_path / "heldout.jsonl").read_text().splitlines()) == 7
+    with pytest.raises(SystemExit, match=r"settings.json has other settings"):
+        ablate(monkeypatch, capsys, tmp_path, *flags)
+
+
 def test_all_arms_on_all_seeds_and_what_they_show(trained, monkeypatch, capsys, tmp_path):
     printed, found = ablate(monkeypatch, capsys, tmp_path, "--seeds", "3", "--steps", "7")
     assert [arm for arm, _ in trained] == list(SOLVES) * 3

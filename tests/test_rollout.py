@@ -117,7 +117,13 @@ def test_cuda_graphs_change_no_sample(tiny, ragged, monkeypatch):
         graph = real(engine, n)
         assert torch.equal(engine.tokens, before[0]) and torch.equal(engine.positions, before[1])
         sizes.add(n)
-        graph.replay = lambda: engine._draw_next(n, engine.cache.capacity)
+
+        def replay():
+            free = engine.positions[len(engine.running) : n]
+            assert (free < rollout.LOOK_EVERY["cpu"]).all()
+            engine._draw_next(n, engine.cache.capacity)
+
+        graph.replay = replay
         return graph
 
     monkeypatch.setattr(Engine, "_captured", captured)

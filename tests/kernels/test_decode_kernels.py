@@ -85,6 +85,17 @@ def test_a_sequence_is_the_same_bits_whatever_runs_beside_it():
         assert torch.equal(alone[0], all_of_them[row])
 
 
+@kernel_test
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
+def test_a_broken_key_is_not_lost(broken):
+    """In one of three parts: its sequence is NaN, as in the twin, and the other is not."""
+    q, keys, values, lengths = attention_inputs(4, 2, 32, torch.float32, [600, 600])
+    keys[0, 1, 10] = broken
+    for function in (kernels.decode_attention, kernels.decode_attention_eager):
+        y = function(q, keys, values, lengths)
+        assert y[0, 2:].isnan().all() and y[0, :2].isfinite().all() and y[1].isfinite().all()
+
+
 @pytest.mark.parametrize("function", [kernels.decode_attention])
 @pytest.mark.parametrize(
     "change, error",
