@@ -230,6 +230,13 @@ def ir_groups_of_step(config, ir_groups, step):
     return [ir_groups[indices[i]] for i in ranks.share_of(config.gepo_batch)]
 
 
+def ir_groups_of_run(config, ir_groups, steps):
+    """The IR groups that some of the run's steps take, of all ranks, in the order of the file."""
+    n_taken = min(steps * config.gepo_batch, len(ir_groups))
+    indices = batch_indices(0, n_taken, len(ir_groups), config.seed + 1)
+    return [ir_groups[i] for i in sorted(indices)]
+
+
 def batch_indices(step, size, count, seed):
     """Which `size` of `count` rows the batch of a step takes.
 

@@ -22,6 +22,7 @@ from evaluate import wilson
 from groups import frozen_logprobs
 from model import copy_in
 from training import checkpoint
+from training.inputs import ir_groups_of_run
 from training.samples import column, flatten
 
 NOISE_GROUPS = 2  # that rhat_noise measures
@@ -45,14 +46,15 @@ def length_scale(config, response):
     return 1 / len(response) if config.gepo_logp == "mean" else 1.0
 
 
-def set_reference_logprobs(config, inputs, policy, load_reference):
-    """Sets logp_ref of all IR groups, held-out ones too: log pi_ref of every token. Returns the
-    noise of rhat (rhat_noise of pi_ref).
+def set_reference_logprobs(config, inputs, policy, load_reference, steps):
+    """Sets logp_ref of the IR groups that the run's `steps` take, and of the held-out ones: log
+    pi_ref of every token. Returns the noise of rhat (rhat_noise of pi_ref).
 
     All are constant, so they are computed once and kept in the run's folder, under a fingerprint of
     what they depend on. policy: of the dtype and on the device of pi_ref, which load_reference()
     loads if it is needed."""
-    ir_groups = inputs.ir_groups + inputs.held_out_ir_groups
+    taken = ir_groups_of_run(config, inputs.ir_groups, steps)
+    ir_groups = taken + inputs.held_out_ir_groups
     groups = column(ir_groups, "group")
     if not groups:
         return 0.0

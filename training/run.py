@@ -96,7 +96,9 @@ def set_up(config, inputs, device):
         print_plan(run, inputs)
         if config.kl_coef:
             run.reference = load_policy(config, config.model, device, frozen=True)
-        run.gepo_noise = set_reference_logprobs(config, inputs, policy, run.initial_policy)
+        run.gepo_noise = set_reference_logprobs(
+            config, inputs, policy, run.initial_policy, run.total_steps
+        )
         if run.gepo_noise:
             unit = "nats a token" if config.gepo_logp == "mean" else "nats"
             print(f"rhat      in {config.rhat_dtype}; rounding adds {run.gepo_noise:.1e} {unit}")

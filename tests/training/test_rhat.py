@@ -14,7 +14,7 @@ from data import load_tokenizer
 from groups import Group, frozen_logprobs, token_logprobs
 from model import ModelConfig, Transformer, copy_in
 from training import rhat
-from training.inputs import IRGroup, cut_to_pairs, load_ir_groups
+from training.inputs import IRGroup, cut_to_pairs, ir_groups_of_step, load_ir_groups
 from training.rhat import describe_ir_scores, margin_of, rhat_noise, set_reference_logprobs
 
 WINNER = torch.tensor([True, True, False, False])
@@ -172,7 +172,7 @@ def test_the_kept_reference_is_of_one_precision_and_one_packing(tiny, tmp_path):
             weights_fingerprint=fingerprint,
         )
         policy = SimpleNamespace(dtype=compute_dtype, device=torch.device(device))
-        noise = set_reference_logprobs(c, inputs, policy, load_reference)
+        noise = set_reference_logprobs(c, inputs, policy, load_reference, steps=1)
         assert (noise > 0) == (c.rhat_dtype != "float64")
         for ir_group in inputs.ir_groups + inputs.held_out_ir_groups:
             assert list(map(len, ir_group.logp_ref)) == list(map(len, ir_group.group.responses))
@@ -187,6 +187,23 @@ def test_the_kept_reference_is_of_one_precision_and_one_packing(tiny, tmp_path):
     assert times(lengths=(3, 4, 5, 7)) == 7
     assert times(lr=1e-3) == 8 and times(gepo_logp="mean") == 9
     assert times() == 9
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 5, 100])
+def test_only_groups_that_a_step_takes_have_a_reference(steps, tiny, tmp_path):
+    c = Config(out=str(tmp_path), gepo_batch=2, seed=4)
+    inputs = SimpleNamespace(
+        ir_groups=ir_groups_of(61, [(3, 4, 5, 6)] * 9),
+        held_out_ir_groups=ir_groups_of(61, [(2, 2, 2, 2)]),
+        weights_fingerprint="",
+    )
+    policy = SimpleNamespace(dtype=torch.float32, device=torch.device("cpu"))
+    set_reference_logprobs(c, inputs, policy, lambda: tiny, steps)
+    taken = {id(g) for step in range(steps) for g in ir_groups_of_step(c, inputs.ir_groups, step)}
+    assert len(taken) == min(2 * steps, 9)
+    for ir_group in inputs.ir_groups:
+        assert (ir_group.logp_ref is not None) == (id(ir_group) in taken)
+    assert inputs.held_out_ir_groups[0].logp_ref is not None
 
 
 @pytest.mark.parametrize(
