@@ -74,7 +74,6 @@ DIFFERENCES = [
     ("RL + GEPO on IR, lambda 0", "RL"),
     ("RL + GEPO on IR, weight 0.1", "RL"),
 ]
-GROUPS = 400  # of training; a run of 100 steps sees each once
 HELD_OUT_GROUPS = 100
 DRAWS = 10_000  # of the bootstrap
 LAST = 5  # steps whose rewards are averaged
@@ -89,6 +88,9 @@ def main():
     parser.add_argument("--steps", type=int, default=12, help="of each run")
     parser.add_argument("--arms", default=",".join(ARMS), type=arms_of, help="with commas")
     parser.add_argument("--model", type=Path, default=ROOT / "toy" / "model", help="to begin with")
+    parser.add_argument(
+        "--groups", type=int, default=400, help="of training (default: %(default)s)"
+    )
     parser.add_argument("--scored", type=int, help="of the held-out problems (default: all)")
     parser.add_argument("--flags", default="", help="of train.py, for all runs; before the arm's")
     parser.add_argument("--report", action="store_true", help="of the runs that have ended")
@@ -130,7 +132,7 @@ def run_all(args):
     """Every arm on every seed. Exits at the first run that fails."""
     args.out.mkdir(parents=True, exist_ok=True)
     check_settings(args)
-    write_world(args.out, args.scored)
+    write_world(args)
     runs = []
     for seed in range(args.seeds):
         for arm in args.arms:
@@ -154,7 +156,8 @@ def run_all(args):
 
 def check_settings(args):
     """Exits if what is in OUT was run with other settings, for the runs would be compared."""
-    settings = {"model": str(args.model), "scored": args.scored, "flags": args.flags}
+    settings = {"model": str(args.model), "flags": args.flags}
+    settings |= {"groups": args.groups, "scored": args.scored}
     file = args.out / "settings.json"
     if file.exists() and json.loads(file.read_text()) != settings:
         sys.exit(f"{file} has other settings than {settings}: take another folder")
@@ -200,23 +203,25 @@ def folder_of(out, arm, seed):
     return out / f"{name}-{seed}"
 
 
-def write_world(out, scored):
-    """The problems without those into HELD_OUT, the first `scored` held-out ones, the groups, and
-    the groups with random labels."""
+def write_world(args):
+    """The problems without those into HELD_OUT, the held-out ones, the groups, and the groups with
+    random labels."""
     practised = []
     for _, row in read_jsonl(ROOT / "toy" / "problems.jsonl", {}):
         if row["target_language"] not in HELD_OUT:
             practised.append(row)
-    groups = group_rows(GROUPS, "ablation", held=False)
+    groups = group_rows(args.groups, "ablation", held=False)
     files = {
         "problems": practised,
-        "heldout": [row for _, row in read_jsonl(HELD_OUT_PROBLEMS, {})][:scored],
+        "heldout": [row for _, row in read_jsonl(HELD_OUT_PROBLEMS, {})][: args.scored],
         "groups": groups,
         "heldout_groups": group_rows(HELD_OUT_GROUPS, "ablation held out", held=True),
         "random": with_random_labels(groups),
     }
     for name, rows in files.items():
-        write_atomically(out / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        write_atomically(
+            args.out / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows)
+        )
 
 
 def with_random_labels(groups):

@@ -55,7 +55,6 @@ def write_run(folder, share):
 
 @pytest.fixture(autouse=True)
 def few_groups(monkeypatch):
-    monkeypatch.setattr(ablation, "GROUPS", 40)
     monkeypatch.setattr(ablation, "HELD_OUT_GROUPS", 8)
 
 
@@ -79,7 +78,8 @@ def trained(monkeypatch, tmp_path):
 
 
 def ablate(monkeypatch, capsys, tmp_path, *flags):
-    monkeypatch.setattr(sys, "argv", ["bench/ablation.py", str(tmp_path), *flags])
+    argv = ["bench/ablation.py", str(tmp_path), "--groups", "40", *flags]
+    monkeypatch.setattr(sys, "argv", argv)
     ablation.main()
     *_, last = printed = capsys.readouterr().out.splitlines()
     found = {(row["of"], row["less"]): row for row in json.loads(last)["differences"]}
