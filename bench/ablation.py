@@ -285,7 +285,8 @@ def table(results):
         reward = ""
         if arm.startswith("RL"):  # the others sample next to nothing
             reward = f"{100 * np.mean([run['rewards'][-LAST:] for run in runs]):.1f}"
-        ahead = f"{100 * np.mean([run['ahead'][1] for run in runs]):.1f}"
+        ahead = np.mean([run["ahead"][1] for run in runs])
+        ahead = "" if np.isnan(ahead) else f"{100 * ahead:.1f}"
         scores = by_target(runs, "passed", targets)
         lines.append(line([arm, len(runs), *scores, reward, ahead]))
     return "\n".join(lines)

@@ -15,7 +15,14 @@ if [ ! -e $out/toy/model.safetensors ]; then
     $python -m toy.finetune "$model" $out/toy --steps 40 --batch 16 --lr 2e-4
 fi
 
-flags="--lr 5e-5 --rollout-batch 16 --kl-coef 0 --save-every 100 --eval-ir-groups ''"
+flags=(
+    --lr 5e-5
+    --samples-per-prompt 4
+    --rollout-batch 16
+    --kl-coef 0
+    --save-every 100
+    --eval-ir-groups "''"
+)
 $python bench/ablation.py $out/ablation --model $out/toy --seeds 2 --steps 8 \
-    --groups 40 --scored 120 --flags="$flags" \
+    --groups 40 --scored 120 --flags="${flags[*]}" \
     --arms "RL,RL + GEPO,RL + GEPO, labels at random"
