@@ -98,12 +98,14 @@ gpu: .venv/ready
 	$(RUN) bench/gpu.py
 
 bench: .venv/ready
+	$(RUN) -m pip install -q --disable-pip-version-check transformers
 	$(RUN) bench/head.py
 	$(RUN) bench/packing.py
 	$(RUN) bench/judge.py
 	$(RUN) bench/load.py
 	$(RUN) bench/step.py
 	$(RUN) bench/rollout.py
+	$(RUN) bench/decode.py
 	$(RUN) bench/memory.py
 	$(RUN) bench/noise.py
 

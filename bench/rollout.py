@@ -24,7 +24,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-import transformers
 
 from bench.head import DEVICE, environment, print_table, timed_ms
 from bench.shapes import add_shape_flags, shape_of
@@ -60,6 +59,8 @@ def main():
 
 def both_models(shape, dtype):
     """Our Transformer, and transformers' model on the same tensors."""
+    import transformers
+
     ours = random_model(shape, dtype)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(shape.to_json(dtype)))
