@@ -116,6 +116,7 @@ def test_cuda_graphs_change_no_sample(tiny, ragged, monkeypatch):
         before = engine.tokens.clone(), engine.positions.clone()
         graph = real(engine, n)
         assert torch.equal(engine.tokens, before[0]) and torch.equal(engine.positions, before[1])
+        assert not any(block.is_compiled() for block in tiny.model.layers)  # prompts are read as is
         sizes.add(n)
 
         def replay():
