@@ -120,7 +120,7 @@ def test_habits_are_drawn_at_their_rate():
     rng, rates = random.Random(0), dict.fromkeys(HABITS, 0.6)
     wrong = sum(with_habits(program, rng, rates) != program for _ in range(2000))
     assert 0.56 < wrong / 2000 < 0.64
-    assert rewrite(program.body, lambda habit: False) == program.body
+    assert rewrite(program.body, lambda habit, site: False) == program.body
 
 
 def test_shipped_data_is_what_the_script_makes_and_held_out_shapes_are_new(monkeypatch):
@@ -141,7 +141,7 @@ def test_shipped_data_is_what_the_script_makes_and_held_out_shapes_are_new(monke
         assert rows == [json.loads(line) for line in open(ROOT / "toy" / name)], name
     trained = {shape(program) for program, _ in programs[False]}
     for program, _ in programs[True]:  # nor does another way to divide make a program new
-        twin = program._replace(body=rewrite(program.body, lambda habit: habit == "division"))
+        twin = program._replace(body=rewrite(program.body, lambda habit, site: habit == "division"))
         assert not {shape(program), shape(twin)} & trained
         assert heldout(program) and heldout(twin)
 

@@ -47,6 +47,7 @@ from toy.world import (
     TARGETS,
     generate,
     make_tests,
+    misread,
     shape,
     with_habits,
     with_other_division,
@@ -78,16 +79,22 @@ def main():
     parser.add_argument(
         "--ir-habits", type=float, default=0, help="chance of each wrong habit in its IR"
     )
+    parser.add_argument(
+        "--misread",
+        action="store_true",
+        help="the model's corpus has a reader's errors in place of a writer's, in IR too",
+    )
     args = parser.parse_args()
     directory = args.model
     directory.mkdir(exist_ok=True)
     if args.only in (None, "data"):
         make_data(args.seed)
     if args.only in (None, "model"):
-        ir_rows = make_ir_rows(args.seed, args.ir_rows, args.ir_habits)
-        tokenizer = make_tokenizer(pairs(args.seed, ir_rows, args.ir_share), directory)
+        ir_rows = make_ir_rows(args.seed, args.ir_rows, args.ir_habits, args.misread)
+        sample = pairs(args.seed, ir_rows, args.ir_share, args.misread)
+        tokenizer = make_tokenizer(sample, directory)
         torch.manual_seed(args.seed)
-        corpus = pairs(args.seed, ir_rows, args.ir_share)
+        corpus = pairs(args.seed, ir_rows, args.ir_share, args.misread)
         warm_start(new_model(tokenizer), corpus, directory, tokenizer, args)
     if args.only in (None, "groups"):
         make_groups("functions.jsonl", "ir_groups.jsonl", "O1,Oz", args.seed)
@@ -196,8 +203,10 @@ def make_groups(source, out, levels, seed):
 # -------------------------------------------------------------------- the corpus of the warm start
 
 
-def pairs(seed, ir_rows, ir_share=IR_SHARE):
-    """An endless corpus of (user message, answer): translations with habits, and C to IR."""
+def pairs(seed, ir_rows, ir_share=IR_SHARE, misreads=False):
+    """An endless corpus of (user message, answer): translations with habits, and C to IR.
+
+    misreads: whether the errors are a reader's, not a writer's."""
     rng = random.Random(f"warm start {seed}")
     while True:
         if rng.random() < ir_share:
@@ -209,22 +218,27 @@ def pairs(seed, ir_rows, ir_share=IR_SHARE):
         program = generate(rng, floor=source == "python")
         if not heldout(program):
             problem = untested_problem(program, source, target)
-            written = with_habits(program, rng, dict.fromkeys(HABITS, RATES[target]))
+            if misreads:
+                written = misread(program, rng)
+            else:
+                written = with_habits(program, rng, dict.fromkeys(HABITS, RATES[target]))
             yield translation_prompt(problem), f"```{target}\n{render(written, target)}\n```"
 
 
-def make_ir_rows(seed, count=1000, habits=0):
+def make_ir_rows(seed, count=1000, habits=0, misreads=False):
     """(C source, IR at one level) of `count` functions outside the held-out shapes.
 
     Long IRs are left out. Compiled in the sandbox. habits: the chance of each wrong habit; what is
-    compiled has them, the source has not."""
+    compiled has them, the source has not. misreads: it has a reader's errors."""
     rng = random.Random(f"ir {seed}")
     sources, written = [], []
     while len(sources) < count:
         program = generate(rng, floor=rng.random() < 0.5)
         if not heldout(program):
             sources.append(render(program, "c"))
-            if habits:
+            if misreads:
+                program = misread(program, rng)
+            elif habits:
                 program = with_habits(program, rng, dict.fromkeys(HABITS, habits))
             written.append(render(program, "c"))
     compiled = ThreadPoolExecutor(os.cpu_count()).map(_irs, written)

@@ -17,8 +17,10 @@ truncates (C's). The languages disagree about negative operands, which is the tr
 see: a Python source has the first pair, a C++ source the second. Values stay within 32 bits on
 every test.
 
-`rewrite` is the one place where wrong habits live: a loop bound off by one, a comparison loosened,
-the operands of minus swapped, the other language's division.
+`rewrite` is the one place where errors live: a loop bound off by one, a comparison loosened, the
+operands of minus swapped, the other language's division. A writer's errors are habits, and their
+chance depends on the language that he writes. A reader's are misreadings: their chance depends on
+what is read, so that they show in whatever is written.
 
 The order of the random draws is part of the shipped data: another order makes other files.
 """
@@ -149,38 +151,64 @@ OTHER_DIVISION = {"fdiv": "tdiv", "fmod": "tmod", "tdiv": "fdiv", "tmod": "fmod"
 
 
 def rewrite(node, wrong):
-    """The same tree, wrong wherever wrong(habit) says so.
+    """The same tree, wrong wherever wrong(habit, site) says so.
 
-    wrong is called at every site where a habit can show, inner sites first, in a fixed order."""
+    wrong is called at every site where a habit can show, inner sites first, in a fixed order. site:
+    the statement or expression."""
     if isinstance(node, list):
         return [rewrite(child, wrong) for child in node]
     if not isinstance(node, tuple):
         return node
     node = tuple(rewrite(child, wrong) for child in node)
     match node:
-        case ("for", name, low, high, inclusive, body) if wrong("bound"):
+        case ("for", name, low, high, inclusive, body) if wrong("bound", node):
             return ("for", name, low, high, not inclusive, body)
-        case ("<" | ">" as comparison, left, right) if wrong("compare"):
+        case ("<" | ">" as comparison, left, right) if wrong("compare", node):
             return (comparison + "=", left, right)
-        case ("-", left, right) if wrong("minus"):
+        case ("-", left, right) if wrong("minus", node):
             return ("-", right, left)
-        case ("fdiv" | "fmod" | "tdiv" | "tmod" as tag, left, right) if wrong("division"):
+        case ("fdiv" | "fmod" | "tdiv" | "tmod" as tag, left, right) if wrong("division", node):
             return (OTHER_DIVISION[tag], left, right)
     return node
 
 
 def with_other_division(program):
     """The program with every division of the other kind."""
-    return program._replace(body=rewrite(program.body, lambda habit: habit == "division"))
+    return program._replace(body=rewrite(program.body, lambda habit, site: habit == "division"))
 
 
 def with_habits(program, rng, rates):
     """The program as a writer with habits draws it. rates: habit -> probability at every site."""
 
-    def slips(habit):
+    def slips(habit, site):
         return rng.random() < rates[habit]
 
     return program._replace(body=rewrite(program.body, slips))
+
+
+# What a reader is likely to misread: a habit, and what tells the constructs apart where it shows.
+HARD = {("bound", "var"), ("compare", "num"), ("minus", "var"), ("division", "mod")}
+MISREAD_HARD, MISREAD_EASY = 0.75, 0.2  # chances at a site
+
+
+def misread(program, rng):
+    """The program as a reader takes it who stumbles at HARD constructs, whatever he writes."""
+
+    def stumbles(habit, site):
+        hard = (habit, construct(habit, site)) in HARD
+        return rng.random() < (MISREAD_HARD if hard else MISREAD_EASY)
+
+    return program._replace(body=rewrite(program.body, stumbles))
+
+
+def construct(habit, site):
+    """The kind of a site: the tag of the bound or right operand; of a division, which it is."""
+    match habit:
+        case "bound":
+            return site[3][0]
+        case "division":
+            return site[0][1:]
+    return site[2][0]
 
 
 def single_mutants(program) -> list:
@@ -191,7 +219,7 @@ def single_mutants(program) -> list:
 def _count_sites(program):
     habits = []
 
-    def leave_right(habit):
+    def leave_right(habit, site):
         habits.append(habit)
         return False
 
@@ -202,7 +230,7 @@ def _count_sites(program):
 def _with_wrong_site(program, site):
     sites = itertools.count()
 
-    def is_wrong(habit):
+    def is_wrong(habit, site):
         return next(sites) == site
 
     return program._replace(body=rewrite(program.body, is_wrong))
