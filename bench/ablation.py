@@ -4,6 +4,7 @@
     python bench/ablation.py OUT [--seeds 5] [--steps 12] [--arms "RL,RL + GEPO"]
     python bench/ablation.py OUT --report [--png ablation.png]
     python bench/ablation.py OUT --model DIR --flags="--rollout-batch 16"     of another model
+    python bench/ablation.py OUT --model DIR --groups-of ir      of a model that writes IR
 
 Runs train.py on the embedded world, one run after the other: seed 0 of all arms, then seed 1. A run
 that ended is not run again, and one that was stopped continues; so does the whole command. Two
@@ -15,8 +16,9 @@ things differ from `make train`, and the runs are short, so that RL is not yet n
 
 Then it prints what the runs show (--report: of those that have ended, without running any):
 
-    a table      greedy pass@1 on the held-out problems, by target language; the reward of samples
-                 in the last steps; the share of held-out groups whose winners are ahead
+    a table      pass@1 on the held-out problems, greedy and sampled, and greedy by target language;
+                 the reward of training samples in the last steps; the share of held-out groups
+                 whose winners are ahead
     differences  of two arms on the same seeds, with 95 % intervals: seeds and problems are drawn
                  with replacement (bootstrap)
 
@@ -40,12 +42,16 @@ from tqdm import tqdm
 
 from config import EMBEDDED, embedded_defaults
 from data import read_jsonl, write_atomically
-from toy.translations import group_rows
+from toy.translations import group_rows, ir_group_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 HELD_OUT = ("bash", "javascript")
 HELD_OUT_PROBLEMS = ROOT / "toy" / "heldout.jsonl"
-BEFORE, AFTER = "eval-before.jsonl", "eval-after.jsonl"  # the first in OUT, the other in each run
+# Scores, by how answers are drawn: file in OUT, file in each run, flags of evaluate.py
+SCORES = {
+    "greedy": ("eval-before.jsonl", "eval-after.jsonl", []),
+    "sampled": ("sampled-before.jsonl", "sampled-after.jsonl", ["--temperature", "1"]),
+}
 WORLD = ["--problems", "OUT/problems.jsonl", "--eval-problems", "", "--w-gepo", "1"]
 WORLD += ["--ir-groups", "OUT/groups.jsonl", "--eval-ir-groups", "OUT/heldout_groups.jsonl"]
 IR = ["--ir-groups", "toy/ir_groups.jsonl", "--eval-ir-groups", "toy/heldout_groups.jsonl"]
@@ -90,6 +96,9 @@ def main():
     parser.add_argument("--model", type=Path, default=ROOT / "toy" / "model", help="to begin with")
     parser.add_argument(
         "--groups", type=int, default=400, help="of training (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--groups-of", choices=("cpp", "ir"), default="cpp", help="default: %(default)s"
     )
     parser.add_argument("--scored", type=int, help="of the held-out problems (default: all)")
     parser.add_argument("--flags", default="", help="of train.py, for all runs; before the arm's")
@@ -138,8 +147,8 @@ def run_all(args):
         for arm in args.arms:
             if not has_ended(folder_of(args.out, arm, seed), args.steps):
                 runs.append((arm, seed))
-    if not (args.out / BEFORE).exists():
-        score(args.out, args.model, args.out / BEFORE, args.out / "before.txt")
+    for how, (before, _, _) in SCORES.items():
+        score(args.out, args.model, how, args.out / before, args.out / "before.txt")
     world = embedded_flags(args.model)
     world += [flag.replace("OUT", str(args.out)) for flag in WORLD]
     for arm, seed in tqdm(runs, desc="runs", unit="run"):
@@ -150,14 +159,15 @@ def run_all(args):
         flags += ["--seed", str(seed), "--steps", str(args.steps), "--out", str(folder)]
         printed = args.out / f"{folder.name}.txt"
         start(["train.py", *flags], printed)
-        score(args.out, final(folder, args.steps), folder / AFTER, printed)
+        for how, (_, after, _) in SCORES.items():
+            score(args.out, final(folder, args.steps), how, folder / after, printed)
         tqdm.write(f"{folder.name}: {time.monotonic() - began:.0f} s")
 
 
 def check_settings(args):
     """Exits if what is in OUT was run with other settings, for the runs would be compared."""
     settings = {"model": str(args.model), "flags": args.flags}
-    settings |= {"groups": args.groups, "scored": args.scored}
+    settings |= {"groups": args.groups, "groups of": args.groups_of, "scored": args.scored}
     file = args.out / "settings.json"
     if file.exists() and json.loads(file.read_text()) != settings:
         sys.exit(f"{file} has other settings than {settings}: take another folder")
@@ -173,7 +183,8 @@ def embedded_flags(model):
 
 
 def has_ended(folder, steps):
-    return final(folder, steps).exists() and (folder / AFTER).exists()
+    scores = [folder / after for _, after, _ in SCORES.values()]
+    return all(path.exists() for path in [final(folder, steps), *scores])
 
 
 def final(folder, steps):
@@ -181,11 +192,14 @@ def final(folder, steps):
     return folder / f"step-{steps:06d}"
 
 
-def score(out, model, path, printed):
-    """Greedy pass@1 on the held-out problems, with the tokens of `make train`; rows into `path`."""
+def score(out, model, how, path, printed):
+    """pass@1 on the held-out problems, with the tokens of `make train`; rows into `path`, unless
+    they are there. how: a key of SCORES."""
+    if path.exists():
+        return
     problems = str(out / "heldout.jsonl")
     flags = ["--model", str(model), "--problems", problems, "--out", str(path)]
-    flags += ["--max-new-tokens", str(EMBEDDED["max_new_tokens"])]
+    flags += ["--max-new-tokens", str(EMBEDDED["max_new_tokens"]), *SCORES[how][2]]
     start(["evaluate.py", *flags], printed)
 
 
@@ -210,12 +224,13 @@ def write_world(args):
     for _, row in read_jsonl(ROOT / "toy" / "problems.jsonl", {}):
         if row["target_language"] not in HELD_OUT:
             practised.append(row)
-    groups = group_rows(args.groups, "ablation", held=False)
+    make_groups = {"cpp": group_rows, "ir": ir_group_rows}[args.groups_of]
+    groups = make_groups(args.groups, "ablation", held=False)
     files = {
         "problems": practised,
         "heldout": [row for _, row in read_jsonl(HELD_OUT_PROBLEMS, {})][: args.scored],
         "groups": groups,
-        "heldout_groups": group_rows(HELD_OUT_GROUPS, "ablation held out", held=True),
+        "heldout_groups": make_groups(HELD_OUT_GROUPS, "ablation held out", held=True),
         "random": with_random_labels(groups),
     }
     for name, rows in files.items():
@@ -244,32 +259,41 @@ def read_results(out):
     for arm in ARMS:
         seed = 0
         while (folder := folder_of(out, arm, seed)).exists():
-            if (folder / AFTER).exists():
-                results.setdefault(arm, {})[seed] = read_result(folder, out / BEFORE)
+            if (folder / SCORES["greedy"][1]).exists():
+                results.setdefault(arm, {})[seed] = read_result(folder)
             seed += 1
     return results
 
 
-def read_result(folder, before):
-    """What a run left: passed {problem: 0 or 1}, before the same by the file of that name, target
-    {problem: language}, rewards, one a step, and ahead, the share of groups before and after; nan
-    without groups."""
-
-    def rows(path):
-        return [row for _, row in read_jsonl(path, {})] if path.exists() else []
-
-    after, steps = rows(folder / AFTER), rows(folder / "metrics.jsonl")
-    groups = rows(folder / "eval-ir.jsonl")
+def read_result(folder):
+    """What a run left: greedy {problem: 0 or 1} and sampled {problem: 0 to 1}, after it; "greedy
+    before" and "sampled before" the same of the warm start; target {problem: language}; rewards,
+    one a step; and ahead, the share of groups before and after. Without groups it is nan; of a run
+    without sampled answers those are empty."""
+    result = {}
+    for how, (before, after, _) in SCORES.items():
+        result[how] = passed(rows_of(folder / after))
+        result[f"{how} before"] = passed(rows_of(folder.parent / before))
+    groups = rows_of(folder / "eval-ir.jsonl")
+    ahead = []
+    for when in ("before", "after"):
+        margins = [row[f"logp_margin_{when}"] for row in groups]
+        ahead.append(np.mean(np.array(margins) > 0) if groups else np.nan)
+    after = rows_of(folder / SCORES["greedy"][1])
     return {
-        "passed": {row["id"]: row["passed"] / row["n"] for row in after if row["n"]},
-        "before": {row["id"]: row["passed"] / row["n"] for row in rows(before) if row["n"]},
+        **result,
         "target": {row["id"]: row["target_language"] for row in after},
-        "rewards": [row["reward"] for row in steps],
-        "ahead": [
-            np.mean([row[f"logp_margin_{when}"] > 0 for row in groups]) if groups else np.nan
-            for when in ("before", "after")
-        ],
+        "rewards": [row["reward"] for row in rows_of(folder / "metrics.jsonl")],
+        "ahead": ahead,
     }
+
+
+def rows_of(path):
+    return [row for _, row in read_jsonl(path, {})] if path.exists() else []
+
+
+def passed(rows):
+    return {row["id"]: row["passed"] / row["n"] for row in rows if row["n"]}
 
 
 def table(results):
@@ -277,9 +301,11 @@ def table(results):
     first = next(iter(next(iter(results.values())).values()))
     targets = sorted(set(first["target"].values()), key=lambda name: (name in HELD_OUT, name))
     titles = [f"{name} (held out)" if name in HELD_OUT else name for name in targets]
-    names = ["arm", "seeds", "pass@1", *titles, "reward of samples", "groups ahead"]
+    names = ["arm", "seeds", "sampled", "greedy", *titles, "reward in training", "groups ahead"]
     lines = [line(names), "| --- " + "| ---: " * (len(names) - 1) + "|"]
-    lines.append(line(["before", "", *by_target([first], "before", targets), "", ""]))
+    scores = [over_all([first], "sampled before"), over_all([first], "greedy before")]
+    scores += by_target([first], "greedy before", targets)
+    lines.append(line(["before", "", *scores, "", ""]))
     for arm, of_seeds in results.items():
         runs = list(of_seeds.values())
         reward = ""
@@ -287,17 +313,24 @@ def table(results):
             reward = f"{100 * np.mean([run['rewards'][-LAST:] for run in runs]):.1f}"
         ahead = np.mean([run["ahead"][1] for run in runs])
         ahead = "" if np.isnan(ahead) else f"{100 * ahead:.1f}"
-        scores = by_target(runs, "passed", targets)
+        scores = [over_all(runs, "sampled"), over_all(runs, "greedy")]
+        scores += by_target(runs, "greedy", targets)
         lines.append(line([arm, len(runs), *scores, reward, ahead]))
     return "\n".join(lines)
 
 
+def over_all(runs, key):
+    """The mean over all problems, with its deviation over runs. -> a text"""
+    totals = [100 * np.mean(list(run[key].values())) for run in runs if run[key]]
+    if len(totals) < len(runs):
+        return ""
+    deviation = f" ± {np.std(totals, ddof=1):.1f}" if len(runs) > 1 else ""
+    return f"{np.mean(totals):.1f}{deviation}"
+
+
 def by_target(runs, key, targets):
-    """Texts: the mean over all problems, with its deviation over runs, then over each target's."""
-    totals = [100 * np.mean(list(run[key].values())) for run in runs]
-    texts = [f"{np.mean(totals):.1f}"]
-    if len(runs) > 1:
-        texts = [f"{np.mean(totals):.1f} ± {np.std(totals, ddof=1):.1f}"]
+    """The means over the problems of each target language: a list of texts."""
+    texts = []
     for target in targets:
         values = []
         for run in runs:
@@ -311,40 +344,52 @@ def line(cells):
 
 
 def differences(results):
-    """[{"of", "less", "seeds", "all": [points, low, high], "held_out": the same}, ...] for pairs of
-    arms with seeds in common: points of pass@1 on all problems and on those into HELD_OUT, low to
-    high a 95 % interval."""
+    """[{"of", "less", "seeds", and under each of COLUMNS [points, low, high] or None}, ...] for
+    pairs of arms with seeds in common: points of pass@1, low to high a 95 % interval. "held out" is
+    greedy, over the problems into HELD_OUT."""
     found = []
     before = {}
     for runs in results.values():
         for seed, run in runs.items():
-            before[seed] = {"passed": run["before"]}
+            before[seed] = {how: run[f"{how} before"] for how in SCORES}
     results = {**results, "before": before}
     for of, less in DIFFERENCES:
         seeds = sorted(results.get(of, {}).keys() & results.get(less, {}).keys())
         if not seeds:
             continue
         target = results[of][seeds[0]]["target"]
-        problems = sorted(results[of][seeds[0]]["passed"])
-        held_out = np.array([target[name] in HELD_OUT for name in problems])
-        gain = np.zeros((len(seeds), len(problems)))
-        for row, seed in zip(gain, seeds):
-            ours, theirs = results[of][seed]["passed"], results[less][seed]["passed"]
-            row[:] = [ours.get(name, 0) - theirs.get(name, 0) for name in problems]
+        problems = sorted(target)
+        held_out = [name for name in problems if target[name] in HELD_OUT]
+        of_seeds = [(results[of][seed], results[less][seed]) for seed in seeds]
         found.append(
             {
                 "of": of,
                 "less": less,
                 "seeds": len(seeds),
-                "all": interval(gain),
-                "held_out": interval(gain[:, held_out]) if held_out.any() else None,
+                "sampled": interval(gain(of_seeds, "sampled", problems)),
+                "greedy": interval(gain(of_seeds, "greedy", problems)),
+                "held out": interval(gain(of_seeds, "greedy", held_out)),
             }
         )
     return found
 
 
+COLUMNS = ("sampled", "greedy", "held out")
+
+
+def gain(of_seeds, how, problems):
+    """pass@1 of the first less the second's: [seeds, problems]. of_seeds: pairs of Results."""
+    rows = []
+    for ours, theirs in of_seeds:
+        if ours[how] and theirs[how]:
+            rows.append([ours[how].get(name, 0) - theirs[how].get(name, 0) for name in problems])
+    return np.array(rows)
+
+
 def interval(gain):
-    """[points, low, high] of `gain` [seeds, problems], in points of pass@1."""
+    """[points, low, high] of `gain` [seeds, problems], in points of pass@1; None if it is empty."""
+    if not gain.size:
+        return None
     low, high = np.percentile(bootstrap(gain), [2.5, 97.5])
     return [float(100 * value) for value in (gain.mean(), low, high)]
 
@@ -362,13 +407,15 @@ def bootstrap(gain):
 
 def differences_table(found):
     lines = [
-        line(["difference, in points of pass@1", "seeds", "all problems", "languages held out"]),
-        "| --- | ---: | ---: | ---: |",
+        line(
+            ["difference, in points of pass@1", "seeds", "sampled", "greedy", "languages held out"]
+        ),
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
     for row in found:
         cells = [name_of(row), row["seeds"]]
-        for points, low, high in filter(None, (row["all"], row["held_out"])):
-            cells.append(f"{points:+.1f} [{low:+.1f}, {high:+.1f}]")
+        for column in COLUMNS:
+            cells.append("{:+.1f} [{:+.1f}, {:+.1f}]".format(*row[column]) if row[column] else "")
         lines.append(line(cells))
     return "\n".join(lines)
 
@@ -403,7 +450,7 @@ def draw(results, found, path):
     left.set_xlabel("step")
     left.set_ylabel(f"reward of samples less RL's, mean of {LAST} steps")
     left.legend(fontsize="small")
-    for shift, color, name in ((0.12, "tab:blue", "all"), (-0.12, "tab:orange", "held_out")):
+    for shift, color, name in ((0.12, "tab:blue", "greedy"), (-0.12, "tab:orange", "held out")):
         for y, row in enumerate(reversed(found)):
             if row[name]:
                 points, low, high = row[name]

@@ -50,7 +50,9 @@ def write_run(folder, share):
     write_rows(folder / "metrics.jsonl", steps)
     write_rows(folder / "eval-ir.jsonl", groups)
     write_rows(folder / "eval-after.jsonl", scores(folder.name, share))
-    write_rows(folder.parent / "eval-before.jsonl", scores("before", 0.3))
+    write_rows(folder / "sampled-after.jsonl", scores(folder.name + " sampled", share - 0.1))
+    for name in ("eval", "sampled"):
+        write_rows(folder.parent / f"{name}-before.jsonl", scores("before", 0.3))
 
 
 @pytest.fixture(autouse=True)
@@ -113,12 +115,12 @@ def test_all_arms_on_all_seeds_and_what_they_show(trained, monkeypatch, capsys, 
     assert others == {str(tmp_path / "groups.jsonl"), str(tmp_path / "random.jsonl")}
 
     gain = found["RL + GEPO", "RL"]
-    for _, low, high in (gain["all"], gain["held_out"]):
+    for _, low, high in (gain["greedy"], gain["held out"]):
         assert 5 < low < 20 < high
     assert gain["seeds"] == 3
-    points, low, high = found["GEPO", "before"]["all"]  # from 30 to 10 %
+    points, low, high = found["GEPO", "before"]["greedy"]  # from 30 to 10 %
     assert -30 < low < points < high < -10
-    _, low, high = found["RL + GEPO", "RL + GEPO, labels at random"]["all"]
+    _, low, high = found["RL + GEPO", "RL + GEPO, labels at random"]["greedy"]
     assert low < 0 < high < 12
     rows = [row for row in printed.splitlines() if row.startswith("| RL + GEPO |")]
     assert rows[0].endswith("| 70.0 | 75.0 |")  # rewards of steps 5 to 9, groups ahead
@@ -136,7 +138,7 @@ def test_a_gain_in_the_held_out_languages_alone(trained, monkeypatch, capsys, tm
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     _, found = ablate(monkeypatch, capsys, tmp_path, "--report")
     gain = found["RL + GEPO", "RL"]
-    assert gain["held_out"][0] > 40 and abs(gain["all"][0]) < 10
+    assert gain["held out"][0] > 40 and abs(gain["greedy"][0]) < 10
 
 
 def test_the_world(trained, monkeypatch, capsys, tmp_path):
@@ -156,6 +158,38 @@ def test_the_world(trained, monkeypatch, capsys, tmp_path):
     assert not {row["source"] for row in rows} & {row["source"] for row in held_out}
     targets = {row["target_language"] for row in read_problems(tmp_path / "problems.jsonl")}
     assert targets == {"python", "cpp", "java", "php"}
+
+
+def test_groups_of_ir(monkeypatch, tmp_path):
+    """Two IRs of a C function against two with an error; both files are of IR."""
+    monkeypatch.setattr(ablation, "HELD_OUT_GROUPS", 2)
+    args = SimpleNamespace(out=tmp_path, groups=3, groups_of="ir", scored=1)
+    ablation.write_world(args)
+    for name, count in (("groups", 3), ("heldout_groups", 2)):
+        rows = read_groups(tmp_path / f"{name}.jsonl")
+        assert len(rows) == count
+        for row in rows:
+            texts = {*row["winners"], *row["losers"]}
+            assert len(texts) == 4 and "target_language" not in row
+            assert all(text.startswith("define i32 @f(") for text in texts)
+
+
+def test_sampled_answers_are_scored_and_compared(trained, monkeypatch, capsys, tmp_path):
+    """Of both ways before and after; a run that has greedy scores alone leaves its cells empty."""
+    flags = ["--seeds", "2", "--arms", "RL,RL + GEPO"]
+    printed, found = ablate(monkeypatch, capsys, tmp_path, *flags)
+    assert "| arm | seeds | sampled | greedy |" in printed
+    gain = found["RL + GEPO", "RL"]
+    for how in ("sampled", "greedy"):
+        _, low, high = gain[how]
+        assert 0 < low < 20 < high < 40
+    assert gain["sampled"] != gain["greedy"]
+    (ablation.folder_of(tmp_path, "RL", 1) / "sampled-after.jsonl").unlink()
+    printed, found = ablate(monkeypatch, capsys, tmp_path, "--report")
+    rows = [row for row in printed.splitlines() if row.startswith("| RL |")]
+    assert rows[0].startswith("| RL | 2 |  | ")
+    assert found["RL + GEPO", "RL"]["greedy"] == gain["greedy"]
+    assert found["RL + GEPO", "RL"]["sampled"] != gain["sampled"]
 
 
 def test_a_real_run_of_one_step(monkeypatch, capsys, tmp_path):
@@ -199,7 +233,8 @@ def test_a_run_that_fails_is_named(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(ablation.subprocess, "run", lambda *arguments, **options: failed)
     with pytest.raises(SystemExit, match="evaluate.py .* ended with 3; see .*before.txt"):
         ablate(monkeypatch, capsys, tmp_path)
-    write_rows(tmp_path / "eval-before.jsonl", scores("before", 0.3))
+    for name in ("eval", "sampled"):
+        write_rows(tmp_path / f"{name}-before.jsonl", scores("before", 0.3))
     with pytest.raises(SystemExit, match="--seed 0 .* ended with 3; see .*RL-0.txt"):
         ablate(monkeypatch, capsys, tmp_path)
 

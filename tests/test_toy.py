@@ -3,11 +3,13 @@
 Every rendering means what the evaluator says, and the shipped files are what they claim to be."""
 
 import collections
+import itertools
 import json
 import os
 import random
 import subprocess
 
+import numpy as np
 import pytest
 
 from conftest import ROOT
@@ -28,6 +30,7 @@ from toy.world import (
     HABITS,
     TARGETS,
     Program,
+    construct,
     generate,
     make_tests,
     rewrite,
@@ -121,6 +124,39 @@ def test_habits_are_drawn_at_their_rate():
     wrong = sum(with_habits(program, rng, rates) != program for _ in range(2000))
     assert 0.56 < wrong / 2000 < 0.64
     assert rewrite(program.body, lambda habit, site: False) == program.body
+
+
+def less(right):
+    """The program that prints a less the operand `right`."""
+    inputs = (("a", "value"), ("b", "value"))
+    return Program(inputs, [("set", "s", ("-", ("var", "a"), right))], "s")
+
+
+@pytest.mark.parametrize("right, chance", [(("var", "b"), 0.75), (("num", 7), 0.2)])
+def test_a_reader_errs_by_the_construct_whatever_he_writes(right, chance, monkeypatch):
+    """In translations to every language, and in what is compiled to IR."""
+    program = less(right)
+    monkeypatch.setattr(make, "generate", lambda rng, floor: program)
+    monkeypatch.setattr(make, "heldout", lambda program: False)
+    monkeypatch.setattr(make, "_irs", lambda source: [source])
+    wrong = {target: [] for target in TARGETS}
+    for _, answer in itertools.islice(make.pairs(0, [], ir_share=0, misreads=True), 3000):
+        target = answer[3:].split("\n")[0]
+        wrong[target].append(render(program, target) not in answer)
+    wrong["llvm"] = []
+    for source, written in make.make_ir_rows(0, 400, misreads=True):
+        assert source == render(program, "c")
+        wrong["llvm"].append(source != written)
+    for language, draws in wrong.items():
+        deviation = (chance * (1 - chance) / len(draws)) ** 0.5
+        assert len(draws) >= 400 and abs(np.mean(draws) - chance) < 4 * deviation, language
+
+
+def test_constructs():
+    """Of a loop the bound tells, of a division which it is, of the rest the right operand."""
+    assert construct("bound", ("for", "i", ("num", 0), ("var", "n"), True, [])) == "var"
+    assert construct("division", ("tmod", ("var", "a"), ("num", 3))) == "mod"
+    assert construct("compare", ("<", ("var", "a"), ("num", 3))) == "num"
 
 
 def test_shipped_data_is_what_the_script_makes_and_held_out_shapes_are_new(monkeypatch):

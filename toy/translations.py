@@ -1,12 +1,16 @@
 """Groups of translations to C++, which stands in for LLVM IR in the worlds of toy/probe.py and
-bench/ablation.py: a group is of the same kind, in a language that the warm start can write.
+bench/ablation.py: a group is of the same kind, in a language that the warm start can write. And
+groups of IR with the same errors, for a warm start that writes IR.
 
 Winners are right translations of one program: as the world writes it, and with operands that
 changed places. Loser j is form j with one habit (toy/world.py); a test that it fails shows that it
 is wrong. Shapes: n winners, m losers.
 """
 
+import itertools
 import random
+
+from tqdm import tqdm
 
 from data import ir_prompt, translation_prompt
 from llvm import winners as irs_of
@@ -45,10 +49,30 @@ def cpp_rows(seed, n, m):
         yield translation_prompt(row), "cpp", winners[:n], losers[:m]
 
 
-def ir_rows_with_habits(seed, held):
-    """The same of LLVM IR: winners are a program at O1 and Oz, losers the program with one habit.
+def ir_group_rows(count, seed, held):
+    """The same of LLVM IR: winners are a program at O1 and Oz, losers have one habit."""
+    rows = []
+    for source, winners, losers in tqdm(
+        itertools.islice(drawn_ir_groups(seed, held), count),
+        total=count,
+        desc="groups of IR",
+        unit="group",
+    ):
+        row = {"id": f"ir-{len(rows):03d}", "language": "c", "source": source}
+        rows.append({**row, "winners": winners, "losers": losers})
+    return rows
 
-    seed: a text. held: whether the programs are of the held-out shapes. Compiled in the sandbox."""
+
+def ir_rows_with_habits(seed, held):
+    """Endless (prompt, fence, winners, losers), as cpp_rows; a form is an optimisation level."""
+    for source, winners, losers in drawn_ir_groups(seed, held):
+        yield ir_prompt(source), "llvm", list(enumerate(winners)), list(enumerate(losers))
+
+
+def drawn_ir_groups(seed, held):
+    """Endless (C source, winners, losers), two texts of IR each. Compiled in the sandbox.
+
+    seed: a text. held: whether the programs are of the held-out shapes."""
     rng = random.Random(seed)
     while True:
         program, row = make_problem(rng, "cpp", held)
@@ -59,7 +83,7 @@ def ir_rows_with_habits(seed, held):
         winners = _irs(source)
         losers = _irs(render(rng.choice(wrong), "c"))
         if len(winners) == len(losers) == 2 and not set(winners) & set(losers):
-            yield ir_prompt(source), "llvm", list(enumerate(winners)), list(enumerate(losers))
+            yield source, winners, losers
 
 
 def _irs(source):

@@ -213,7 +213,7 @@ def construct(habit, site):
 
 def single_mutants(program) -> list:
     """Every program with exactly one site made wrong."""
-    return [_with_wrong_site(program, site) for site in range(_count_sites(program))]
+    return [_with_wrong_site(program, i) for i in range(_count_sites(program))]
 
 
 def _count_sites(program):
@@ -227,11 +227,11 @@ def _count_sites(program):
     return len(habits)
 
 
-def _with_wrong_site(program, site):
-    sites = itertools.count()
+def _with_wrong_site(program, number):
+    numbers = itertools.count()
 
     def is_wrong(habit, site):
-        return next(sites) == site
+        return next(numbers) == number
 
     return program._replace(body=rewrite(program.body, is_wrong))
 
