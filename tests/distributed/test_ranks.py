@@ -370,18 +370,18 @@ def test_bfloat16_begins_at_0_and_1_and_resumes_bit_for_bit(uneven, tmp_path, co
 # ------------------------------------------------------------------------------ ends of all kinds
 
 
-def test_six_kills_leave_no_trace(uneven, tmp_path):
-    """SIGKILL twice while it saves and four times at a random moment of a later step.
+def test_four_kills_leave_no_trace(uneven, tmp_path):
+    """SIGKILL twice while it saves and twice at a random moment of a later step.
 
     Then to the end, bit for bit."""
     out, chance, began = tmp_path / "run", random.Random(7), []
 
     def command(out, *more):
-        return [sys.executable, ROOT / "train.py", *uneven(out, "--steps", "16", *more)]
+        return [sys.executable, ROOT / "train.py", *uneven(out, "--steps", "12", *more)]
 
     subprocess.run(command(tmp_path / "whole"), capture_output=True, check=True)
     step_s = max(row["step_s"] for row in rows(tmp_path / "whole", times=True))
-    delays = [chance.uniform(0, step_s) for _ in range(4)]
+    delays = [chance.uniform(0, step_s) for _ in range(2)]
     first, *kills = [*delays, None, None]  # None: while it saves
     chance.shuffle(kills)
     for delay in (first, *kills):
@@ -393,7 +393,7 @@ def test_six_kills_leave_no_trace(uneven, tmp_path):
             env={**os.environ, "OORL_TEST": str(out)},
         )
         for line in process.stdout:  # the plan, after which nothing of an earlier run is left
-            if match := re.match(r"steps +(\d+) to 16", line):
+            if match := re.match(r"steps +(\d+) to 12", line):
                 began.append(int(match[1]))
                 break
         moment, deadline = (
@@ -409,7 +409,7 @@ def test_six_kills_leave_no_trace(uneven, tmp_path):
         process.communicate()
         assert len(rows(out)) >= began[-1] and len(rows(out, "samples.jsonl")) >= 8 * began[-1]
     assert (
-        began[0] == 0 < began[1] and sorted(began) == began and began[-1] >= 3
+        began[0] == 0 < began[1] and sorted(began) == began and began[-1] >= 2
     )  # it went on each time, and never back
     assert subprocess.run(command(out), capture_output=True).returncode == 0
     for name in ("metrics.jsonl", "samples.jsonl"):
