@@ -1,5 +1,6 @@
 """toy/probe.py: log-odds, pairs, labels, groups, runs that continue, and intervals."""
 
+import copy
 import json
 import random
 import re
@@ -290,6 +291,32 @@ def test_pictures(tmp_path):
     dependence.savefig(tmp_path / "dependence.png")
     assert [axis.get_title() for axis in dependence.axes] == list(probe.FACTORS)
     assert all(path.stat().st_size > 10_000 for path in tmp_path.iterdir())
+
+
+def test_a_step_along_a_gradient_moves_languages_by_their_products(tiny, some_groups):
+    """Numbers of a difference in place of the derivative; a language with itself has cosine 1."""
+    first, _, other = some_groups
+    pairs = [(first, 0, -1), (other, 0, -1), (first, 0, 1)]
+    sites = [Group(g.prompt, [g.responses[right], g.responses[wrong]]) for g, right, wrong in pairs]
+    languages = ["php", "llvm", "php"]
+    model = copy.deepcopy(tiny).double()
+    found = probe.gradients(model, languages, sites)
+
+    def means():
+        odds = probe.log_odds(model, sites)
+        return {"php": (odds[0] + odds[2]) / 2, "llvm": odds[1]}
+
+    before = means()
+    step = 1e-6 * found["php"]
+    torch.nn.utils.vector_to_parameters(
+        torch.nn.utils.parameters_to_vector(model.parameters()) + step, model.parameters()
+    )
+    for language, moved in means().items():
+        expected = float(step @ found[language])
+        assert moved - before[language] == pytest.approx(expected, rel=1e-2, abs=1e-12)
+    table = probe.overlap_table(found)
+    cosine = found["php"] @ found["llvm"] / found["php"].norm() / found["llvm"].norm()
+    assert f"| php | +1.00 | {float(cosine):+.2f} |" in table
 
 
 def test_groups_of_ir_with_habits():

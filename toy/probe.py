@@ -2,7 +2,8 @@
 
     python -m toy.probe OUT [--seeds 10] [--png probe.png]
     python -m toy.probe OUT --dependence [--seeds 3] [--png dependence.png]
-    python -m toy.probe OUT --ir-world MODEL       a warm start that writes IR, habits included
+    python -m toy.probe OUT --ir-world MODEL       a warm start that writes IR, errors included
+    python -m toy.probe OUT --overlap [--ir-world MODEL]     no run: which languages move together
 
 No judge and no sampling, so a run takes seconds. The model of the embedded world (toy/model) takes
 a few steps of GEPO or DPO alone, on groups in which C++ stands in for LLVM IR, or on the real IR
@@ -169,11 +170,16 @@ def main():
     parser.add_argument(
         "--ir-world", type=Path, help="the model, made by `toy.make --only model --ir-habits 0.5`"
     )
+    parser.add_argument(
+        "--overlap", action="store_true", help="cosines of the languages' gradients, before any run"
+    )
     parser.add_argument("--png", type=Path, help="a picture, needs matplotlib")
     args = parser.parse_args()
     global MODEL
     MODEL = args.ir_world or MODEL
     torch.set_num_threads(1)
+    if args.overlap:
+        return print(overlap_table(gradients(load_model(MODEL), *draw_sites())))
     args.out.mkdir(parents=True, exist_ok=True)
     arms, pairs = ARMS, DIFFERENCES
     if args.dependence:
@@ -405,6 +411,23 @@ def log_odds(model, groups):
     return odds
 
 
+def gradients(model, languages, sites):
+    """{language: gradient of the mean log-odds at its sites [parameters]}, float64.
+
+    A small step along one moves another language by their product: where the cosine of two is 0, a
+    preference in one does not reach the other."""
+    found = {}
+    for language in dict.fromkeys(languages):
+        of_language = [site for name, site in zip(languages, sites) if name == language]
+        model.zero_grad()
+        for site in of_language:
+            [(right, habit)] = token_logprobs(model, [site])
+            ((right.sum() - habit.sum()) / len(of_language)).backward()
+        gradient = [parameter.grad.flatten() for parameter in model.parameters()]
+        found[language] = torch.cat(gradient).double()
+    return found
+
+
 @functools.cache
 def reference_model():
     return load_model(MODEL)
@@ -496,6 +519,17 @@ def differences_table(results, pairs):
             paired = changes(results[of], languages) - changes(results[less], languages)
             cells.append(shown(*interval(paired)))
         lines.append(line(cells))
+    return "\n".join(lines)
+
+
+def overlap_table(gradients):
+    """Markdown: the cosine of each pair of gradients."""
+    lines = [line(["", *gradients]), "| --- " + "| ---: " * len(gradients) + "|"]
+    for language, gradient in gradients.items():
+        cosines = []
+        for other in gradients.values():
+            cosines.append(f"{float(torch.cosine_similarity(gradient, other, 0)):+.2f}")
+        lines.append(line([language, *cosines]))
     return "\n".join(lines)
 
 
