@@ -81,6 +81,7 @@ DIFFERENCES = [
     ("RL + GEPO on IR, weight 0.1", "RL"),
 ]
 HELD_OUT_GROUPS = 100
+WORLD_FILES = ("problems", "heldout", "groups", "heldout_groups", "random")  # as they are written
 DRAWS = 10_000  # of the bootstrap
 LAST = 5  # steps whose rewards are averaged
 
@@ -219,7 +220,9 @@ def folder_of(out, arm, seed):
 
 def write_world(args):
     """The problems without those into HELD_OUT, the held-out ones, the groups, and the groups with
-    random labels."""
+    random labels, unless they are there: check_settings has seen that they are the same."""
+    if (args.out / f"{WORLD_FILES[-1]}.jsonl").exists():
+        return
     practised = []
     for _, row in read_jsonl(ROOT / "toy" / "problems.jsonl", {}):
         if row["target_language"] not in HELD_OUT:
@@ -233,10 +236,9 @@ def write_world(args):
         "heldout_groups": make_groups(HELD_OUT_GROUPS, "ablation held out", held=True),
         "random": with_random_labels(groups),
     }
-    for name, rows in files.items():
-        write_atomically(
-            args.out / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows)
-        )
+    for name in WORLD_FILES:
+        lines = [json.dumps(row) + "\n" for row in files[name]]
+        write_atomically(args.out / f"{name}.jsonl", "".join(lines))
 
 
 def with_random_labels(groups):

@@ -165,6 +165,9 @@ def test_groups_of_ir(monkeypatch, tmp_path):
     monkeypatch.setattr(ablation, "HELD_OUT_GROUPS", 2)
     args = SimpleNamespace(out=tmp_path, groups=3, groups_of="ir", scored=1)
     ablation.write_world(args)
+    written = (tmp_path / "groups.jsonl").stat().st_mtime_ns
+    ablation.write_world(args)  # which takes minutes; the second time nothing is made
+    assert (tmp_path / "groups.jsonl").stat().st_mtime_ns == written
     for name, count in (("groups", 3), ("heldout_groups", 2)):
         rows = read_groups(tmp_path / f"{name}.jsonl")
         assert len(rows) == count
