@@ -9,12 +9,15 @@ chance of 4 / --new-tokens, so that most stop early. Both sides have the same pr
 ids and limits; theirs draws other tokens. Tokens a second are those of the responses, prompts
 included in the time. Floor: the bytes of all weights, and of the keys and values in use, once a
 token step, at the rate of a plain read that is measured in the same run. The share of it "decoding"
-leaves out a run of one new token, which is mostly reading the prompts. Ours also returns the
-log-prob of every token. Prints a table, then a line of JSON.
+leaves out a run of one new token, which is mostly reading the prompts. Roofline: of each step
+reading or arithmetic, what takes longer, and the arithmetic of the prompts; at the rates of a plain
+read and of a large matrix product. Ours also returns the log-prob of every token. Prints a table,
+then a line of JSON.
 Left out: sampling from a sharded model, other peers (vLLM).
 """
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -46,14 +49,16 @@ def main():
     torch.manual_seed(0)
     shape = shape_of(args)
     ours, theirs = both_models(shape, getattr(torch, args.dtype))
-    rate = read_bytes_per_s()
+    rates = read_bytes_per_s(), products_per_s(getattr(torch, args.dtype))
     rows = {}
     for sequences in map(int, args.sequences.split(",")):
         for case in ("even", "ragged"):
             name = f"{sequences} sequences, {case}"
-            rows[name] = compare(ours, theirs, sequences, case, args, rate)
-    print_table(f"{args.shape}, {args.dtype}; a plain read: {rate / 1e9:.0f} GB/s", rows)
-    result = {"bench": "rollout", **vars(args), "read bytes/s": rate, "rows": rows}
+            rows[name] = compare(ours, theirs, sequences, case, args, *rates)
+    title = f"{args.shape}, {args.dtype}; a plain read: {rates[0] / 1e9:.0f} GB/s, a product: "
+    print_table(f"{title}{rates[1] / 1e9:.0f} GFLOP/s", rows)
+    result = {"bench": "rollout", **vars(args), "read bytes/s": rates[0], "FLOP/s": rates[1]}
+    result["rows"] = rows
     print("\n" + json.dumps({**result, **environment()}))
 
 
@@ -80,8 +85,8 @@ def random_model(shape, dtype):
     return model.requires_grad_(False)
 
 
-def compare(ours, theirs, sequences, case, args, rate):
-    """The row of the table."""
+def compare(ours, theirs, sequences, case, args, read_rate, product_rate):
+    """The row of the table. Rates: bytes and FLOPs a second."""
     vocab = ours.config.vocab_size
     prompts = torch.randint(vocab, (sequences // SAMPLES, args.prompt_tokens)).tolist()
     # An untrained model draws every id about as often.
@@ -111,12 +116,14 @@ def compare(ours, theirs, sequences, case, args, rate):
     if DEVICE == "cuda":
         torch.cuda.empty_cache()  # of our cache
     their_lengths, theirs_s = fastest(run_theirs, args.repeats)
-    floor_s = bytes_to_read(ours, lengths, args.prompt_tokens) / rate
-    first_floor_s = bytes_to_read(ours, [1] * sequences, args.prompt_tokens) / rate
+    floor_s = bytes_to_read(ours, lengths, args.prompt_tokens) / read_rate
+    first_floor_s = bytes_to_read(ours, [1] * sequences, args.prompt_tokens) / read_rate
+    roofline = roofline_s(ours, lengths, args.prompt_tokens, read_rate, product_rate)
     row = {
         "ours tokens/s": sum(lengths) / ours_s,
         "transformers tokens/s": sum(their_lengths) / theirs_s,
         "share of the floor": floor_s / ours_s,
+        "of the roofline": roofline / ours_s,
         "decoding": (floor_s - first_floor_s) / (ours_s - first_token_s),
     }
     row["ratio"] = row["ours tokens/s"] / row["transformers tokens/s"]
@@ -142,21 +149,43 @@ def fastest(run, repeats):
 
 
 def bytes_to_read(model, lengths, prompt_tokens):
-    """Of all steps: the weights each, and the keys and values of the sequences that still run.
+    """Of all steps: the weights each, and the keys and values of the sequences that still run."""
+    steps = token_steps(lengths, prompt_tokens)
+    return sum(step_cost(model, running, keys)[0] for running, keys in steps)
+
+
+def roofline_s(model, lengths, prompt_tokens, read_rate, product_rate):
+    """The least seconds for these responses, SAMPLES of each prompt. Rates: bytes, FLOPs a s."""
+    prompts = len(lengths) // SAMPLES
+    pairs = prompts * prompt_tokens * (prompt_tokens + 1) // 2  # of a token and a key
+    read, products = step_cost(model, prompts * prompt_tokens, pairs)
+    products -= 2 * prompts * (prompt_tokens - 1) * model.lm_head.weight.numel()
+    costs = [(read, products)]  # of the prompts, which give the first tokens
+    for running, keys in itertools.islice(token_steps(lengths, prompt_tokens), 1, None):
+        costs.append(step_cost(model, running, keys))
+    return sum(max(read / read_rate, products / product_rate) for read, products in costs)
+
+
+def token_steps(lengths, prompt_tokens):
+    """Of each step: how many sequences run, and how many keys of theirs are cached."""
+    for step in range(max(lengths)):
+        running = sum(length > step for length in lengths)
+        yield running, running * (prompt_tokens + step)
+
+
+def step_cost(model, rows, keys):
+    """(bytes to read, FLOPs) of a step of `rows` tokens that look at `keys` keys in all.
 
     Of an embedding a step reads a few rows only."""
     shape = model.config
-    itemsize = model.lm_head.weight.element_size()
-    weights = sum(p.numel() for p in model.parameters()) * itemsize
+    weights = sum(p.numel() for p in model.parameters())
     if not shape.tie_word_embeddings:
-        weights -= model.model.embed_tokens.weight.numel() * itemsize
-    per_token = 2 * shape.num_key_value_heads * shape.head_dim * shape.num_hidden_layers * itemsize
-    steps = max(lengths)
-    cached = 0
-    for step in range(steps):
-        running = sum(length > step for length in lengths)
-        cached += running * (prompt_tokens + step)
-    return steps * weights + cached * per_token
+        weights -= model.model.embed_tokens.weight.numel()
+    per_key = 2 * shape.num_key_value_heads * shape.head_dim * shape.num_hidden_layers
+    itemsize = model.lm_head.weight.element_size()
+    products = 2 * rows * weights
+    products += 4 * keys * shape.num_attention_heads * shape.head_dim * shape.num_hidden_layers
+    return (weights + keys * per_key) * itemsize, products
 
 
 def read_bytes_per_s():
@@ -165,6 +194,14 @@ def read_bytes_per_s():
     data = torch.ones(numbers, dtype=torch.int64, device=DEVICE)
     data.sum()
     return 1000 * data.nbytes / min(timed_ms(data.sum) for _ in range(5))
+
+
+def products_per_s(dtype):
+    """FLOPs a second of a large matrix product, the best of five."""
+    size = {"cpu": 2048, "cuda": 8192}[DEVICE]
+    matrix = torch.randn(size, size, device=DEVICE).to(dtype)
+    matrix @ matrix
+    return 1000 * 2 * size**3 / min(timed_ms(lambda: matrix @ matrix) for _ in range(5))
 
 
 if __name__ == "__main__":

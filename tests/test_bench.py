@@ -4,6 +4,8 @@ import json
 import sys
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench import decode, gpu, noise, rollout, step, step_trl
 from bench.shapes import SHAPES
@@ -32,6 +34,21 @@ def test_rollout(monkeypatch, capsys):
     rows = last_line(capsys)["rows"]
     assert list(rows) == ["8 sequences, even", "8 sequences, ragged"]
     assert all(row["ratio"] > 0 and row["share of the floor"] > 0 for row in rows.values())
+    assert all(row["of the roofline"] >= row["share of the floor"] for row in rows.values())
+
+
+def test_the_roofline_has_the_flops_of_sampling():
+    """Against what torch counts; the cache is dense, so no row looks at more keys than it has."""
+    torch.manual_seed(0)
+    model = rollout.random_model(ModelConfig(61, 24, 40, 2, 4, 2, 8), torch.float32)
+    prompts = torch.randint(61, (2, 7)).tolist()
+    with FlopCounterMode(display=False) as counter:
+        rollout.generate(model, prompts, rollout.SAMPLES, 5, 1.0, [], 0)
+    lengths = [5] * 2 * rollout.SAMPLES
+    flops = rollout.roofline_s(model, lengths, 7, float("inf"), 1.0)
+    assert flops == pytest.approx(counter.get_total_flops(), rel=0.1)
+    bytes = rollout.roofline_s(model, lengths, 7, 1.0, float("inf"))
+    assert bytes == pytest.approx(rollout.bytes_to_read(model, lengths, 7), rel=0.1)
 
 
 def test_decode(monkeypatch, capsys):
