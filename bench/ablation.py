@@ -12,7 +12,9 @@ things differ from `make train`, and the runs are short, so that RL is not yet n
 
     problems     none into the languages HELD_OUT, so that what reaches these is transfer
     groups       translations to C++, which stands in for LLVM IR (toy/translations.py), as the warm
-                 start hardly knows IR. "on IR" takes the groups of `make train`
+                 start hardly knows IR. "on IR" takes the groups of `make train`. With
+                 --groups-of ir all groups are IR of functions, the losers with one error, and the
+                 arms "on IR" are left out
 
 Then it prints what the runs show (--report: of those that have ended, without running any):
 
@@ -27,6 +29,8 @@ groups whose winners and losers change places by a coin, so that the preference 
 """
 
 import argparse
+import contextlib
+import fcntl
 import json
 import random
 import shlex
@@ -93,13 +97,16 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=5, help="a run of each arm for each")
     parser.add_argument("--steps", type=int, default=12, help="of each run")
-    parser.add_argument("--arms", default=",".join(ARMS), type=arms_of, help="with commas")
+    parser.add_argument("--arms", type=arms_of, help="with commas (default: all)")
     parser.add_argument("--model", type=Path, default=ROOT / "toy" / "model", help="to begin with")
     parser.add_argument(
         "--groups", type=int, default=400, help="of training (default: %(default)s)"
     )
     parser.add_argument(
-        "--groups-of", choices=("cpp", "ir"), default="cpp", help="default: %(default)s"
+        "--groups-of",
+        choices=("cpp", "ir"),
+        default="cpp",
+        help="what their winners and losers are (default: %(default)s)",
     )
     parser.add_argument("--scored", type=int, help="of the held-out problems (default: all)")
     parser.add_argument("--flags", default="", help="of train.py, for all runs; before the arm's")
@@ -108,6 +115,9 @@ def main():
     args = parser.parse_args()
     args.out = args.out.resolve()
     args.model = args.model.resolve()
+    args.arms = args.arms or [arm for arm in ARMS if args.groups_of == "cpp" or "on IR" not in arm]
+    if args.groups_of == "ir" and any("on IR" in arm for arm in args.arms):
+        parser.error("--groups-of ir: all arms are on IR; leave out those that end in 'on IR ...'")
     if not args.report:
         run_all(args)
     results = read_results(args.out)
@@ -141,15 +151,16 @@ def arms_of(text):
 def run_all(args):
     """Every arm on every seed. Exits at the first run that fails."""
     args.out.mkdir(parents=True, exist_ok=True)
-    check_settings(args)
-    write_world(args)
+    with locked(args.out):  # another command may make other arms beside this one
+        check_settings(args)
+        write_world(args)
+        for how, (before, _, _) in SCORES.items():
+            score(args.out, args.model, how, args.out / before, args.out / "before.txt")
     runs = []
     for seed in range(args.seeds):
         for arm in args.arms:
             if not has_ended(folder_of(args.out, arm, seed), args.steps):
                 runs.append((arm, seed))
-    for how, (before, _, _) in SCORES.items():
-        score(args.out, args.model, how, args.out / before, args.out / "before.txt")
     world = embedded_flags(args.model)
     world += [flag.replace("OUT", str(args.out)) for flag in WORLD]
     for arm, seed in tqdm(runs, desc="runs", unit="run"):
@@ -165,12 +176,21 @@ def run_all(args):
         tqdm.write(f"{folder.name}: {time.monotonic() - began:.0f} s")
 
 
+@contextlib.contextmanager
+def locked(folder):
+    """Waits while another process holds the folder."""
+    with open(folder / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def check_settings(args):
     """Exits if what is in OUT was run with other settings, for the runs would be compared."""
-    settings = {"model": str(args.model), "flags": args.flags}
+    settings = {"model": str(args.model), "flags": args.flags, "steps": args.steps}
     settings |= {"groups": args.groups, "groups of": args.groups_of, "scored": args.scored}
     file = args.out / "settings.json"
-    if file.exists() and json.loads(file.read_text()) != settings:
+    known = json.loads(file.read_text()) if file.exists() else {}
+    if {**settings, **known} != settings:  # a folder of an older version knows fewer
         sys.exit(f"{file} has other settings than {settings}: take another folder")
     write_atomically(file, json.dumps(settings) + "\n")
 
@@ -220,7 +240,7 @@ def folder_of(out, arm, seed):
 
 def write_world(args):
     """The problems without those into HELD_OUT, the held-out ones, the groups, and the groups with
-    random labels, unless they are there: check_settings has seen that they are the same."""
+    random labels, unless they are there. If toy/ has changed since, take another folder."""
     if (args.out / f"{WORLD_FILES[-1]}.jsonl").exists():
         return
     practised = []
@@ -268,7 +288,7 @@ def read_results(out):
 
 
 def read_result(folder):
-    """What a run left: greedy {problem: 0 or 1} and sampled {problem: 0 to 1}, after it; "greedy
+    """What a run left: greedy and sampled {problem: 0 or 1}, after it, of one answer; "greedy
     before" and "sampled before" the same of the warm start; target {problem: language}; rewards,
     one a step; and ahead, the share of groups before and after. Without groups it is nan; of a run
     without sampled answers those are empty."""
@@ -359,18 +379,15 @@ def differences(results):
         seeds = sorted(results.get(of, {}).keys() & results.get(less, {}).keys())
         if not seeds:
             continue
-        target = results[of][seeds[0]]["target"]
-        problems = sorted(target)
-        held_out = [name for name in problems if target[name] in HELD_OUT]
         of_seeds = [(results[of][seed], results[less][seed]) for seed in seeds]
         found.append(
             {
                 "of": of,
                 "less": less,
                 "seeds": len(seeds),
-                "sampled": interval(gain(of_seeds, "sampled", problems)),
-                "greedy": interval(gain(of_seeds, "greedy", problems)),
-                "held out": interval(gain(of_seeds, "greedy", held_out)),
+                "sampled": interval(gain(of_seeds, "sampled")),
+                "greedy": interval(gain(of_seeds, "greedy")),
+                "held out": interval(gain(of_seeds, "greedy", HELD_OUT)),
             }
         )
     return found
@@ -379,12 +396,18 @@ def differences(results):
 COLUMNS = ("sampled", "greedy", "held out")
 
 
-def gain(of_seeds, how, problems):
-    """pass@1 of the first less the second's: [seeds, problems]. of_seeds: pairs of Results."""
+def gain(of_seeds, how, languages=None):
+    """pass@1 of the first less the second's: [seeds, problems]. of_seeds: pairs of Results.
+
+    languages: the targets that count (default: all). Problems without a verdict in one of the runs
+    are left out. Empty if a run has no such answers."""
+    target = of_seeds[0][0]["target"]
+    problems = [name for name in sorted(target) if not languages or target[name] in languages]
+    for pair in of_seeds:
+        problems = [name for name in problems if all(name in run[how] for run in pair)]
     rows = []
     for ours, theirs in of_seeds:
-        if ours[how] and theirs[how]:
-            rows.append([ours[how].get(name, 0) - theirs[how].get(name, 0) for name in problems])
+        rows.append([ours[how][name] - theirs[how][name] for name in problems])
     return np.array(rows)
 
 

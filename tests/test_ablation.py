@@ -11,9 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import llvm
 from bench import ablation
 from config import parse_config
 from data import read_groups, read_problems
+from toy.translations import drawn_ir_groups
 
 # The share of problems that each arm solves after training. The null is as good as GEPO.
 SOLVES = {
@@ -168,13 +170,15 @@ def test_groups_of_ir(monkeypatch, tmp_path):
     written = (tmp_path / "groups.jsonl").stat().st_mtime_ns
     ablation.write_world(args)  # which takes minutes; the second time nothing is made
     assert (tmp_path / "groups.jsonl").stat().st_mtime_ns == written
-    for name, count in (("groups", 3), ("heldout_groups", 2)):
+    for name, count, held in (("groups", 3, False), ("heldout_groups", 2, True)):
         rows = read_groups(tmp_path / f"{name}.jsonl")
-        assert len(rows) == count
+        seed = "ablation held out" if held else "ablation"
+        drawn = list(itertools.islice(drawn_ir_groups(seed, held), count))
+        assert [(row["source"], row["winners"], row["losers"]) for row in rows] == drawn
         for row in rows:
-            texts = {*row["winners"], *row["losers"]}
-            assert len(texts) == 4 and "target_language" not in row
-            assert all(text.startswith("define i32 @f(") for text in texts)
+            assert len({*row["winners"], *row["losers"]}) == 4 and "target_language" not in row
+            right = llvm.winners(row["source"], ["O1", "Oz"]).values()
+            assert [text.rstrip("\n") for text in right] == row["winners"]
 
 
 def test_sampled_answers_are_scored_and_compared(trained, monkeypatch, capsys, tmp_path):
@@ -192,7 +196,38 @@ def test_sampled_answers_are_scored_and_compared(trained, monkeypatch, capsys, t
     rows = [row for row in printed.splitlines() if row.startswith("| RL |")]
     assert rows[0].startswith("| RL | 2 |  | ")
     assert found["RL + GEPO", "RL"]["greedy"] == gain["greedy"]
-    assert found["RL + GEPO", "RL"]["sampled"] != gain["sampled"]
+    assert found["RL + GEPO", "RL"]["sampled"] is None
+
+
+def test_a_run_that_was_stopped_between_its_scores(trained, monkeypatch, capsys, tmp_path):
+    """What is missing is scored, and nothing else."""
+    flags = ["--seeds", "2", "--steps", "7", "--arms", "RL"]
+    ablate(monkeypatch, capsys, tmp_path, *flags)
+    missing = ablation.folder_of(tmp_path, "RL", 1) / "sampled-after.jsonl"
+    missing.unlink()
+    started = []
+    monkeypatch.setattr(ablation, "start", lambda command, printed: started.append(command))
+    for name in ("eval", "sampled"):
+        write_rows(tmp_path / f"{name}-before.jsonl", scores("before", 0.3))
+    ablate(monkeypatch, capsys, tmp_path, *flags)
+    trained_again, scored = started
+    assert trained_again[0] == "train.py" and "--seed 1 " in " ".join(trained_again)
+    assert scored[0] == "evaluate.py" and str(missing) in scored
+    assert scored[-2:] == ["--temperature", "1"]
+
+
+def test_a_problem_without_a_verdict_is_no_failure(trained, monkeypatch, capsys, tmp_path):
+    """It is left out of the differences of all seeds."""
+    for seed in (0, 1):
+        write_run(ablation.folder_of(tmp_path, "RL", seed), 1)
+        write_run(ablation.folder_of(tmp_path, "RL + GEPO", seed), 1)
+    path = ablation.folder_of(tmp_path, "RL + GEPO", 1) / "eval-after.jsonl"
+    rows = [json.loads(row) for row in path.read_text().splitlines()]
+    for row in rows[:50]:
+        row.update(n=0, passed=0)
+    write_rows(path, rows)
+    _, found = ablate(monkeypatch, capsys, tmp_path, "--report")
+    assert found["RL + GEPO", "RL"]["greedy"] == [0, 0, 0]
 
 
 def test_a_real_run_of_one_step(monkeypatch, capsys, tmp_path):
@@ -206,7 +241,7 @@ def test_a_real_run_of_one_step(monkeypatch, capsys, tmp_path):
     assert len(rows) == 1 and "nan" not in printed and not found
     again, _ = ablate(monkeypatch, capsys, tmp_path, *flags)  # nothing runs
     assert printed.endswith(again)
-    with pytest.raises(SystemExit, match="ended with 1"):  # other settings
+    with pytest.raises(SystemExit, match="settings.json has other settings"):
         ablate(monkeypatch, capsys, tmp_path, "--seeds", "1", "--steps", "2", "--arms", "RL + GEPO")
 
 
@@ -223,6 +258,7 @@ def test_a_report_of_what_has_ended_runs_nothing(trained, monkeypatch, capsys, t
     [
         (["--report"], "has ended"),
         (["--arms", "RL,GRPO"], "no arm begins 'GRPO'; there are: RL; RL \\+ DPO"),
+        (["--groups-of", "ir", "--arms", "RL + GEPO on IR"], "all arms are on IR; leave out"),
     ],
 )
 def test_bad_input(flags, message, monkeypatch, capsys, tmp_path):

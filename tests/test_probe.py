@@ -294,29 +294,37 @@ def test_pictures(tmp_path):
 
 
 def test_a_step_along_a_gradient_moves_languages_by_their_products(tiny, some_groups):
-    """Numbers of a difference in place of the derivative; a language with itself has cosine 1."""
+    """Numbers of a difference in place of the derivative. The first half of php is one site."""
     first, _, other = some_groups
-    pairs = [(first, 0, -1), (other, 0, -1), (first, 0, 1)]
-    sites = [Group(g.prompt, [g.responses[right], g.responses[wrong]]) for g, right, wrong in pairs]
-    languages = ["php", "llvm", "php"]
+    sites = {}
+    for name, group, right, wrong in (
+        ("php", first, 0, -1),
+        ("php 2", first, 0, 1),
+        ("llvm", other, 0, -1),
+        ("llvm 2", other, 1, -1),
+    ):
+        sites[name] = Group(group.prompt, [group.responses[right], group.responses[wrong]])
+    languages = ["php", "php", "llvm", "llvm"]
     model = copy.deepcopy(tiny).double()
-    found = probe.gradients(model, languages, sites)
+    found = probe.gradients(model, languages, list(sites.values()))
+    before = probe.log_odds(model, list(sites.values()))
+    step = 1e-6 * found["php"][0]
+    weights = torch.nn.utils.parameters_to_vector(model.parameters())
+    torch.nn.utils.vector_to_parameters(weights + step, model.parameters())
+    moved = np.subtract(probe.log_odds(model, list(sites.values())), before)
+    expected = torch.cat([found["php"], found["llvm"]]) @ step
+    assert moved == pytest.approx(expected.numpy(), rel=1e-2, abs=1e-12)
 
-    def means():
-        odds = probe.log_odds(model, sites)
-        return {"php": (odds[0] + odds[2]) / 2, "llvm": odds[1]}
+    def cosine(a, b):
+        return f"{float(a @ b / a.norm() / b.norm()):+.2f}"
 
-    before = means()
-    step = 1e-6 * found["php"]
-    torch.nn.utils.vector_to_parameters(
-        torch.nn.utils.parameters_to_vector(model.parameters()) + step, model.parameters()
-    )
-    for language, moved in means().items():
-        expected = float(step @ found[language])
-        assert moved - before[language] == pytest.approx(expected, rel=1e-2, abs=1e-12)
-    table = probe.overlap_table(found)
-    cosine = found["php"] @ found["llvm"] / found["php"].norm() / found["llvm"].norm()
-    assert f"| php | +1.00 | {float(cosine):+.2f} |" in table
+    php, llvm = found["php"], found["llvm"]
+    across = cosine(php.sum(0), llvm.sum(0))
+    rows = probe.overlap_table(found).splitlines()[2:]
+    assert rows == [
+        f"| php | {cosine(*php)} | {across} |",
+        f"| llvm | {across} | {cosine(*llvm)} |",
+    ]
 
 
 def test_groups_of_ir_with_habits():

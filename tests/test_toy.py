@@ -30,9 +30,9 @@ from toy.world import (
     HABITS,
     TARGETS,
     Program,
-    construct,
     generate,
     make_tests,
+    misread,
     rewrite,
     run,
     shape,
@@ -126,16 +126,47 @@ def test_habits_are_drawn_at_their_rate():
     assert rewrite(program.body, lambda habit, site: False) == program.body
 
 
-def less(right):
-    """The program that prints a less the operand `right`."""
-    inputs = (("a", "value"), ("b", "value"))
-    return Program(inputs, [("set", "s", ("-", ("var", "a"), right))], "s")
+def printing(expression):
+    """The program that prints an expression of a and b."""
+    return Program((("a", "value"), ("b", "value")), [("set", "s", expression)], "s")
 
 
-@pytest.mark.parametrize("right, chance", [(("var", "b"), 0.75), (("num", 7), 0.2)])
-def test_a_reader_errs_by_the_construct_whatever_he_writes(right, chance, monkeypatch):
+def counting(high):
+    """The program that counts to a bound."""
+    body = [("set", "s", ("num", 0)), ("for", "i", ("num", 0), high, True, [])]
+    return Program((("a", "count"), ("b", "value")), body, "s")
+
+
+def branching(right):
+    """The program that compares a with an operand."""
+    then = [("set", "s", ("num", 2))]
+    body = [("set", "s", ("num", 1)), ("if", ("<", ("var", "a"), right), then, [])]
+    return Program((("a", "value"), ("b", "value")), body, "s")
+
+
+A, B, THREE = ("var", "a"), ("var", "b"), ("num", 3)
+
+
+@pytest.mark.parametrize(
+    "hard, easy",
+    [
+        (printing(("-", A, B)), printing(("-", A, THREE))),
+        (counting(A), counting(THREE)),
+        (branching(THREE), branching(B)),
+        (printing(("tmod", A, THREE)), printing(("tdiv", A, THREE))),
+    ],
+    ids=["minus", "bound", "compare", "division"],
+)
+def test_a_reader_errs_by_the_construct(hard, easy):
+    rng = random.Random(0)
+    for program, chance in ((hard, 0.75), (easy, 0.2)):
+        wrong = sum(misread(program, rng) != program for _ in range(2000))
+        assert abs(wrong / 2000 - chance) < 0.04
+
+
+def test_a_reader_errs_whatever_he_writes(monkeypatch):
     """In translations to every language, and in what is compiled to IR."""
-    program = less(right)
+    program = printing(("-", A, B))
     monkeypatch.setattr(make, "generate", lambda rng, floor: program)
     monkeypatch.setattr(make, "heldout", lambda program: False)
     monkeypatch.setattr(make, "_irs", lambda source: [source])
@@ -148,15 +179,17 @@ def test_a_reader_errs_by_the_construct_whatever_he_writes(right, chance, monkey
         assert source == render(program, "c")
         wrong["llvm"].append(source != written)
     for language, draws in wrong.items():
-        deviation = (chance * (1 - chance) / len(draws)) ** 0.5
-        assert len(draws) >= 400 and abs(np.mean(draws) - chance) < 4 * deviation, language
+        assert len(draws) >= 400 and 0.67 < np.mean(draws) < 0.83, language
 
 
-def test_constructs():
-    """Of a loop the bound tells, of a division which it is, of the rest the right operand."""
-    assert construct("bound", ("for", "i", ("num", 0), ("var", "n"), True, [])) == "var"
-    assert construct("division", ("tmod", ("var", "a"), ("num", 3))) == "mod"
-    assert construct("compare", ("<", ("var", "a"), ("num", 3))) == "num"
+@pytest.mark.parametrize("more", [["--ir-habits", "0.5"], ["--only", "data"], []])
+def test_a_reader_is_made_into_a_folder_of_his_own(more, monkeypatch, capsys, tmp_path):
+    model = ["--model", str(tmp_path)] if more else []
+    argv = ["toy.make", "--misread", "--only", "model", *model, *more]
+    monkeypatch.setattr(make.sys, "argv", argv)
+    with pytest.raises(SystemExit):
+        make.main()
+    assert "--misread takes --only model and --model DIR" in capsys.readouterr().err
 
 
 def test_shipped_data_is_what_the_script_makes_and_held_out_shapes_are_new(monkeypatch):

@@ -44,6 +44,8 @@ from model import ModelConfig, Transformer, save_model
 from toy.render import render
 from toy.world import (
     HABITS,
+    MISREAD_EASY,
+    MISREAD_HARD,
     TARGETS,
     generate,
     make_tests,
@@ -82,11 +84,14 @@ def main():
     parser.add_argument(
         "--misread",
         action="store_true",
-        help="the model's corpus has a reader's errors in place of a writer's, in IR too",
+        help="the model's corpus, IR included, has a reader's errors in place of a writer's: "
+        f"chances {MISREAD_HARD} at hard constructs and {MISREAD_EASY} at others (toy/world.py)",
     )
     args = parser.parse_args()
+    if args.misread and (args.ir_habits or args.only != "model" or args.model == HERE / "model"):
+        parser.error("--misread takes --only model and --model DIR, and no --ir-habits")
     directory = args.model
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     if args.only in (None, "data"):
         make_data(args.seed)
     if args.only in (None, "model"):

@@ -3,7 +3,7 @@
     python -m toy.probe OUT [--seeds 10] [--png probe.png]
     python -m toy.probe OUT --dependence [--seeds 3] [--png dependence.png]
     python -m toy.probe OUT --ir-world MODEL       a warm start that writes IR, errors included
-    python -m toy.probe OUT --overlap [--ir-world MODEL]     no run: which languages move together
+    python -m toy.probe OUT --overlap [--ir-world MODEL]   which languages move together; no run
 
 No judge and no sampling, so a run takes seconds. The model of the embedded world (toy/model) takes
 a few steps of GEPO or DPO alone, on groups in which C++ stands in for LLVM IR, or on the real IR
@@ -61,6 +61,7 @@ from training.samples import column
 MODEL = HERE / "model"  # all arms begin with it; main sets it
 MAX_LENGTH, TOKEN_BUDGET = EMBEDDED["max_length"], EMBEDDED["token_budget"]
 SITES = 24  # of each language
+OVERLAP_SITES = 96  # the same, of --overlap
 MARK = ";"  # an empty statement of C++, an empty comment of IR: it tells a loser without a source
 
 
@@ -168,10 +169,14 @@ def main():
     parser.add_argument("--steps", type=int, default=12, help="of each run")
     parser.add_argument("--dependence", action="store_true", help="one factor of GEPO at a time")
     parser.add_argument(
-        "--ir-world", type=Path, help="the model, made by `toy.make --only model --ir-habits 0.5`"
+        "--ir-world",
+        type=Path,
+        help="a model of `toy.make --only model` that writes IR (--ir-habits 0.5 or --misread)",
     )
     parser.add_argument(
-        "--overlap", action="store_true", help="cosines of the languages' gradients, before any run"
+        "--overlap",
+        action="store_true",
+        help="cosines of languages' gradients; OUT is not used",
     )
     parser.add_argument("--png", type=Path, help="a picture, needs matplotlib")
     args = parser.parse_args()
@@ -179,7 +184,9 @@ def main():
     MODEL = args.ir_world or MODEL
     torch.set_num_threads(1)
     if args.overlap:
-        return print(overlap_table(gradients(load_model(MODEL), *draw_sites())))
+        if args.dependence or args.png or args.seeds:
+            parser.error("--overlap makes no run: leave out --seeds, --dependence and --png")
+        return print(overlap_table(gradients(load_model(MODEL), *draw_sites(OVERLAP_SITES))))
     args.out.mkdir(parents=True, exist_ok=True)
     arms, pairs = ARMS, DIFFERENCES
     if args.dependence:
@@ -381,14 +388,14 @@ def with_random_labels(groups, seed):
 
 
 @functools.cache
-def draw_sites():
-    """(languages, Groups) of SITES sites a language: the right translation, then the habit.
+def draw_sites(count=SITES):
+    """(languages, Groups) of `count` sites a language: the right translation, then the habit.
 
     One site in each program, all programs of held-out shapes. The same for all seeds."""
     languages, groups = [], []
     for language in TARGETS:
         rng = random.Random(f"sites {language}")
-        while languages.count(language) < SITES:
+        while languages.count(language) < count:
             program, row = make_problem(rng, language, held=True)
             wrong = wrong_mutants(program, row, language)
             if wrong:
@@ -397,7 +404,7 @@ def draw_sites():
                 languages.append(language)
     if MODEL != HERE / "model":  # one that writes IR
         rows = ir_rows_with_habits("sites llvm", held=True)
-        for prompt, fence, winners, losers in itertools.islice(rows, SITES):
+        for prompt, fence, winners, losers in itertools.islice(rows, count):
             groups.append(packed(prompt, fence, [winners[0][1], losers[0][1]]))
             languages.append("llvm")
     return languages, groups
@@ -412,20 +419,25 @@ def log_odds(model, groups):
 
 
 def gradients(model, languages, sites):
-    """{language: gradient of the mean log-odds at its sites [parameters]}, float64.
+    """{language: gradients of the mean log-odds of every other site, and of the rest}, float64
+    [2, parameters].
 
-    A small step along one moves another language by their product: where the cosine of two is 0, a
-    preference in one does not reach the other."""
+    To first order a small step along one moves another language by their product."""
     found = {}
     for language in dict.fromkeys(languages):
         of_language = [site for name, site in zip(languages, sites) if name == language]
-        model.zero_grad()
-        for site in of_language:
-            [(right, habit)] = token_logprobs(model, [site])
-            ((right.sum() - habit.sum()) / len(of_language)).backward()
-        gradient = [parameter.grad.flatten() for parameter in model.parameters()]
-        found[language] = torch.cat(gradient).double()
+        halves = [gradient(model, of_language[0::2]), gradient(model, of_language[1::2])]
+        found[language] = torch.stack(halves)
     return found
+
+
+def gradient(model, sites):
+    """Of the mean log-odds of some sites: float64 [parameters]."""
+    model.zero_grad()
+    for site in sites:
+        [(right, habit)] = token_logprobs(model, [site])
+        ((right.sum() - habit.sum()) / len(sites)).backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).double()
 
 
 @functools.cache
@@ -523,12 +535,14 @@ def differences_table(results, pairs):
 
 
 def overlap_table(gradients):
-    """Markdown: the cosine of each pair of gradients."""
+    """Markdown: the cosine of each pair of languages; with itself, of the two halves of its sites,
+    which says how much of a gradient is common to its sites. gradients: {language: [2, numbers]}"""
     lines = [line(["", *gradients]), "| --- " + "| ---: " * len(gradients) + "|"]
-    for language, gradient in gradients.items():
+    for language, halves in gradients.items():
         cosines = []
-        for other in gradients.values():
-            cosines.append(f"{float(torch.cosine_similarity(gradient, other, 0)):+.2f}")
+        for other, of_other in gradients.items():
+            pair = (halves[0], halves[1]) if other == language else (halves.sum(0), of_other.sum(0))
+            cosines.append(f"{float(torch.cosine_similarity(*pair, 0)):+.2f}")
         lines.append(line([language, *cosines]))
     return "\n".join(lines)
 

@@ -154,7 +154,7 @@ def rewrite(node, wrong):
     """The same tree, wrong wherever wrong(habit, site) says so.
 
     wrong is called at every site where a habit can show, inner sites first, in a fixed order. site:
-    the statement or expression."""
+    the statement, condition or expression; what is inside has been rewritten."""
     if isinstance(node, list):
         return [rewrite(child, wrong) for child in node]
     if not isinstance(node, tuple):
