@@ -23,8 +23,10 @@ import sys
 import time
 from dataclasses import dataclass
 
-# Torch's threads must not spin on the cores that the judge needs (dev/LOG.md). Before torch.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Torch's threads wait for each other in turns of a loop, then asleep: asleep at once they are slow,
+# and awake for ever they take the cores that the judge needs (dev/LOG.md). Before torch.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 if int(os.environ.get("RANK", 0)) > 0:
     os.environ["TQDM_DISABLE"] = "1"  # only rank 0 speaks
 

@@ -1,13 +1,17 @@
 """Fixtures of several tests: a small model, ragged groups, a handful of problems."""
 
 import json
+import os
 import sys
 from pathlib import Path
+
+# The tests run in as many processes as there are cores. Before torch, and for what they start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
 
-torch.set_num_threads(1)  # the tests run in as many processes as there are cores
+torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
