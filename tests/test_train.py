@@ -292,29 +292,29 @@ def test_bad_flags_are_named(few, tmp_path, capsys, more, message):
 
 
 def test_bad_input_is_one_line_and_no_traceback(few, tmp_path):
-    def last_line(*more):
-        result = subprocess.run(
-            [sys.executable, ROOT / "train.py", *flags(few, tmp_path / "run", *more)],
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == 1 and "Traceback" not in result.stderr
-        return result.stderr.strip().splitlines()[-1]
-
-    assert "nothing does not exist; give the directory" in last_line(
-        "--model", str(tmp_path / "nothing")
+    command = flags(few, tmp_path / "run", "--model", str(tmp_path / "nothing"))
+    result = subprocess.run(
+        [sys.executable, ROOT / "train.py", *command], capture_output=True, text=True
     )
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "nothing does not exist; give the directory" in result.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()
-    (tmp_path / "bad.jsonl").write_text('{"id": "a"}\n')
-    assert 'bad.jsonl:1: "source_language" is missing' in last_line(
-        "--problems", str(tmp_path / "bad.jsonl")
-    )
-    assert 'bad.jsonl:1: "language" is missing' in last_line(
-        "--ir-groups", str(tmp_path / "bad.jsonl")
-    )
-    assert "no group is within --max-length 140" in last_line(
-        "--max-length", "140", "--max-new-tokens", "8"
-    )
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--problems", "BAD"], 'bad.jsonl:1: "source_language" is missing'),
+        (["--ir-groups", "BAD"], 'bad.jsonl:1: "language" is missing'),
+        (["--max-length", "140", "--max-new-tokens", "8"], "no group is within --max-length 140"),
+    ],
+)
+def test_bad_input_is_named(few, tmp_path, more, message):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"id": "a"}\n')
+    more = [flag.replace("BAD", str(bad)) for flag in more]
+    with pytest.raises(ValueError, match=message):
+        train.main(flags(few, tmp_path / "run", *more))
 
 
 def test_changed_flags_are_refused(whole, few):

@@ -389,7 +389,8 @@ def with_random_labels(groups, seed):
 
 @functools.cache
 def draw_sites(count=None):
-    """(languages, Groups) of `count` sites (default: SITES) a language: the right translation, then the habit.
+    """(languages, Groups) of `count` sites a language (default: SITES): the right translation, then
+    the habit.
 
     One site in each program, all programs of held-out shapes. The same for all seeds."""
     count = count or SITES
