@@ -23,8 +23,8 @@ import sys
 import time
 from dataclasses import dataclass
 
-# Torch's threads wait for each other in turns of a loop, then asleep: asleep at once they are slow,
-# and awake for ever they take the cores that the judge needs (dev/LOG.md). Before torch.
+# How long torch's threads wait for each other awake. If they sleep at once small products are slow,
+# and if they never do they hold the cores that the judge needs (dev/LOG.md). Before torch.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 if int(os.environ.get("RANK", 0)) > 0:
