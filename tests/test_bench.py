@@ -34,7 +34,8 @@ def test_rollout(monkeypatch, capsys):
     rows = last_line(capsys)["rows"]
     assert list(rows) == ["8 sequences, even", "8 sequences, ragged"]
     assert all(row["ratio"] > 0 and row["share of the floor"] > 0 for row in rows.values())
-    assert all(row["of the roofline"] >= row["share of the floor"] for row in rows.values())
+    for row in rows.values():  # the same seconds where reading is what takes longer in every step
+        assert row["of the roofline"] >= (1 - 1e-9) * row["share of the floor"]
 
 
 def test_the_roofline_has_the_flops_of_sampling():
