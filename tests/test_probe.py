@@ -334,3 +334,19 @@ def test_groups_of_ir_with_habits():
     assert [level for level, _ in winners] == [level for level, _ in losers] == [0, 1]
     texts = [text for _, text in winners + losers]
     assert len(set(texts)) == 4 and all(text.startswith("define i32 @f(") for text in texts)
+
+
+@pytest.mark.parametrize(
+    "flags, error",
+    [
+        (["--overlap", "--steps", "48"], "--overlap makes no run: leave out --seeds, --steps"),
+        (["--ir-world", "model", "--dependence"], "arms of its own: leave out --dependence"),
+    ],
+)
+def test_flags_that_would_be_ignored_are_refused(flags, error, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(probe, "MODEL", probe.MODEL)  # main sets it
+    monkeypatch.setattr(sys, "argv", ["toy/probe.py", str(tmp_path / "out"), *flags])
+    with pytest.raises(SystemExit):
+        probe.main()
+    assert error in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -324,6 +324,24 @@ def test_changed_flags_are_refused(whole, few):
         )
 
 
+@pytest.mark.parametrize(
+    "given, spins",
+    [
+        ({}, "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
+        ({"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "7"}, "7"),
+    ],
+)
+def test_how_threads_wait_is_the_callers_or_set_before_torch(monkeypatch, given, spins):
+    """libgomp reads it once, when torch loads it."""
+    before_torch, _ = (ROOT / "train.py").read_text().split("\nimport torch\n")
+    monkeypatch.setattr(os, "environ", dict(given))
+    exec(before_torch, {})
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+    assert os.environ.get("OMP_WAIT_POLICY") == given.get("OMP_WAIT_POLICY")
+
+
 def test_old_checkpoints_go_and_foreign_folders_are_refused(few, tmp_path):
     model = load_model(ROOT / "toy" / "model")
     optimizer = torch.optim.AdamW(model.parameters())

@@ -166,7 +166,7 @@ def main():
     )
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, help="of each arm (default: 10; --dependence: 3)")
-    parser.add_argument("--steps", type=int, default=12, help="of each run")
+    parser.add_argument("--steps", type=int, help="of each run (default: 12)")
     parser.add_argument("--dependence", action="store_true", help="one factor of GEPO at a time")
     parser.add_argument(
         "--ir-world",
@@ -184,16 +184,19 @@ def main():
     MODEL = args.ir_world or MODEL
     torch.set_num_threads(1)
     if args.overlap:
-        if args.dependence or args.png or args.seeds:
-            parser.error("--overlap makes no run: leave out --seeds, --dependence and --png")
+        if args.dependence or args.png or args.seeds or args.steps:
+            parser.error("--overlap makes no run: leave out --seeds, --steps, --dependence, --png")
         return print(overlap_table(gradients(load_model(MODEL), *draw_sites(OVERLAP_SITES))))
+    if args.ir_world and args.dependence:
+        parser.error("--ir-world has arms of its own: leave out --dependence")
     args.out.mkdir(parents=True, exist_ok=True)
     arms, pairs = ARMS, DIFFERENCES
     if args.dependence:
         arms, pairs = dependence_arms(), []
     if args.ir_world:
         arms, pairs = IR_ARMS, IR_DIFFERENCES
-    results = run_all(arms, args.seeds or (3 if args.dependence else 10), args.steps, args.out)
+    seeds = args.seeds or (3 if args.dependence else 10)
+    results = run_all(arms, seeds, args.steps or 12, args.out)
     moved = intervals(results)
     print(f"\n{table(results, moved)}\n")
     if pairs:
