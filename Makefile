@@ -41,7 +41,7 @@ test: .venv/ready
 	$(RUN) -m pip install -q --disable-pip-version-check $(TEST_TOOLS)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
-	$(RUN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS) tests
+	$(RUN) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(ARGS) tests
 
 # Beside Debian's packages: TypeScript and node's types from npm, a newer Go and Scala from PyPI (of
 # pyspark only the compiler), a precompiled bits/stdc++.h for C++20 and for MultiPL-E's C++17, and

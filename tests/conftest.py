@@ -14,6 +14,21 @@ import torch
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+LONGEST = [
+    "test_ranks.py",
+    "test_ir.py",
+    "test_decode_kernels.py",
+    "test_harnesses.py",
+    "test_kernels.py",
+    "test_compare.py",
+    "test_ablation.py",
+]
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files go first, so that no process is left alone with one of them."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture
