@@ -57,13 +57,17 @@ class Inputs:
     weights_fingerprint: str  # of the initial model's files
     fingerprint: str  # of all that is read: a run is continued with the same
     sandbox: str  # the line of judge.sandbox.probe
-    languages: dict[str, str]  # installed: name -> version
-    missing: dict[str, str]  # not installed: name -> what to install
+    languages: dict[str, str]  # of the problems, installed: name -> version
+    missing: dict[str, str]  # of the problems, not installed: name -> what to install
 
     def target_languages(self):
         """Of all problems, sorted."""
-        rows = [problem.row for problem in self.problems] + self.held_out
-        return sorted({row["target_language"] for row in rows})
+        return targets_of([problem.row for problem in self.problems] + self.held_out)
+
+
+def targets_of(rows):
+    """The target languages of rows of problems, sorted."""
+    return sorted({row["target_language"] for row in rows})
 
 
 def read_inputs(config):
@@ -72,7 +76,9 @@ def read_inputs(config):
     sandbox = probe()
     files = [config.problems, config.eval_problems, config.ir_groups, config.eval_ir_groups]
     view.hide(*[Path(file).parent for file in files if file])
-    languages, missing = installed_toolchains()
+    rows = read_problems(config.problems)
+    held_out = read_problems(config.eval_problems) if config.eval_problems else []
+    languages, missing = installed_toolchains(targets_of(rows + held_out))
     missing_on_rank_0 = ranks.broadcast_from_rank_0(lambda: missing)
     if missing != missing_on_rank_0:
         raise ValueError(
@@ -80,11 +86,9 @@ def read_inputs(config):
             "the same toolchains on all"
         )
     tokenizer = load_tokenizer(config.model)
-    problems = load_problems(config, tokenizer, missing)
-    held_out = []
-    if config.eval_problems:
-        rows = read_problems(config.eval_problems)
-        held_out = runnable(rows, missing, "held-out problems")
+    problems = load_problems(config, tokenizer, runnable(rows, missing))
+    if held_out:
+        held_out = runnable(held_out, missing, "held-out problems")
     ir_groups, held_out_ir_groups = [], []
     if config.off_policy != "none":
         ir_groups = load_ir_groups(config, config.ir_groups, tokenizer)
@@ -120,9 +124,8 @@ def read_inputs(config):
     )
 
 
-def load_problems(config, tokenizer, missing):
-    """The problems whose language is installed and that fit --max-length. Raises ValueError."""
-    rows = runnable(read_problems(config.problems), missing)
+def load_problems(config, tokenizer, rows):
+    """The problems that fit --max-length. Raises ValueError."""
     fitting = []
     for row in rows:
         prompt = tokenizer.chat_prompt(translation_prompt(row))
