@@ -198,6 +198,10 @@ def find_errors(config):
         minimum = MINIMUM.get(knob_field.name, 0)
         if knob_field.type in (int, float) and not minimum <= value < math.inf:
             yield f"{flag(knob_field.name)} is {value}; it must be at least {minimum}"
+    if config.warmup_ratio > 1:
+        yield f"--warmup-ratio is {config.warmup_ratio}; it is a share of the steps, at most 1"
+    if config.dpo_pair != "all" and config.off_policy != "dpo":
+        yield f"--dpo-pair {config.dpo_pair} is of --off-policy dpo"
     if config.rollout_batch % config.samples_per_prompt:
         yield (
             f"--rollout-batch {config.rollout_batch} must be a multiple of "

@@ -6,6 +6,7 @@ What it logs, how it ends, how it goes on, what it refuses.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +16,14 @@ import pytest
 import torch
 
 import train
+from config import parse_config
 from conftest import ROOT
 from data import ir_prompt, ir_response, load_tokenizer
 from judge import languages, sandbox
 from model import load_model
 from support import STEPS, flags, processes_of, rows, table_under, wait_for_row
-from training import checkpoint
-from training.inputs import batch_indices
+from training import checkpoint, log
+from training.inputs import batch_indices, read_inputs
 
 
 def evaluation(few):
@@ -283,6 +285,8 @@ def test_judge_errors_stop_the_run_and_are_not_wrong_answers(few, tmp_path, monk
         (["--steps", "-1"], "--steps is -1"),
         (["--lr", "nan"], "--lr is nan"),
         (["--out", ""], "--out is needed with --model"),
+        (["--warmup-ratio", "1.1"], "--warmup-ratio is 1.1; it is a share of the steps, at most 1"),
+        (["--dpo-pair", "crossed"], "--dpo-pair crossed is of --off-policy dpo"),
     ],
 )
 def test_bad_flags_are_named(few, tmp_path, capsys, more, message):
@@ -315,6 +319,24 @@ def test_bad_input_is_named(few, tmp_path, more, message):
     more = [flag.replace("BAD", str(bad)) for flag in more]
     with pytest.raises(ValueError, match=message):
         train.main(flags(few, tmp_path / "run", *more))
+
+
+def test_held_out_problems_that_are_too_long_are_left_out_too(few, tmp_path, capsys):
+    """One of them would take a cache that the plan does not know of."""
+    path = tmp_path / "heldout.jsonl"
+    long, *others = (few / "heldout.jsonl").read_text().splitlines(keepends=True)
+    long = {**json.loads(long), "source": "x = 1\n" * 1000}
+    path.write_text(json.dumps(long) + "\n" + "".join(others))
+    config = parse_config(flags(few, tmp_path / "run", "--eval-problems", str(path)))
+    assert [row["id"] for row in read_inputs(config).held_out] == [
+        json.loads(line)["id"] for line in others
+    ]
+    assert f"{path}: 1 of {len(others) + 1} problems left out" in capsys.readouterr().out
+
+
+def test_only_the_toolchains_of_the_problems_are_tried(few, tmp_path):
+    inputs = read_inputs(parse_config(flags(few, tmp_path / "run")))
+    assert list(inputs.languages) == ["bash", "python"] and not inputs.missing
 
 
 def test_changed_flags_are_refused(whole, few):
@@ -357,6 +379,48 @@ def test_old_checkpoints_go_and_foreign_folders_are_refused(few, tmp_path):
     with pytest.raises(ValueError, match="is not of a run of train.py"):
         train.main(flags(few, tmp_path))
     assert (tmp_path / "config.json").read_text() == '{"model_type": "qwen3"}'
+
+
+def test_scores_of_other_settings_go_when_they_are_forced(tmp_path):
+    """They would be the result of a model that has been trained on."""
+    (tmp_path / "config.json").write_text('{"ir_groups": "", "steps": 80}')
+    for name in ("metrics.jsonl", "eval-before.jsonl", "eval-after.jsonl", "eval-ir.jsonl"):
+        (tmp_path / name).write_text("")
+    changed = {"ir_groups": "", "steps": 160}
+    with pytest.raises(ValueError, match="--steps was 80, is 160"):
+        checkpoint._claim_folder(tmp_path, changed, (), "auto")
+    assert (tmp_path / "eval-after.jsonl").exists()
+    checkpoint._claim_folder(tmp_path, changed, (), "force")
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == ["metrics.jsonl"]
+    (tmp_path / "eval-after.jsonl").write_text("")
+    checkpoint._claim_folder(tmp_path, changed, (), "force")  # nothing has changed
+    assert (tmp_path / "eval-after.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "file, text",
+    [("chat_template.jinja", "{{ messages[0].content }}"), ("generation_config.json", "{}")],
+)
+def test_how_the_tokenizer_is_used_is_an_input(few, tmp_path, file, text):
+    shutil.copytree(ROOT / "toy" / "model", tmp_path / "model")
+    config = parse_config(flags(few, tmp_path / "run", "--model", str(tmp_path / "model")))
+    before = read_inputs(config)
+    (tmp_path / "model" / file).write_text(text)
+    after = read_inputs(config)
+    assert after.fingerprint != before.fingerprint
+    assert after.weights_fingerprint == before.weights_fingerprint
+
+
+def test_judge_errors_that_are_too_many():
+    for errors, verdicts, broken in ((1, 8, False), (2, 8, True), (2, 240, False), (3, 240, True)):
+        assert log.too_many(errors, verdicts) == broken
+
+
+def test_the_times_of_a_step_add_up():
+    row = {f"{phase}_s": 1.0 for phase in log.PHASES}
+    row |= {"step_s": len(log.PHASES) - 1.0, "judge_s": 0.5}  # to save is no part of it
+    total = float(len(log.PHASES))
+    assert f"seconds a step: {total:.2f} = " in log.describe_times([row])
 
 
 def test_changed_files_are_refused(few, tmp_path):

@@ -124,6 +124,8 @@ def _claim_folder(run, config, may_change, resume):
         changes = "; ".join(_describe_changes(previous, config, may_change))
         if changes and resume == "force":
             print(f"continued with other settings: {changes}", flush=True)
+            for title in ("before", "after", "ir"):  # what they compared has changed
+                (run / f"eval-{title}.jsonl").unlink(missing_ok=True)
         elif changes:
             raise ValueError(
                 f"{run} holds a run with other settings: {changes}. Its rows would mean two "
@@ -248,12 +250,16 @@ def save(run, step, model, optimizer, tokenizer_from, config, keep=2):
 
 
 def copy_tokenizer(source, target):
-    for pattern in CARRIED_FILES:
-        for path in source.glob(pattern):
-            if path.is_dir():  # additional_chat_templates/
-                shutil.copytree(path, target / path.name, dirs_exist_ok=True)
-            else:
-                shutil.copy(path, target / path.name)
+    for path in carried_files(source):
+        if path.is_dir():  # additional_chat_templates/
+            shutil.copytree(path, target / path.name, dirs_exist_ok=True)
+        else:
+            shutil.copy(path, target / path.name)
+
+
+def carried_files(folder):
+    """What a checkpoint has beside its weights: the tokenizer and how it is used. A list."""
+    return [path for pattern in CARRIED_FILES for path in sorted(folder.glob(pattern))]
 
 
 def load_optimizer(checkpoint, model, optimizer):

@@ -86,9 +86,11 @@ def read_inputs(config):
             "the same toolchains on all"
         )
     tokenizer = load_tokenizer(config.model)
-    problems = load_problems(config, tokenizer, runnable(rows, missing))
+    problems = load_problems(config, config.problems, tokenizer, runnable(rows, missing))
     if held_out:
         held_out = runnable(held_out, missing, "held-out problems")
+        fitting = load_problems(config, config.eval_problems, tokenizer, held_out)
+        held_out = [problem.row for problem in fitting]
     ir_groups, held_out_ir_groups = [], []
     if config.off_policy != "none":
         ir_groups = load_ir_groups(config, config.ir_groups, tokenizer)
@@ -106,6 +108,7 @@ def read_inputs(config):
         if ir_groups:
             files.append(config.ir_groups)
         files.append(config.eval_ir_groups)
+        files += filter(Path.is_file, checkpoint.carried_files(Path(config.model)))
         ids = [problem.row["id"] for problem in problems]
         return checkpoint.fingerprint(filter(None, files), [weights_fingerprint, *ids])
 
@@ -124,8 +127,9 @@ def read_inputs(config):
     )
 
 
-def load_problems(config, tokenizer, rows):
-    """The problems that fit --max-length. Raises ValueError."""
+def load_problems(config, path, tokenizer, rows):
+    """The rows of a file that fit --max-length; prints what is left out. Raises ValueError if none
+    does."""
     fitting = []
     for row in rows:
         prompt = tokenizer.chat_prompt(translation_prompt(row))
@@ -133,12 +137,12 @@ def load_problems(config, tokenizer, rows):
             fitting.append(Problem(row, prompt))
     if len(fitting) < len(rows):
         print(
-            f"problems: {len(rows) - len(fitting)} of {len(rows)} left out, prompt and "
+            f"{path}: {len(rows) - len(fitting)} of {len(rows)} problems left out, prompt and "
             f"--max-new-tokens {config.max_new_tokens} are over --max-length {config.max_length}"
         )
     if not fitting:
         raise ValueError(
-            f"{config.problems}: no problem fits --max-length {config.max_length} with "
+            f"{path}: no problem fits --max-length {config.max_length} with "
             f"--max-new-tokens {config.max_new_tokens}"
         )
     return fitting

@@ -114,7 +114,7 @@ def score_held_out(run, title):
     """Greedy pass@1 on --eval-problems into eval-TITLE.jsonl, unless it is there already.
 
     title: "before" (the initial policy) or "after". The ranks share the problems.
-    Raises SandboxError when more than 1 % of the verdicts are judge errors."""
+    Raises SandboxError if too many verdicts are judge errors."""
     problems = run.inputs.held_out
     path = run.folder / f"eval-{title}.jsonl"
     if not problems or ranks.broadcast_from_rank_0(path.exists):
@@ -129,7 +129,7 @@ def score_held_out(run, title):
     )
     rows = ranks.all_gather_list(own_rows)
     judge_errors = sum(row["verdicts"].count("JE") for row in rows)
-    if judge_errors > MAX_JUDGE_ERRORS * len(rows):
+    if too_many(judge_errors, len(rows)):
         raise SandboxError(
             f"{judge_errors} of {len(rows)} held-out verdicts are judge errors; "
             "python reward.py --probe says more"
@@ -137,6 +137,11 @@ def score_held_out(run, title):
     if ranks.rank() == 0:
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
     ranks.barrier()
+
+
+def too_many(judge_errors, verdicts):
+    """Whether more than 1 % of the verdicts (and more than one) are judge errors."""
+    return judge_errors > max(1, MAX_JUDGE_ERRORS * verdicts)
 
 
 # ---------------------------------------------------------------------------- the closing report
@@ -179,8 +184,9 @@ def describe_times(rows):
 
     phases = [f"{phase.replace('_', ' ')} {mean(phase + '_s'):.2f}" for phase in PHASES]
     hidden = max(0, mean("judge_s") - mean("judge_wait_s"))
+    seconds = mean("step_s") + mean("save_s")
     return (
-        f"seconds a step: {mean('step_s'):.2f} = {', '.join(phases)}\n"
+        f"seconds a step: {seconds:.2f} = {', '.join(phases)}\n"
         f"the judge took {mean('judge_s'):.2f} of them, {hidden:.2f} behind the off-policy half "
         "and the log-probs"
     )

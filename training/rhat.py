@@ -117,7 +117,8 @@ def warn_of_noise(run, row):
     mend = "float64" if has == torch.float32 else "float32"
     tqdm.write(
         f"step {row['step']}: within a group rhat differs by {spread:.1e}, and rounding makes "
-        f"{row['gepo_noise']:.1e} of it: the off-policy half is noise; mend: --rhat-dtype {mend}"
+        f"{row['gepo_noise']:.1e} of it: the off-policy half is noise; mend: "
+        f"--rhat-dtype {mend}, in a new run or with --resume force"
     )
 
 

@@ -25,7 +25,7 @@ from model import Transformer, compile_blocks, load_model
 from reward import judge_pool
 from training import checkpoint
 from training.inputs import Inputs
-from training.log import MAX_JUDGE_ERRORS
+from training.log import too_many
 from training.optimizer import make_optimizer
 from training.plan import print_plan
 from training.rhat import set_reference_logprobs
@@ -239,8 +239,7 @@ def save_if_due(run, steps_done, at_once):
 
 
 def judge_is_broken(run):
-    """Whether more than 1 % of the verdicts (and more than one) are judge errors."""
-    return run.verdicts["JE"] > max(1, MAX_JUDGE_ERRORS * run.verdicts.total())
+    return too_many(run.verdicts["JE"], run.verdicts.total())
 
 
 def raise_judge_errors(run, sample_rows):

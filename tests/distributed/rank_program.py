@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 import train
+import training.log
 import training.run
 from config import Config
 from distributed import ranks, sharding
@@ -159,7 +160,7 @@ def judge_errors(folder):
         return verdicts
 
     PendingVerdicts.wait = wait
-    training.run.MAX_JUDGE_ERRORS = 1.0
+    training.log.MAX_JUDGE_ERRORS = 1.0
     train.main(json.loads((folder / "flags.json").read_text()))
 
 
