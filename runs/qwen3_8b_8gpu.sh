@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The paper's run (arXiv 2505.12723, section 4.1): Qwen3-8B, 2,400 translation problems, 9,600 IR
-# groups, one epoch. The paper trained on 4 A100-80G; here it is 8 GPUs, with 34 GiB each
-# (docs/distributed.md).
+# groups, one epoch. The paper trained on 4 A100-80G; here it is 8 GPUs, with 35 GiB each,
+# by the plan that the run prints.
 #   bash runs/qwen3_8b_8gpu.sh MODEL_DIR problems.jsonl ir_groups.jsonl OUT
 # Two nodes of four or eight GPUs: the same line on both, with OUT on a file system that both see.
 # HOST is the name of the first node:

@@ -203,7 +203,7 @@ def test_the_other_arms_run(few, tmp_path, off_policy, advantage):
     else:
         assert (
             metrics[0]["gepo_variance"] == metrics[1]["gepo_variance"] == 0
-        )  # one winner has none
+        )  # DPO has none
         assert metrics[1]["gepo_margin"] != 0
 
 
