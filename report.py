@@ -3,8 +3,9 @@
     python report.py RUN [RUN ...] [--png curves.png]
 
 Prints a Markdown table with a line for each run: held-out greedy pass@1 before and after training,
-also by target language (before → after), and the seconds of all its steps. --png draws the reward
-and the two terms of Eq. 9 over the steps; it needs matplotlib, which nothing else here needs.
+also by target language (before → after), and the seconds of all its steps. A run without both
+scores has none in its line. --png draws the reward and the two terms of Eq. 9 over the steps; it
+needs matplotlib, which nothing else here needs.
 """
 
 import argparse
@@ -85,7 +86,7 @@ def table(runs):
     for run in runs:
         seconds = sum(row["step_s"] for row in run.metrics)
         cells = [run.name, run.config["seed"], len(run.metrics), f"{seconds:.0f}"]
-        if ("all", "all") in run.after:
+        if run.before and run.after:
             cells += _score_cells(run, targets)
         else:
             reason = "not scored yet" if run.config["eval_problems"] else "no --eval-problems"
@@ -99,10 +100,12 @@ def _line(cells):
 
 
 def _score_cells(run, targets):
-    """problems, before, after, gain, and before → after for each target language."""
-    problems = run.before["all", "all"].problems
+    """problems, before, after, gain, and before → after for each target language.
+
+    The problems are those scored after training, of which the interval is too.
+    """
     before = run.before["all", "all"].pass_at_k
-    after = run.after["all", "all"].pass_at_k
+    after, problems = run.after["all", "all"]
     low, high = wilson(after, problems)
     cells = [
         problems,
@@ -111,9 +114,11 @@ def _score_cells(run, targets):
         f"**{100 * (after - before):+.1f}**",
     ]
     for target in targets:
-        before = run.before["all", target].pass_at_k
-        after = run.after["all", target].pass_at_k
-        cells.append(f"{100 * before:.0f} → {100 * after:.0f}")
+        pair = ("all", target)
+        cell = "-"  # of a language that this run has not
+        if pair in run.before and pair in run.after:
+            cell = f"{100 * run.before[pair].pass_at_k:.0f} → {100 * run.after[pair].pass_at_k:.0f}"
+        cells.append(cell)
     return cells
 
 
