@@ -593,10 +593,8 @@ def read_finished(out, partial, ids):
         meta = row["meta"]
         finished[meta.get("fingerprint")] = BuildResult(row, "", meta.get("mutants", {}))
     if partial.exists():
-        # The last line may have been cut short; its source is done again.
-        lines, newline, _ = partial.read_text().rpartition("\n")
-        partial.write_text(lines + newline)
-        for line in lines.splitlines():
+        data.end_last_row(partial)  # the source of one that was cut short is done again
+        for line in partial.read_text().splitlines():
             key, *result = json.loads(line)
             finished[key] = BuildResult(*result)
     return finished

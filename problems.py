@@ -407,9 +407,7 @@ def read_log(path):
     """What an earlier run found: list of Checked. A last line that was cut short is taken off."""
     if not path.exists():
         return []
-    lines, newline, rest = path.read_bytes().rpartition(b"\n")
-    if rest:
-        path.write_bytes(lines + newline)
+    data.end_last_row(path)
     return [Checked(**row) for _, row in data.read_jsonl(path, {"key": str})]
 
 

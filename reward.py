@@ -333,12 +333,15 @@ def score(
     # Workers, which start by importing this file, need neither of these.
     from tqdm import tqdm
 
-    from data import read_jsonl, read_problems, write_atomically
+    from data import end_last_row, read_jsonl, read_problems, write_atomically
 
     view.hide(problems_path.parent, completions_path.parent, out.parent)
     problems = read_problems(problems_path, harness=True)
     submissions = _read_submissions(completions_path, problems, problems_path, form)
-    known = read_jsonl(out, {"key": str, "verdict": str}) if out.exists() else []
+    known = []
+    if out.exists():
+        end_last_row(out)
+        known = read_jsonl(out, {"key": str, "verdict": str})
     verdict_rows = {row["key"]: row for _, row in known if row["verdict"] != "JE"}
     unsupported = harnesses.unsupported_languages(problems)
     for submission in submissions:

@@ -285,6 +285,22 @@ def _is_not_finite(value):
     return isinstance(value, float) and not math.isfinite(value)
 
 
+def end_last_row(path):
+    """Takes off a last row that a kill or a full disk cut short, so that rows can be appended.
+
+    One that is whole gets the line break that it lacks: the file may be another's."""
+    lines, newline, rest = path.read_bytes().rpartition(b"\n")
+    if not rest:
+        return
+    try:
+        json.loads(rest)
+    except ValueError:
+        os.truncate(path, len(lines + newline))
+    else:
+        with open(path, "ab") as file:
+            file.write(b"\n")
+
+
 def write_atomically(path, text):
     """Writes a file that is there as a whole or not at all, whenever this process is killed."""
     temporary = path.with_name(path.name + ".tmp")

@@ -572,6 +572,16 @@ def test_command_scores_and_continues(files):
     ] == "kept"
 
 
+def test_command_continues_after_a_row_that_was_cut_short(files):
+    """By a kill or a full disk."""
+    assert score(files).returncode == 0
+    whole = (files / "V").read_bytes()
+    (files / "V").write_bytes(whole[: whole.index(b"\n") + 20])
+    done = score(files)
+    assert done.returncode == 0, done.stderr
+    assert [row["verdict"] for row in rows(files / "V")] == ["AC", "WA", "NC", "NC"]
+
+
 ODD_TEXTS = [  # what a model may write
     ("", "NC"),
     ("\0", "NC"),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data import read_groups, read_problems
+from data import append_rows, end_last_row, read_groups, read_jsonl, read_problems
 
 PROBLEM = {
     "id": "a",
@@ -81,3 +81,14 @@ def test_missing_and_empty_files_are_named(tmp_path):
     (tmp_path / "latin.jsonl").write_bytes(b'{"id": "\xe9"}\n')
     with pytest.raises(ValueError, match="latin.jsonl:1: not a JSON row"):
         read_problems(tmp_path / "latin.jsonl")
+
+
+@pytest.mark.parametrize("tail", ["", '{"id": "cut', '{"id": 2}'])
+def test_rows_can_be_appended_after_a_row_that_was_cut_short(tail, tmp_path):
+    """It goes; a whole row without a line break, as editors leave it, stays."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": 1}\n' + tail)
+    end_last_row(path)
+    append_rows(path, [{"id": 3}])
+    ids = [row["id"] for _, row in read_jsonl(path, {})]
+    assert ids == ([1, 2, 3] if tail.endswith("}") else [1, 3])
