@@ -327,8 +327,8 @@ def score(
     """(target language, verdict row) of every completion, in their order; written to `out`.
 
     Rows are added to `out` as they come, so that a run that was cut off can be continued, and are
-    put into order at the end. Raises ValueError for a bad input row, SandboxError if a canary
-    fails.
+    put into order at the end. Raises ValueError for a bad input row and for a verdict in `out` that
+    would be lost, SandboxError if a canary fails.
     """
     # Workers, which start by importing this file, need neither of these.
     from tqdm import tqdm
@@ -342,7 +342,17 @@ def score(
     if out.exists():
         end_last_row(out)
         known = read_jsonl(out, {"key": str, "verdict": str})
-    verdict_rows = {row["key"]: row for _, row in known if row["verdict"] != "JE"}
+    keys = {submission.key for submission in submissions}
+    verdict_rows = {}
+    for line, row in known:
+        if row["verdict"] == "JE":
+            continue
+        if row["key"] not in keys:
+            raise ValueError(
+                f"{out}:{line}: a verdict on another answer, problem or --form than is given: it "
+                "would be lost; name another --out"
+            )
+        verdict_rows[row["key"]] = row
     unsupported = harnesses.unsupported_languages(problems)
     for submission in submissions:
         reason = unsupported.get(submission.problem["target_language"])

@@ -582,6 +582,16 @@ def test_command_continues_after_a_row_that_was_cut_short(files):
     assert [row["verdict"] for row in rows(files / "V")] == ["AC", "WA", "NC", "NC"]
 
 
+def test_command_loses_no_verdict_on_other_answers(files):
+    assert score(files).returncode == 0
+    whole = (files / "V").read_bytes()
+    (files / "C").write_text(json.dumps({"id": "b", "completion": "none"}) + "\n")
+    done = score(files)
+    assert done.returncode == 1 and (files / "V").read_bytes() == whole
+    assert "reward.py: V:1: a verdict on another answer, problem or --form" in done.stderr
+    assert "name another --out" in done.stderr
+
+
 ODD_TEXTS = [  # what a model may write
     ("", "NC"),
     ("\0", "NC"),
