@@ -199,14 +199,13 @@ def _check_disk(box):
 
 def _judge_by_harness(problem, code, form):
     """The verdict by the official rule. An answer that passes it is run once more, in a box of its
-    own, by the guarded rule."""
+    own, by the guarded rule. A fault of the judge in either run raises: it is a JE of both."""
     official = _run_harness(problem, code, form, token="")
     verdict = official.verdict
     if harnesses.guarded_harness(problem) is None:
         return official
     if verdict.status != "AC":
-        guarded = None if verdict.status == "JE" else False
-        return replace(official, verdict=replace(verdict, guarded=guarded))
+        return replace(official, verdict=replace(verdict, guarded=False))
     second = _run_harness(problem, code, form, token=secrets.token_hex(16) + "\n")
     verdict = replace(
         verdict,

@@ -468,6 +468,26 @@ def test_no_code_and_judge_errors(monkeypatch):
     assert judge({**row("python"), "language": "rb"}, "x").status == "JE"
 
 
+def test_a_judge_error_by_the_guarded_rule_is_no_failed_guard(monkeypatch):
+    """It is one of the whole verdict, so that no rule counts it; the gap does not grow."""
+    runs, real = [], sandbox.run
+
+    def run(*args, **how):
+        runs.append(args)
+        if len(runs) % 2 == 0:  # each try is a run by either rule
+            raise sandbox.SandboxError("out of luck")
+        return real(*args, **how)
+
+    monkeypatch.setattr(sandbox, "run", run)
+    verdict = judge(row("python"), block("python", whole("python")))
+    assert (verdict.status, verdict.reward, verdict.guarded) == ("JE", None, None)
+    assert len(runs) == 4
+    rows = [evaluated(["AC", "JE"], [True, None])]
+    assert "official 100.0 %, guarded 100.0 %, gap 0.0 points over 1" in official_minus_guarded(
+        rows
+    )
+
+
 def own(language, text):
     return {
         "id": "h",
