@@ -6,13 +6,16 @@
 Prints a table with a line for each pair of source and target language. pass@k is the unbiased
 estimator of Chen et al. (arXiv 2107.03374): 1 - C(n - c, k) / C(n, k) for c passes in n samples.
 The interval is Wilson's, over problems. Judge errors are left out of the numbers and counted, and
-so are problems of a language whose tools are missing. Harness problems (judge/harnesses.py) count
+so are problems of a language whose tools are missing. A problem's row goes into --out once it is
+judged, and at the end the rows are put into order: a run that is cut off keeps what is there, but
+no command continues it. Harness problems (judge/harnesses.py) count
 by the official rule; below the table stand the guarded rule and the gap between the two, and the
 languages whose tools are older than what models write. MultiPL-E rows have "prompt" for their
 source language.
 """
 
 import argparse
+import json
 import math
 import os
 import re
@@ -23,7 +26,14 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from data import append_rows, load_tokenizer, question, read_problems, runnable
+from data import (
+    append_rows,
+    load_tokenizer,
+    question,
+    read_problems,
+    runnable,
+    write_atomically,
+)
 from judge import view
 from judge.harnesses import FORMS, is_harness, is_multipl_e
 from judge.languages import LANGUAGES, installed_toolchains
@@ -80,11 +90,16 @@ def main():
                 max_new_tokens=args.max_new_tokens,
                 seed=args.seed,
                 form=args.form,
+                out=args.out,
             )
-    except (ValueError, FileNotFoundError, SandboxError) as error:
-        parser.exit(2, f"evaluate.py: {error}\n")
-    if args.out:
-        append_rows(args.out, rows)
+        if args.out:
+            write_atomically(Path(args.out), "".join(json.dumps(row) + "\n" for row in rows))
+    except (ValueError, OSError, SandboxError, KeyboardInterrupt) as error:
+        kept = ""
+        if args.out and Path(args.out).exists():
+            count = Path(args.out).read_bytes().count(b"\n")
+            kept = f"; {args.out} has the rows of {count} problems"
+        parser.exit(2, f"evaluate.py: {str(error) or 'interrupted'}{kept}\n")
     print(table({Path(args.model).name: rows}, args.k))
     for language in sorted({problem["target_language"] for problem in problems}):
         print(old_tool(language, versions[language]), end="")
@@ -104,6 +119,7 @@ def evaluate(
     seed=0,
     desc="evaluate",
     form="chat",
+    out=None,
 ):
     """Samples answers and judges them. Returns a row for each problem, in the order of `problems`:
 
@@ -111,12 +127,14 @@ def evaluate(
 
     n counts the verdicts other than JE, passed those that are AC. A harness problem also has
     "guarded", a list as long as "verdicts". desc: the title of the progress bars. form: "chat" or
-    "completion", the form of answers to MultiPL-E.
+    "completion", the form of answers to MultiPL-E. out: a file that gets each row when its verdicts
+    are there, in any order. Raises OSError if that fails.
     """
     prompts = [_prompt(tokenizer, problem, form) for problem in problems]
     total = len(problems) * samples
     completions = {}  # by the number of the problem
-    futures = {}
+    futures = {}  # likewise, of problems without a row
+    rows = [None] * len(problems)
 
     def submit(number, group):
         """Its samples are judged while the next batch is sampled."""
@@ -125,6 +143,18 @@ def evaluate(
         texts = [decode(response.tolist()) for response in group.responses]
         completions[number] = texts
         futures[number] = [pool.submit(problems[number], text, form) for text in texts]
+        take_judged()
+
+    def take_judged():
+        """Makes the rows of the problems whose verdicts are all there."""
+        for number in list(futures):
+            if all(future.done() for future in futures[number]):
+                verdicts = []
+                for future in futures.pop(number):
+                    verdicts.append(future.result())
+                rows[number] = _row(problems[number], completions[number], verdicts)
+                if out:
+                    append_rows(out, [rows[number]])
 
     with tqdm(total=total, desc=f"{desc}: sampling", unit="sample") as bar:
         generate(
@@ -138,14 +168,10 @@ def evaluate(
             progress=bar.update,
             finished=submit,
         )
-    rows = []
-    with tqdm(total=total, desc=f"{desc}: judging", unit="program") as bar:
-        for number, problem in enumerate(problems):
-            verdicts = []
-            for future in futures[number]:
-                verdicts.append(future.result())
-                bar.update()
-            rows.append(_row(problem, completions[number], verdicts))
+    for left in tqdm(list(futures.values()), desc=f"{desc}: judging", unit="problem"):
+        for future in left:
+            future.result()
+        take_judged()
     return rows
 
 

@@ -32,6 +32,7 @@ import argparse
 import contextlib
 import fcntl
 import json
+import os
 import random
 import shlex
 import subprocess
@@ -215,13 +216,17 @@ def final(folder, steps):
 
 def score(out, model, how, path, printed):
     """pass@1 on the held-out problems, with the tokens of `make train`; rows into `path`, unless
-    they are there. how: a key of SCORES."""
+    they are there. Those of a score that was cut off stand beside it, and are made again. how: a
+    key of SCORES."""
     if path.exists():
         return
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
     problems = str(out / "heldout.jsonl")
-    flags = ["--model", str(model), "--problems", problems, "--out", str(path)]
+    flags = ["--model", str(model), "--problems", problems, "--out", str(part)]
     flags += ["--max-new-tokens", str(EMBEDDED["max_new_tokens"]), *SCORES[how][2]]
     start(["evaluate.py", *flags], printed)
+    os.replace(part, path)
 
 
 def start(command, printed):

@@ -77,6 +77,8 @@ def trained(monkeypatch, tmp_path):
             arms = [a for a in SOLVES if ablation.folder_of(tmp_path, a, config.seed) == folder]
             commands.append((arms[0], config))
             write_run(folder, SOLVES[arms[0]])
+        else:
+            Path(flags[flags.index("--out") + 1]).touch()
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(ablation.subprocess, "run", run)
@@ -209,19 +211,28 @@ def test_sampled_answers_are_scored_and_compared(trained, monkeypatch, capsys, t
 
 
 def test_a_run_that_was_stopped_between_its_scores(trained, monkeypatch, capsys, tmp_path):
-    """What is missing is scored, and nothing else."""
+    """What is missing is scored, and nothing else; what was cut off is no score."""
     flags = ["--seeds", "2", "--steps", "7", "--arms", "RL"]
     ablate(monkeypatch, capsys, tmp_path, *flags)
     missing = ablation.folder_of(tmp_path, "RL", 1) / "sampled-after.jsonl"
-    missing.unlink()
+    missing.rename(f"{missing}.part")
     started = []
-    monkeypatch.setattr(ablation, "start", lambda command, printed: started.append(command))
+
+    def start(command, printed):
+        started.append(command)
+        if command[0] == "evaluate.py":
+            part = Path(command[command.index("--out") + 1])
+            assert not part.exists()  # evaluate.py refuses a file that is there
+            write_rows(part, scores("again", 0.4))
+            assert not missing.exists()
+
+    monkeypatch.setattr(ablation, "start", start)
     for name in ("eval", "sampled"):
         write_rows(tmp_path / f"{name}-before.jsonl", scores("before", 0.3))
     ablate(monkeypatch, capsys, tmp_path, *flags)
     trained_again, scored = started
     assert trained_again[0] == "train.py" and "--seed 1 " in " ".join(trained_again)
-    assert scored[0] == "evaluate.py" and str(missing) in scored
+    assert scored[0] == "evaluate.py" and len(missing.read_text().splitlines()) == PROBLEMS
     assert scored[-2:] == ["--temperature", "1"]
 
 

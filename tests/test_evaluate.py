@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from concurrent.futures import Future
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -166,6 +167,40 @@ def test_scores_leave_judge_errors_out():
         "any -> php                      2" in text
         and "judge errors, left out: {'before': 3, 'after': 3}" in text
     )
+
+
+@pytest.mark.parametrize(
+    "failure, reason", [(KeyboardInterrupt(), "interrupted"), (OSError(28, "No space"), "No space")]
+)
+def test_a_command_that_is_cut_off_keeps_its_rows(failure, reason, tmp_path, monkeypatch, capsys):
+    """Of three problems two are judged when it happens."""
+    lines = (ROOT / "toy" / "heldout.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "p.jsonl").write_text("".join(lines[:3]))
+
+    class Pool:
+        asked = 0
+
+        def submit(self, problem, text, form):
+            self.asked += 1
+            if self.asked == 3:
+                raise failure
+            future = Future()
+            future.set_result(Verdict("WA", 0.0))
+            return future
+
+    monkeypatch.setattr(evaluation, "judge_pool", lambda workers: nullcontext(Pool()))
+    monkeypatch.setattr(evaluation, "check_canaries", lambda pool, languages: None)
+    flags = ["--model", ROOT / "toy" / "model", "--problems", tmp_path / "p.jsonl"]
+    flags += ["--max-new-tokens", 4, "--out", tmp_path / "e.jsonl"]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, flags)])
+    with pytest.raises(SystemExit) as end:
+        evaluation.main()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert end.value.code == 2 and last.startswith("evaluate.py: ") and reason in last
+    assert last.endswith("e.jsonl has the rows of 2 problems")
+    rows = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
+    assert len({row["id"] for row in rows}) == 2
+    assert all(row["verdicts"] == ["WA"] and row["n"] == 1 for row in rows)
 
 
 def test_command_line(tmp_path, monkeypatch, capsys):
