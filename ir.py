@@ -51,6 +51,7 @@ RARE = 1 / 16  # differs on a smaller share of the inputs
 MUCH_LONGER = 1.5  # or is so many times as long, or short
 MAX_STEPS = 1_000_000  # so that no text runs for minutes
 RECIPE = 2  # raised when the same row and settings give another group
+EDIT = dict.fromkeys(["operator", "level", "was", "now", "class"], str)  # of a loser, in "meta"
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,14 @@ def main():
     """The command. Exits with a message if something is wrong, else with 0."""
     parser = argument_parser()
     args = parser.parse_args()
+    if args.inspect and not args.id:
+        parser.error("--inspect prints one group: give its --id")
     try:
         if args.inspect:
             sys.exit(inspect(args.inspect, args.id))
         if args.audit:
-            sys.exit(print_audit(read_groups(args.audit), args.workers))
+            groups = read_groups(args.audit, levels=list, losers=list)
+            sys.exit(print_audit(groups, args.workers))
         if args.check:
             sys.exit(check(args.check, args.inputs, args.workers))
     except (ValueError, RuntimeError, llvm.Rejected) as error:
@@ -689,7 +693,7 @@ def check(path, inputs, workers):
 
     path: Path. inputs: int, per group at most. workers: int, threads.
     A group that cannot be decided is named and left out of the counts."""
-    groups = read_groups(path)
+    groups = read_groups(path, levels=list, seed=int)
     undecided = []
 
     def result_of(group):
@@ -719,11 +723,17 @@ def check(path, inputs, workers):
     return int(any(wrong_winners + wrong_losers))
 
 
-def read_groups(path):
-    """The rows of ir_groups.jsonl: list of dict. path: Path. Raises ValueError."""
+def read_groups(path, **needed):
+    """The rows of ir_groups.jsonl: list of dict. path: Path. Raises ValueError.
+
+    needed: field of "meta" -> the type that it must have. Training needs none."""
     fields = {"id": str, "source": str, "winners": list, "losers": list, "meta": dict}
     groups = []
     for line, group in data.read_jsonl(path, fields):
+        data.check_fields(f'{path}:{line}: "meta"', group["meta"], needed)
+        if "losers" in needed:
+            for loser in group["meta"]["losers"]:
+                data.check_fields(f'{path}:{line}: "losers" of "meta"', loser, EDIT)
         steps = group["meta"].get("steps", llvm.STEPS)
         if type(steps) is not int or not 0 < steps <= MAX_STEPS:
             raise ValueError(f'{path}:{line}: "steps" in "meta" must be 1 to {MAX_STEPS}')
@@ -823,8 +833,8 @@ def inspect(path, id):
     """Prints a group: source, winners, and of each loser the lines that make it one. -> None.
 
     path: Path. id: str. Raises ValueError if the file has no such group."""
-    rows = data.read_jsonl(path, {"id": str, "meta": dict})
-    group = next((row for _, row in rows if row["id"] == id), None)
+    rows = read_groups(path, levels=list, losers=list, inputs=int, clang=str)
+    group = next((row for row in rows if row["id"] == id), None)
     if group is None:
         raise ValueError(f'{path}: no row has "id" {id!r}')
     meta = group["meta"]

@@ -419,6 +419,47 @@ def test_check_and_inspect(groups, tmp_path):
     assert "no row has \"id\" 'none'" in command("--inspect", good, "--id", "none").stderr
 
 
+@pytest.mark.parametrize(
+    "flag, missing",
+    [
+        ("--inspect", "levels"),
+        ("--inspect", "losers"),
+        ("--inspect", "inputs"),
+        ("--inspect", "clang"),
+        ("--audit", "levels"),
+        ("--audit", "losers"),
+        ("--check", "levels"),
+        ("--check", "seed"),
+    ],
+)
+def test_what_a_command_needs_of_meta_is_named(flag, missing, monkeypatch, tmp_path):
+    """Of a group that trains: its meta may be anything."""
+    rows = [json.loads(SHIPPED_ROWS[0]), json.loads(SHIPPED_ROWS[1])]
+    del rows[1]["meta"][missing]
+    path = tmp_path / "g.jsonl"
+    write_rows(path, rows)
+    data.read_groups(path)
+    monkeypatch.setattr(sys, "argv", ["ir.py", flag, str(path), "--id", rows[1]["id"]])
+    with pytest.raises(SystemExit, match=f'g.jsonl:2: "meta": "{missing}" is missing; add it'):
+        ir.main()
+
+
+@pytest.mark.parametrize("flag", ["--inspect", "--audit"])
+def test_what_a_command_needs_of_an_edit_is_named(flag, monkeypatch, tmp_path):
+    row = json.loads(SHIPPED_ROWS[0])
+    row["meta"]["losers"][1] = {}
+    path = tmp_path / "g.jsonl"
+    write_rows(path, [row])
+    monkeypatch.setattr(sys, "argv", ["ir.py", flag, str(path), "--id", row["id"]])
+    with pytest.raises(SystemExit, match='g.jsonl:1: "losers" of "meta": "operator" is missing'):
+        ir.main()
+
+
+def test_inspect_asks_for_an_id():
+    done = command("--inspect", ROOT / "toy" / "ir_groups.jsonl")
+    assert done.returncode == 2 and "--inspect prints one group: give its --id" in done.stderr
+
+
 def test_each_function_of_a_file_is_a_group(tmp_path):
     source, out = tmp_path / "pair.c", tmp_path / "g.jsonl"
     text = "#include <assert.h>\n" + DIGITS + LOOP.replace("return s", "return g(s)")
