@@ -111,11 +111,11 @@ def compare(ours, theirs, sequences, case, args, read_rate, product_rate):
         )
         return [length_until(tokens, eos_ids) for tokens in outputs[:, args.prompt_tokens :]]
 
-    lengths, ours_s = fastest(run_ours, args.repeats)
-    _, first_token_s = fastest(lambda: run_ours(new_tokens=1), args.repeats)
+    ours_s, lengths = fastest(run_ours, args.repeats)
+    first_token_s, _ = fastest(lambda: run_ours(new_tokens=1), args.repeats)
     if DEVICE == "cuda":
         torch.cuda.empty_cache()  # of our cache
-    their_lengths, theirs_s = fastest(run_theirs, args.repeats)
+    theirs_s, their_lengths = fastest(run_theirs, args.repeats)
     floor_s = bytes_to_read(ours, lengths, args.prompt_tokens) / read_rate
     first_floor_s = bytes_to_read(ours, [1] * sequences, args.prompt_tokens) / read_rate
     roofline = roofline_s(ours, lengths, args.prompt_tokens, read_rate, product_rate)
@@ -137,15 +137,15 @@ def length_until(tokens, eos_ids):
 
 
 def fastest(run, repeats):
-    """(lengths of the responses, seconds) of the fastest run."""
-    best_s = float("inf")
+    """(seconds, lengths of the responses) of the fastest run."""
+    runs = []
     for _ in range(repeats):
         began = time.perf_counter()
         lengths = run()
         if DEVICE == "cuda":
             torch.cuda.synchronize()
-        best_s = min(best_s, time.perf_counter() - began)
-    return lengths, best_s
+        runs.append((time.perf_counter() - began, lengths))
+    return min(runs)
 
 
 def bytes_to_read(model, lengths, prompt_tokens):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import pytest
 import torch
@@ -36,6 +37,18 @@ def test_rollout(monkeypatch, capsys):
     assert all(row["ratio"] > 0 and row["share of the floor"] > 0 for row in rows.values())
     for row in rows.values():  # the same seconds where reading is what takes longer in every step
         assert row["of the roofline"] >= (1 - 1e-9) * row["share of the floor"]
+
+
+@pytest.mark.parametrize("seconds", [(0.2, 0.01), (0.01, 0.2)])
+def test_the_fastest_run_has_its_own_lengths(seconds):
+    """Sampling draws other lengths each time; each run here gives back how long it took."""
+    left = list(seconds)
+
+    def run():
+        time.sleep(left[0])
+        return [left.pop(0)]
+
+    assert rollout.fastest(run, 2)[1] == [0.01]
 
 
 def test_the_roofline_has_the_flops_of_sampling():
