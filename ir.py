@@ -527,7 +527,9 @@ def seeded(seed, id):
 def argument_parser():
     """-> argparse.ArgumentParser, of the flags in the docstring of this file."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     flag = parser.add_argument
     flag(

@@ -488,7 +488,9 @@ def inspect(log, id):
 def argument_parser():
     """-> argparse.ArgumentParser, of the flags in the docstring of this file."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     flag = parser.add_argument
     flag("--source", type=Path, nargs="+", help="files and folders of problem sets")

@@ -272,7 +272,9 @@ def _time_allowed_s(problem):
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--problems", type=Path)
     parser.add_argument("--completions", type=Path)

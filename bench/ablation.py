@@ -87,33 +87,47 @@ DIFFERENCES = [
 ]
 HELD_OUT_GROUPS = 100
 WORLD_FILES = ("problems", "heldout", "groups", "heldout_groups", "random")  # as they are written
+FLAGS = {  # of what is run, with their defaults; --report takes none of them
+    "seeds": 5,
+    "steps": 12,
+    "arms": None,
+    "model": ROOT / "toy" / "model",
+    "groups": 400,
+    "groups_of": "cpp",
+    "scored": None,
+    "flags": "",
+}
 DRAWS = 10_000  # of the bootstrap
 LAST = 5  # steps whose rewards are averaged
 
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, default=5, help="a run of each arm for each")
-    parser.add_argument("--steps", type=int, default=12, help="of each run")
+    parser.add_argument("--seeds", type=int, help="a run of each arm for each (default: 5)")
+    parser.add_argument("--steps", type=int, help="of each run (default: 12)")
     parser.add_argument("--arms", type=arms_of, help="with commas (default: all)")
-    parser.add_argument("--model", type=Path, default=ROOT / "toy" / "model", help="to begin with")
-    parser.add_argument(
-        "--groups", type=int, default=400, help="of training (default: %(default)s)"
-    )
+    parser.add_argument("--model", type=Path, help="to begin with (default: toy/model)")
+    parser.add_argument("--groups", type=int, help="of training (default: 400)")
     parser.add_argument(
         "--groups-of",
         choices=("cpp", "ir"),
-        default="cpp",
-        help="what their winners and losers are (default: %(default)s)",
+        help="what their winners and losers are (default: cpp)",
     )
     parser.add_argument("--scored", type=int, help="of the held-out problems (default: all)")
-    parser.add_argument("--flags", default="", help="of train.py, for all runs; before the arm's")
+    parser.add_argument("--flags", help="of train.py, for all runs; before the arm's")
     parser.add_argument("--report", action="store_true", help="of the runs that have ended")
     parser.add_argument("--png", type=Path, help="a picture of both")
     args = parser.parse_args()
+    for name, default in FLAGS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+        elif args.report:
+            parser.error(f"--report makes no run: leave out --{name.replace('_', '-')}")
     args.out = args.out.resolve()
     args.model = args.model.resolve()
     args.arms = args.arms or [arm for arm in ARMS if args.groups_of == "cpp" or "on IR" not in arm]

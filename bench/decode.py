@@ -30,7 +30,9 @@ KERNELS = 12  # rows of the second table
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add_shape_flags(parser, {"cpu": "5M", "cuda": "Qwen3-8B"}[DEVICE])
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))

@@ -126,7 +126,7 @@ STEPS = [
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=Path("gpu.md"), help="(default: %(default)s)")
     parser.add_argument("--only", default="", help="names of steps, with commas")
     parser.add_argument("--run", action="store_true", help="the step `run` alone")

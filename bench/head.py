@@ -110,7 +110,7 @@ CUDA_ONLY = "ours, fused", "ours, slab", "torch.compile, whole logits", "Liger"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     for name, default in DEFAULTS.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help="%(default)s")
     args = parser.parse_args()

@@ -44,7 +44,7 @@ TRUE = ["/usr/bin/true"]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument(
         "--languages", default="", help="with commas; default: all that are installed"
     )

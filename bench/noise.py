@@ -41,7 +41,7 @@ STEPS = (1, 3, 10, 30, 100, 300, 1000)  # at which it compares
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--model", default=str(ROOT / "toy" / "model"), help="%(default)s")
     parser.add_argument("--ir-groups", default=str(ROOT / "toy" / "ir_groups.jsonl"))
     parser.add_argument("--max-length", type=int, default=448, help="tokens of prompt and IR")

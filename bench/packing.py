@@ -51,7 +51,7 @@ TOLERANCE = 1e-3  # of log-probs in fp32
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--dtype", default=DEFAULT_DTYPE, help="%(default)s")
     parser.add_argument("--repeats", type=int, default=DEFAULT_REPEATS, help="%(default)s")
     args = parser.parse_args()

@@ -38,7 +38,7 @@ CACHE_TOKENS = 2**18  # so that all sequences run together
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     add_shape_flags(parser, {"cpu": "SmolLM2-135M", "cuda": "Qwen3-0.6B"}[DEVICE])
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--sequences", default="16,64", help="with commas, multiples of 4")

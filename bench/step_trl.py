@@ -30,7 +30,7 @@ SAMPLES = 4  # of each
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("model", type=Path, help="directory of a Hugging Face checkpoint")
     parser.add_argument("--problems", type=Path, default=ROOT / "toy" / "problems.jsonl")
     parser.add_argument("--steps", type=int, default=3, help="that are timed")

@@ -86,7 +86,8 @@ def trained(monkeypatch, tmp_path):
 
 
 def ablate(monkeypatch, capsys, tmp_path, *flags):
-    argv = ["bench/ablation.py", str(tmp_path), "--groups", "40", *flags]
+    few = [] if "--report" in flags else ["--groups", "40"]
+    argv = ["bench/ablation.py", str(tmp_path), *few, *flags]
     monkeypatch.setattr(sys, "argv", argv)
     ablation.main()
     *_, last = printed = capsys.readouterr().out.splitlines()
@@ -285,6 +286,26 @@ def test_bad_input(flags, message, monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit):
         ablate(monkeypatch, capsys, tmp_path, *flags)
     assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "flag, value",
+    [
+        ("--seeds", "5"),  # its default, and yet the report is of all seeds there are
+        ("--steps", "12"),
+        ("--arms", "RL"),
+        ("--model", "toy/model"),
+        ("--groups", "40"),
+        ("--groups-of", "ir"),
+        ("--scored", "7"),
+        ("--flags", ""),
+    ],
+)
+def test_a_report_refuses_what_it_would_ignore(flag, value, monkeypatch, capsys, tmp_path):
+    write_run(ablation.folder_of(tmp_path, "RL", 0), 0.5)
+    with pytest.raises(SystemExit):
+        ablate(monkeypatch, capsys, tmp_path, "--report", flag, value)
+    assert f"--report makes no run: leave out {flag}\n" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_is_named(monkeypatch, capsys, tmp_path):

@@ -171,6 +171,17 @@ def test_no_forbidden_imports():
         assert path.name == "train.py" or "train" not in names, f"{path} imports train.py"
 
 
+def test_no_command_takes_a_flag_for_another():
+    """argparse would take --seed for --seeds."""
+    parsers = 0
+    for path in [*PRODUCT, *ROOT.glob("bench/*.py"), *ROOT.glob("toy/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("ArgumentParser"):
+                parsers += 1
+                assert "allow_abbrev=False" in ast.unparse(node), relative(path)
+    assert parsers > 15
+
+
 LIMITS = {  # per 100 lines of code, save the first and the last
     "tokens a line": 10.5,  # kernels: 12
     "comprehensions": 6,

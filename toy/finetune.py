@@ -17,7 +17,9 @@ from training.checkpoint import copy_tokenizer
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)

@@ -162,7 +162,9 @@ FACTORS = {
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, help="of each arm (default: 10; --dependence: 3)")
