@@ -20,6 +20,7 @@ from judge import sandbox, view
 from judge.languages import LANGUAGES
 from judge.limits import SandboxError
 from judge.pool import check_canaries
+from judge.verdict import Judgement, Verdict
 from judging import ONE_SUM, block, missing_tools, prints, problem, skip_without_tool
 from reward import judge_pool
 from support import alive, descendants, gone
@@ -107,22 +108,30 @@ def test_ctrl_c_is_not_for_workers(pool):
 
 
 def test_a_doubt_is_settled_alone(pool, monkeypatch):
-    running, most = [], []
-    real = pool._ask
+    """Of two workers: another program runs beside its first judgement, and none beside the next."""
+    running = []
+    beside = []  # each judgement of the doubt: the most others seen beside it
 
     def ask(request):
-        running.append(1)
-        most.append(len(running))
-        time.sleep(0.05)
-        running.pop()
-        return real(request)
+        running.append(request)
+        seen = []
+        for _ in range(10):
+            time.sleep(0.02)
+            seen.append(len(running) - 1)
+        running.remove(request)
+        if b"doubt" not in request:
+            return Judgement(Verdict("AC", 1.0))
+        beside.append(max(seen))
+        if len(beside) == 1:
+            return Judgement(Verdict("WA", 0.0), in_doubt=True)
+        return Judgement(Verdict("AC", 1.0))
 
     monkeypatch.setattr(pool, "_ask", ask)
-    with pool._turn(pool.workers):
-        future = pool.submit(problem(tests=ONE_SUM), block("python", "print(3) # alone"))
-        time.sleep(0.3)
-        assert not most and not future.done()
-    assert future.result(30).status == "AC"
+    retries = pool.retries
+    names = ("a", "doubt", "b", "c", "d", "e")
+    futures = [pool.submit(problem(), block("python", f"# {name}")) for name in names]
+    assert [future.result(30).status for future in futures] == ["AC"] * 6
+    assert beside == [1, 0] and pool.retries == retries + 1
 
 
 def test_close_is_prompt_and_leaves_nothing():
