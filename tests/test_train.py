@@ -201,9 +201,7 @@ def test_the_other_arms_run(few, tmp_path, off_policy, advantage):
     if off_policy == "none":
         assert not any(k.startswith("gepo_") for k in metrics[0])
     else:
-        assert (
-            metrics[0]["gepo_variance"] == metrics[1]["gepo_variance"] == 0
-        )  # DPO has none
+        assert metrics[0]["gepo_variance"] == metrics[1]["gepo_variance"] == 0  # DPO has none
         assert metrics[1]["gepo_margin"] != 0
 
 
