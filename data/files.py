@@ -44,7 +44,7 @@ def read_json_object(path) -> dict:
     text = read_text(path)
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON object ({error}); copy it again") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: not a JSON object but {text[:20]!r}; copy it again")

@@ -227,7 +227,7 @@ def check_fields(where, row, required):
 def _parse_row(where, line):
     try:
         row = json.loads(line)
-    except ValueError as error:  # bad UTF-8 too: UnicodeDecodeError is a ValueError
+    except (ValueError, RecursionError) as error:  # bad UTF-8 too, which is a ValueError
         raise ValueError(
             f"{where}: not a JSON row ({error}); write one JSON object a line, UTF-8"
         ) from None

@@ -10,6 +10,7 @@ it holds, and the ranks share the writing. Left out: other formats (*.bin, GGUF)
 
 import json
 import os
+import re
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,8 @@ from distributed import ranks, sharding
 
 SINGLE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+# What a save may have written.
+OURS = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?(\.tmp)?")
 TIED_HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
@@ -96,8 +99,9 @@ def _stack_experts(name, parameter, read, dtype, device):
 
 def _weight_files(directory):
     path = directory / INDEX
-    if not path.exists():
-        path = directory / SINGLE_FILE
+    single = directory / SINGLE_FILE
+    if single.exists() or not path.exists():  # where both are there transformers takes it too
+        path = single
         for pickled in directory.glob("pytorch_model*.bin"):
             if not path.exists():
                 raise ValueError(
@@ -179,8 +183,8 @@ def write_model_files(directory, config_json, parameters, shard_bytes):
     files = [shard.file for shard in shards] + list(json_files)
     for file in files:
         os.replace(directory / f"{file}.tmp", directory / file)
-    for path in directory.glob("model*.safetensors*"):
-        if path.name not in files:
+    for path in directory.iterdir():
+        if OURS.fullmatch(path.name) and path.name not in files:
             path.unlink()
 
 

@@ -10,6 +10,7 @@ Left out: what a tool can do by itself. docs/judge.md lists it.
 
 import functools
 import glob
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -71,11 +72,11 @@ def hide(*folders):
         if SYSTEM.fullmatch(folder):
             raise SandboxError(f"programs may read all of {folder}: keep what is yours elsewhere")
         hidden.add(folder)
-    os.environ[HIDDEN_VARIABLE] = os.pathsep.join(hidden)
+    os.environ[HIDDEN_VARIABLE] = json.dumps(list(hidden))
 
 
 def _hidden_folders():
-    return set(filter(None, os.environ.get(HIDDEN_VARIABLE, "").split(os.pathsep)))
+    return set(json.loads(os.environ.get(HIDDEN_VARIABLE) or "[]"))
 
 
 def view(command, bare):

@@ -319,6 +319,25 @@ def test_bad_input_is_named(few, tmp_path, more, message):
         train.main(flags(few, tmp_path / "run", *more))
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"target_language": "python"}, "a: .* are python: a copy would earn the reward"),
+        (
+            {"target_language": "bash", "tests": [{"stdin": "1", "stdout": " \n"}]},
+            'a: no test has an output in "stdout"',
+        ),
+    ],
+)
+def test_problems_that_give_their_reward_away_are_refused(few, tmp_path, change, message):
+    path = tmp_path / "p.jsonl"
+    row = json.loads((few / "problems.jsonl").read_text().splitlines()[0])
+    row |= {"id": "a", "source_language": "python", **change}
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(ValueError, match=message):
+        train.main(flags(few, tmp_path / "run", "--problems", str(path)))
+
+
 def test_held_out_problems_that_are_too_long_are_left_out_too(few, tmp_path, capsys):
     """One of them would take a cache that the plan does not know of."""
     path = tmp_path / "heldout.jsonl"

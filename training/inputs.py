@@ -77,6 +77,7 @@ def read_inputs(config):
     files = [config.problems, config.eval_problems, config.ir_groups, config.eval_ir_groups]
     view.hide(*[Path(file).parent for file in files if file])
     rows = read_problems(config.problems)
+    refuse_gifts(config.problems, rows)
     held_out = read_problems(config.eval_problems) if config.eval_problems else []
     languages, missing = installed_toolchains(targets_of(rows + held_out))
     missing_on_rank_0 = ranks.broadcast_from_rank_0(lambda: missing)
@@ -125,6 +126,18 @@ def read_inputs(config):
         languages=languages,
         missing=missing,
     )
+
+
+def refuse_gifts(path, rows):
+    """Raises ValueError for a problem whose reward a copy or an empty program would earn."""
+    for row in rows:
+        gift = None
+        if row["source_language"] == row["target_language"]:
+            gift = f'"source_language" and "target_language" are {row["target_language"]}: a copy'
+        elif not any(test["stdout"].strip() for test in row["tests"]):
+            gift = 'no test has an output in "stdout": an empty program'
+        if gift:
+            raise ValueError(f"{path}: {row['id']}: {gift} would earn the reward; remove the row")
 
 
 def load_problems(config, path, tokenizer, rows):

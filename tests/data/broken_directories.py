@@ -174,17 +174,20 @@ WEIGHTS = [
     ("cut short", {"model.safetensors": b"\x40\0\0\0\0\0\0\0{"}, ["model.safetensors", "copy it"]),
     (
         "index LFS pointer",
-        {"model.safetensors.index.json": POINTER},
+        {"model.safetensors": None, "model.safetensors.index.json": POINTER},
         ["model.safetensors.index.json", "git lfs pull"],
     ),
     (
         "index without its map",
-        {"model.safetensors.index.json": {"metadata": {}}},
+        {"model.safetensors": None, "model.safetensors.index.json": {"metadata": {}}},
         ["model.safetensors.index.json", "weight_map", "copy it again"],
     ),
     (
         "shard missing",
-        {"model.safetensors.index.json": {"weight_map": {"a": "model-1.safetensors"}}},
+        {
+            "model.safetensors": None,
+            "model.safetensors.index.json": {"weight_map": {"a": "model-1.safetensors"}},
+        },
         ["model-1.safetensors", "does not exist", "incomplete"],
     ),
 ]

@@ -24,6 +24,7 @@ def without(row, field):
     "read, row, message",
     [
         (read_problems, "{", r":3: not a JSON row"),
+        (read_problems, "[" * 100_000, r":3: not a JSON row"),
         (read_problems, [1], r":3: the row is a list"),
         (read_problems, without(PROBLEM, "tests"), r':3: "tests" is missing'),
         (read_problems, {**PROBLEM, "source": 3}, r':3: "source" is a int; it must be a str'),

@@ -79,9 +79,30 @@ def test_weights_that_are_not_finite_are_named(toy_model):
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"metadata": {}}', '{"weight_map": []}'])
 def test_a_broken_index_is_named(text, toy_model):
+    (toy_model / "model.safetensors").unlink()
     (toy_model / INDEX).write_text(text)
     with pytest.raises(ValueError, match=f"{INDEX}: not an index of shards"):
         load_model(toy_model)
+
+
+def test_one_file_goes_before_shards_as_in_transformers(toy_model):
+    """Where both are there, as after a save that was killed before it cleaned up."""
+    model = load_model(toy_model)
+    save_model(model, toy_model, shard_bytes=1_000_000)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(7.0)
+    save_model(model, toy_model / "other")
+    shutil.copy(toy_model / "other" / "model.safetensors", toy_model)
+    assert (toy_model / INDEX).exists()
+    assert (load_model(toy_model).model.norm.weight == 7.0).all()
+
+
+def test_a_save_leaves_what_is_not_its_own(toy_model):
+    for name in ("model_lora.safetensors", "model-00001-of-00009.safetensors", f"{INDEX}.tmp"):
+        (toy_model / name).write_text("")
+    save_model(load_model(toy_model), toy_model)
+    names = {path.name for path in toy_model.glob("*.safetensors*")}
+    assert names == {"model.safetensors", "model_lora.safetensors"}
 
 
 LOAD_AND_PRINT_MEMORY = """

@@ -813,10 +813,10 @@ def test_the_mend_fits_where_it_is_said(monkeypatch):
     assert "--security-opt seccomp=unconfined" in sandbox._how_to_allow()
 
 
-@pytest.fixture
-def shown(monkeypatch):
+@pytest.fixture(params=["", ":"])
+def shown(monkeypatch, request):
     """A folder that boxes see, as they see /usr/src/app."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+    with tempfile.TemporaryDirectory(dir="/var/tmp", suffix=request.param) as folder:
         os.chmod(folder, 0o755)
         Path(folder, "app").mkdir()
         Path(folder, "app", "problems.jsonl").write_text(SECRET)
