@@ -25,7 +25,6 @@ import argparse
 import json
 import os
 import secrets
-import shutil
 import signal
 import sys
 from collections import Counter, defaultdict
@@ -44,9 +43,6 @@ from judge.languages import (
 from judge.limits import SandboxError
 from judge.pool import JudgePool, check_canaries, digest
 from judge.verdict import STATUSES, Judgement, Verdict, judge_error
-
-# What must be free beside the boxes: a compiler that fails for want of it is no compile error.
-DISK_BYTES = 64 << 20
 
 
 def rule_reward(status: str) -> float | None:
@@ -126,40 +122,53 @@ class Program:
 
 
 def _run_tests(program, tests, status_of):
+    """The judgement on a program, by _run_tests_in() a box of its own. Raises SandboxError.
+
+    A failure on a full disk is no verdict where the disk was written to: by a compiler, and by a
+    program whose box has no /tmp in memory. The disk is looked at when the box is gone. So an
+    answer that fills a disk by itself is not in doubt: the limits on what it writes decide.
+    """
+    with sandbox.folder() as box:
+        judgement = _run_tests_in(box, program, tests, status_of)
+    status = judgement.verdict.status
+    if status == "CE" or status != "AC" and sandbox.kind() != "bwrap":
+        sandbox.check_disk()
+    return judgement
+
+
+def _run_tests_in(box, program, tests, status_of):
     """Compiles once, runs each test in a process of its own, and stops at the first failure.
 
     status_of(result, expected stdout): OK, or the status of the verdict on a failed test.
     """
     language = program.language
     results = []
-    with sandbox.folder() as box:
-        program.write_files(box)
-        # Before anything runs: a malformed test is a judge error whatever the program does.
-        encoded = [(test["stdin"].encode(), test["stdout"].encode()) for test in tests]
-        if language.compile:
-            command = program.command(language.compile)
-            result = sandbox.run(command, box, language.compile_limits, writable=True)
-            results.append(result)
-            if result.status != "OK":
-                _check_disk(box)
-                message = result.stderr or result.stdout  # tsc complains on stdout
-                # Compilers begin with the first error, which is the one to show.
-                detail = _describe_failure("compiler", result, message[:300])
-                in_doubt = _is_starved(result, language.compile_limits)
-                return _judgement("CE", detail, results, in_doubt)
-        command = program.command(language.run)
-        for number, (stdin, expected) in enumerate(encoded, 1):
-            result = sandbox.run(command, box, language.limits, stdin, bare=True)
-            results.append(result)
-            status = status_of(result, expected)
-            if result.status != "OK":
-                detail = _describe_failure(f"test {number}", result, result.stderr[-300:])
-                in_doubt = _is_starved(result, language.limits)
-                return _judgement(status, detail, results, in_doubt)
-            if status != "OK":
-                # As repr, which leaves no escape codes in the log.
-                detail = f"test {number}: {result.stdout[:100]!r}, expected {expected[:100]!r}"
-                return _judgement(status, detail, results)
+    program.write_files(box)
+    # Before anything runs: a malformed test is a judge error whatever the program does.
+    encoded = [(test["stdin"].encode(), test["stdout"].encode()) for test in tests]
+    if language.compile:
+        command = program.command(language.compile)
+        result = sandbox.run(command, box, language.compile_limits, writable=True)
+        results.append(result)
+        if result.status != "OK":
+            message = result.stderr or result.stdout  # tsc complains on stdout
+            # Compilers begin with the first error, which is the one to show.
+            detail = _describe_failure("compiler", result, message[:300])
+            in_doubt = is_starved(result, language.compile_limits)
+            return _judgement("CE", detail, results, in_doubt)
+    command = program.command(language.run)
+    for number, (stdin, expected) in enumerate(encoded, 1):
+        result = sandbox.run(command, box, language.limits, stdin, bare=True)
+        results.append(result)
+        status = status_of(result, expected)
+        if result.status != "OK":
+            detail = _describe_failure(f"test {number}", result, result.stderr[-300:])
+            in_doubt = is_starved(result, language.limits)
+            return _judgement(status, detail, results, in_doubt)
+        if status != "OK":
+            # As repr, which leaves no escape codes in the log.
+            detail = f"test {number}: {result.stdout[:100]!r}, expected {expected[:100]!r}"
+            return _judgement(status, detail, results)
     return _judgement("AC", "", results)
 
 
@@ -185,16 +194,11 @@ def _describe_failure(step, result, message):
     return f"{step}: {result.status}, exit code {result.returncode}, {message!r}"
 
 
-def _is_starved(result, limits):
+def is_starved(result, limits):
     """Whether a run that was stopped by the clock waited for a CPU; with one it might have ended in
     time, so that this is no fault of the program."""
     waited = result.queued_s > limits.wall_s / 4
     return result.status == "TLE" and result.cpu_s <= limits.cpu_s and waited
-
-
-def _check_disk(box):
-    if shutil.disk_usage(box).free < DISK_BYTES:
-        raise SandboxError(f"the disk of {box} is full; free {DISK_BYTES >> 20} MiB or set TMPDIR")
 
 
 def _judge_by_harness(problem, code, form):

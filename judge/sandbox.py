@@ -71,6 +71,8 @@ CONTAINER = re.compile(
     "libpod|/lxc",
     re.M,
 )
+# What must be free beside the boxes: what a compiler and then a program may fill.
+DISK_BYTES = 2 * Limits.folder_bytes
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_CHILD_SUBREAPER = 36
 # How each runtime says on stderr that memory ran out; a new language may say it in other words. A
@@ -99,6 +101,15 @@ def remove(path):
         # Nested too deep for rmtree, or in a folder that its owner may not enter.
         script = 'chmod -R u+rwX -- "$0"; rm -rf -- "$0"'
         subprocess.run(["/bin/sh", "-c", script, path], capture_output=True)
+
+
+def check_disk():
+    """Raises SandboxError if the disk of the boxes is full: what failed there may be right.
+
+    To be called when the box is gone, so that what its program wrote does not count."""
+    path = tempfile.gettempdir()
+    if shutil.disk_usage(path).free < DISK_BYTES:
+        raise SandboxError(f"the disk of {path} is full; free {DISK_BYTES >> 20} MiB or set TMPDIR")
 
 
 def kind():

@@ -1,8 +1,10 @@
 """What the tests of the judge share: problems, answers, and what to skip without a tool."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,19 @@ def verdict(language, code, tests=SUMS):
 
 def prints(text):
     return [{"stdin": "", "stdout": text}]
+
+
+@contextlib.contextmanager
+def small_disk(size):
+    """The folder of a file system of so many bytes, such as "64k", for boxes to be in."""
+    with tempfile.TemporaryDirectory(prefix="oorl-test-", dir="/tmp") as folder:
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder]
+        if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("no file system can be mounted here")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", folder], check=True)
 
 
 def score(folder, *more):

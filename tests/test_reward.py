@@ -25,6 +25,7 @@ from judging import (
     problem,
     score,
     skip_without_tool,
+    small_disk,
     verdict,
 )
 from reward import judge
@@ -467,21 +468,48 @@ def test_a_missing_tool_is_je_and_names_the_mend(monkeypatch):
     assert "php" in languages.installed_toolchains()[1]
 
 
-def test_a_full_disk_is_je(monkeypatch):
-    if os.geteuid():
-        pytest.skip("needs root to mount a small file system")
-    folder = Path("/tmp/oorl-test-full")
-    folder.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], check=True)
-    try:
-        (folder / "f").write_bytes(bytes(60 << 10))
-        monkeypatch.setattr("tempfile.tempdir", str(folder))
+@pytest.fixture(params=KINDS)
+def kind(request, monkeypatch):
+    monkeypatch.setenv(sandbox.BOX_VARIABLE, request.param)
+    return request.param
+
+
+WRITES = "import os\nopen(os.environ['HOME'] + '/f', 'wb').write(bytes(300_000))\nprint(3)"
+FORGETS = f"try:\n exec({WRITES!r})\nexcept OSError: print(4)"
+# In the folder of the program, which only a compiler may change, and in that for temporary files.
+FILLS = """import os
+for n in range(4):
+    for folder in (".", os.environ["HOME"]):
+        try: open(f"{folder}/{n}", "wb").write(bytes(50 << 20))
+        except OSError: pass
+raise SystemExit(1)
+"""
+
+
+def test_a_full_disk_is_je(kind, monkeypatch):
+    """No program that wrote to it fails; the /tmp of a bwrap box is not on it."""
+    with small_disk("64k") as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        for code in (WRITES, FORGETS):
+            result = verdict("python", code, prints("3"))
+            assert result.status == ("AC" if kind == "bwrap" else "JE"), result
+        assert verdict("python", "print(3)", prints("3")).status == "AC"
+        Path(folder, "f").write_bytes(bytes(48 << 10))  # the source fits, what it becomes does not
+        assert verdict("cpp", LANGUAGES["cpp"].canary).status == "JE"
+        Path(folder, "f").write_bytes(bytes(60 << 10))
         for language in ("python", "cpp"):
             assert verdict(language, LANGUAGES[language].canary + "\n#" + "x" * 9000).status == "JE"
-            assert verdict(language, LANGUAGES[language].canary).status in ("JE", "AC")
-    finally:
-        subprocess.run(["umount", folder], check=True)
-        folder.rmdir()
+
+
+def test_a_program_that_fills_a_disk_fails(kind, monkeypatch):
+    """Its own writes put no verdict in doubt."""
+    with small_disk("160m") as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        assert verdict("python", FILLS).status == "RE"
+        compiled = replace(LANGUAGES["python"], compile="/usr/bin/python3 {file}")
+        monkeypatch.setitem(LANGUAGES, "python", compiled)
+        result = verdict("python", FILLS)
+        assert (result.status, result.reward) == ("CE", 0.0), result
 
 
 def test_judge_never_raises():
