@@ -61,7 +61,8 @@ def outcomes(solutions, cases, cpu_s, surroundings=""):
     solutions: list of Solution, all of one language. cases: list of Case. cpu_s: int, of each run.
     surroundings: what stands before its command.
     -> for each solution a list of Outcome, which ends with one that was too slow, or None if the
-    solution does not compile. Raises SandboxError."""
+    solution does not compile. Raises SandboxError, for one if the disk is full: whatever wrote to
+    it may have failed for that."""
     language = LANGUAGES[solutions[0].language]
     programs = []
     for solution in solutions:
@@ -80,6 +81,7 @@ def outcomes(solutions, cases, cpu_s, surroundings=""):
         found = {p: [] for p in left}
         while left:
             left = _run(programs, left, found, len(cases), language, cpu_s, surroundings, box)
+    sandbox.check_disk()
     return [found.get(p) for p in range(len(programs))]
 
 
@@ -91,6 +93,8 @@ def _compile(programs, language, box):
     limits = _together(language.compile_limits, language.compile_limits.cpu_s, len(programs))
     command = ["/bin/sh", "-c", "\n".join(lines), language.compile]
     result = sandbox.run(command, box, limits, writable=True)
+    if reward.is_starved(result, limits):
+        raise sandbox.SandboxError("compilers waited for a CPU too long; use fewer --workers")
     return set(map(int, result.stdout.split()))
 
 

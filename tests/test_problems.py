@@ -13,8 +13,9 @@ import data
 import problem_rows
 import problems
 from conftest import ROOT
+from judge import sandbox
 from judge.languages import LANGUAGES
-from judging import missing_tools
+from judging import KINDS, missing_tools, small_disk
 from problem_rows import RIGHT, write
 from problemsets import Case, Evaluation, Problem
 from support import gone
@@ -123,6 +124,27 @@ def test_a_stopped_run_continues_and_workers_do_not_matter(done, source, tmp_pat
     assert finished.returncode == 0, finished.stderr
     assert written(tmp_path) == written(done[0])
     assert "/12 " not in finished.stderr  # it did not begin again
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("language", ["cpp", "python"])
+def test_a_full_disk_refuses_no_problem(language, kind, tmp_path):
+    """A right C++ program does not compile then, and one in Python finds no room for its file."""
+    right = LANGUAGES["cpp"].canary
+    if language == "python":
+        right = "import os\nopen(os.environ['HOME'] + '/f', 'wb').write(bytes(300_000))\n"
+        right += "print(int(input()) + int(input()))"
+    problem_rows.write_package(tmp_path / "set" / "sum", [right], [("1\n2\n", "3\n")])
+    accepted = tmp_path / "set" / "sum" / "submissions" / "accepted"
+    (accepted / "s0.py").rename(accepted / f"s0.{language.replace('python', 'py')}")
+    argv = command(tmp_path, tmp_path / "set", "--sources", language)
+    with small_disk("40k") as folder:
+        environment = {**os.environ, "TMPDIR": folder, sandbox.BOX_VARIABLE: kind}
+        stopped = subprocess.run(argv, env=environment, capture_output=True, text=True)
+    assert f"stopped (the disk of {folder} is full" in stopped.stderr, stopped
+    assert problems.read_log(tmp_path / "p.jsonl.log") == []
+    with_room = subprocess.run(argv, capture_output=True, text=True)
+    assert "1 problems read" in with_room.stdout and "compile" not in with_room.stdout, with_room
 
 
 def kept(id, source, language="python", tests=(("1", "2"),)):

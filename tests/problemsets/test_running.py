@@ -62,6 +62,13 @@ def test_each_program_has_its_own_fate():
     assert found[1][0].cpu_s > 0.5 > found[2][0].cpu_s  # that ran after it
 
 
+def test_compilers_that_wait_for_a_cpu_are_no_failure(monkeypatch):
+    starved = sandbox.Result("TLE", 137, b"", b"", cpu_s=1, wall_s=9000, queued_s=9000)
+    monkeypatch.setattr(sandbox, "run", lambda *_, **__: starved)
+    with pytest.raises(sandbox.SandboxError, match="waited for a CPU"):
+        statuses(["int main() {}"], [""], "cpp")
+
+
 def test_compilers_and_surroundings():
     sound = "#include <cstdio>\n#include <cstdlib>\n"
     sound += 'int main() { puts(getenv("TZ") ? "elsewhere" : "here"); }'
