@@ -126,7 +126,7 @@ def make_groups(args, settings):
                 finished[key] = result
                 log.write(json.dumps([key, *astuple(result)]) + "\n")
                 log.flush()
-        except (sandbox.SandboxError, KeyboardInterrupt) as error:
+        except (sandbox.SandboxError, OSError, KeyboardInterrupt) as error:
             reason = str(error) or "by a signal"
             sys.exit(
                 f"ir.py: stopped ({reason}); what is done is in {partial}: run this again to go on"

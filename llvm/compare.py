@@ -200,14 +200,17 @@ def assemble(texts, box, then):
     """Assemble texts[k] to vK.o in the folder `box`, then run the shell command `then` there.
 
     If all texts are valid they become one all.o instead, which is faster.
-    texts: list of str, IR. box: str or Path. then: str. -> sandbox.Result of the shell."""
+    texts: list of str, IR. box: str or Path. then: str. -> sandbox.Result of the shell.
+    Raises SandboxError if the disk is full: what is not there may be valid."""
     modules = {f"v{k}": with_prefix(text, f"v{k}") for k, text in enumerate(texts)}
     modules["all"] = joined(modules.values())
     for name, text in modules.items():
         Path(box, f"{name}.ll").write_text(text)
     build = f"{clang().path} {ASSEMBLE} 2>/dev/null"
     script = f"{build} all.ll || for f in v*.ll; do {build} $f; done; {then}"
-    return sandbox.run(["/bin/sh", "-c", script], box, COMPILER_LIMITS, writable=True)
+    result = sandbox.run(["/bin/sh", "-c", script], box, COMPILER_LIMITS, writable=True)
+    sandbox.check_disk()
+    return result
 
 
 def with_prefix(ir, prefix):

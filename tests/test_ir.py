@@ -3,6 +3,7 @@
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +26,8 @@ from c_sources import (
     outcomes,
 )
 from conftest import ROOT
+from judge import sandbox
+from judging import KINDS, small_disk
 from llvm.compile import emit_ir
 from support import gone, processes_of_slots
 
@@ -578,6 +581,28 @@ def test_command_is_the_same_for_any_workers_order_and_interruption(tmp_path):
     assert third.read_text().splitlines() == first.read_text().splitlines()[::-1]
     other = command("--source", source, "--out", third, "--seed", 1, "--loser", "drop")
     assert "| 3/3 " in last_progress(other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "size, why", [("100k", "No space left"), ("128k", "the disk of .* is full")]
+)
+def test_a_full_disk_rejects_no_source(size, why, kind, tmp_path, monkeypatch):
+    """Not even the texts fit, or what they become does not."""
+    source, out = tmp_path / "s.jsonl", tmp_path / "g.jsonl"
+    write_rows(source, [{"id": "loop", "source": LOOP}])
+    monkeypatch.setenv(sandbox.BOX_VARIABLE, kind)
+    with small_disk(size) as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        stopped = command("--source", source, "--out", out)
+        assert re.search(rf"stopped \(.*{why}", stopped.stderr), stopped
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        with pytest.raises(sandbox.SandboxError, match="is full"):
+            llvm.which_assemble([emit_ir(LOOP, ["O3"])[0]])
+    assert not out.exists() and not (tmp_path / "rejected.jsonl").exists()
+    monkeypatch.delenv("TMPDIR")
+    with_room = command("--source", source, "--out", out)
+    assert "1 sources read, 1 groups" in with_room.stdout, with_room
 
 
 def test_bad_input_is_an_error_that_names_the_place(tmp_path):
