@@ -71,17 +71,19 @@ def mutants(solution, count, rng):
 
 
 def _python_mutants(source):
-    """(kind, program) of every edit. A source that does not parse has none."""
+    """(kind, program) of every edit. A source that does not parse has none.
+
+    They end where `ast` cannot write one: an expression of hundreds of terms is too deep."""
     try:
         tree = ast.parse(source)
+        for node in list(ast.walk(tree)):
+            for kind, place, key, new in _python_edits(node):
+                old = place[key]
+                place[key] = new
+                yield kind, ast.unparse(tree) + "\n"
+                place[key] = old
     except (SyntaxError, ValueError, RecursionError):
         return
-    for node in list(ast.walk(tree)):
-        for kind, place, key, new in _python_edits(node):
-            old = place[key]
-            place[key] = new
-            yield kind, ast.unparse(tree) + "\n"
-            place[key] = old
 
 
 def _python_edits(node):

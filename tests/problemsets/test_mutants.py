@@ -69,3 +69,8 @@ def test_the_count_the_seed_and_what_has_none():
     assert len(few) == 4 and few == texts("python", ALSO_RIGHT, 4)
     assert len(set(texts("python", ALSO_RIGHT))) == len(texts("python", ALSO_RIGHT))
     assert texts("python", "print 5") == [] and texts("python", "print(input())\n") == ["pass\n"]
+
+
+def test_a_long_expression_is_no_error():
+    assert texts("python", "print(" + "1+" * 400 + "1)\n") == ["pass\n"]
+    assert texts("python", "n = " + "1+" * 400 + "1\n") == []
