@@ -519,6 +519,11 @@ def check_arguments(parser, args):
         parser.error("--each, --tests, --max-source and --workers must be at least 1")
     if bool(args.held_out) != bool(args.held_out_file):
         parser.error("give --held-out and --held-out-file together")
+    written = list(filter(None, [args.out, log_of(args.out), args.held_out_file]))
+    files = [path.resolve() for path in [*args.source, *args.against, *written]]
+    for path in written:
+        if files.count(path.resolve()) > 1:
+            parser.error(f"{path} is named twice; --out, its log and --held-out-file stand alone")
 
 
 def weights(flag, text):

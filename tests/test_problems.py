@@ -208,6 +208,22 @@ def test_bad_input_is_named_before_any_program_runs(source, tmp_path, flags, mes
     assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["--held-out-file", "{}/x/../p.jsonl"], "p.jsonl"),
+        (["--held-out-file", "{}/p.jsonl.log"], "p.jsonl.log"),
+        (["--source", "{}/a.jsonl", "{}/p.jsonl"], "p.jsonl"),
+        (["--against", "{}/h.jsonl"], "h.jsonl"),
+    ],
+)
+def test_no_file_is_written_over(source, tmp_path, flags, name):
+    (tmp_path / "x").mkdir()
+    finished = run(tmp_path, source, *(flag.format(tmp_path) for flag in flags))
+    assert finished.returncode == 2 and f"{name} is named twice" in finished.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
 def test_inspect(done):
     argv = [sys.executable, str(ROOT / "problems.py"), "--out", str(done[0] / "p.jsonl")]
     for id, parts in {
