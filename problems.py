@@ -12,9 +12,10 @@ zone and locale, within half of the judge's time, and if its tests catch at leas
 source's mutants. All else is refused by name and counted. The held-out problems have no
 near-duplicate among the others.
 
-What is found stands in OUT.log, from which a killed run continues. The same files, seed and tools
-give the same bytes for any number of workers. Left out: problems with a checker, a tolerance,
-files or interaction; their kinds are recognised and refused.
+What is found stands in OUT.log, from which a killed run continues; what other sources or settings
+found is kept there. The same files, seed and tools give the same bytes for any number of workers.
+Left out: problems with a checker, a tolerance, files or interaction; their kinds are recognised
+and refused.
 """
 
 import argparse
@@ -112,6 +113,8 @@ def make_problems(args, settings, targets):
     print(sandbox.probe(), flush=True)
     view.hide(args.out.parent, *(path.parent for path in args.source))
     problems = read_problem_sets(args.source, args.format)
+    for path in filter(None, [args.out, args.held_out_file]):
+        refuse_loss(path, problems)
     evaluation = Evaluation(read_rows(args.against))
     versions, missing = installed_toolchains(settings.sources)
     for language, reason in missing.items():
@@ -135,8 +138,8 @@ def make_problems(args, settings, targets):
             sys.exit(f"problems.py: stopped ({reason}); the same command continues from {log}")
         finally:
             pool.shutdown(cancel_futures=True)
-    results = [known[key] for key in keys]
-    write_rows(log, [asdict(checked) for checked in results])
+    results = [known.pop(key) for key in keys]
+    write_rows(log, [asdict(checked) for checked in [*known.values(), *results]])
     training, held_out = split(problems, results, evaluation, args.held_out, settings.seed)
     files = {args.out: training}
     if args.held_out:
@@ -386,6 +389,19 @@ def draw_languages(languages, weight, count, rng):
     return drawn
 
 
+def refuse_loss(path, problems):
+    """Raises ValueError if a file of rows has one of another problem. problems: list of Problem.
+
+    Other settings may take rows away, for they are made again from the same sources."""
+    ids = {problem.id for problem in problems}
+    for line, row in data.read_jsonl(path, {"id": str}) if path.exists() else []:
+        if row["id"].rpartition(":")[0] not in ids:
+            raise ValueError(
+                f'{path}:{line}: "id" {row["id"]!r} is not in --source: it would be lost; '
+                "name another file"
+            )
+
+
 def write_rows(path, rows):
     data.write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
 
@@ -469,11 +485,10 @@ def draw(kept, path):
 
 def inspect(log, id):
     """Prints what the log says of a problem. log: Path. id: str. Raises ValueError without it."""
-    for checked in read_log(log):
-        if checked.id == id:
-            break
-    else:
+    of_id = [checked for checked in read_log(log) if checked.id == id]
+    if not of_id:
         raise ValueError(f'{log}: no row has "id" {id!r}')
+    checked = of_id[-1]  # earlier ones are of other settings
     print(f"{id} ({checked.where}): {checked.why_not or 'passed all checks'}")
     print(f"{checked.witnesses} solutions agree; left out: {checked.dropped}")
     print(f"{checked.caught} of {checked.mutants} mutants caught")

@@ -16,7 +16,7 @@ from conftest import ROOT
 from judge import sandbox
 from judge.languages import LANGUAGES
 from judging import KINDS, missing_tools, small_disk
-from problem_rows import RIGHT, write
+from problem_rows import OTHER, RIGHT, TESTS, WORDS, write
 from problemsets import Case, Evaluation, Problem
 from support import gone
 
@@ -222,6 +222,38 @@ def test_no_file_is_written_over(source, tmp_path, flags, name):
     finished = run(tmp_path, source, *(flag.format(tmp_path) for flag in flags))
     assert finished.returncode == 2 and f"{name} is named twice" in finished.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_other_sources_and_settings_found_is_kept(tmp_path):
+    one = write(tmp_path / "one.jsonl", problem_rows.apps, {"a": ([RIGHT], TESTS)})
+    two = write(tmp_path / "two.jsonl", problem_rows.apps, {"b": ([OTHER], WORDS)})
+    argv = [sys.executable, ROOT / "problems.py", "--out", tmp_path / "p.jsonl"]
+    argv += ["--sources", "python", "--source"]
+
+    def run_on(*more):
+        return subprocess.run([*argv, *more], capture_output=True, text=True)
+
+    def log():
+        return problems.read_log(tmp_path / "p.jsonl.log")
+
+    assert run_on(one).returncode == 0
+    (first,) = log()
+    refused = run_on(two)
+    assert "'one/a:" in refused.stderr and "it would be lost" in refused.stderr
+    assert log() == [first]
+    held = ["--held-out", "1", "--held-out-file", tmp_path / "h.jsonl"]
+    both = run_on(one, two, *held)
+    assert both.returncode == 0 and "/1 " in both.stderr  # only the added one is checked
+    rows = data.read_problems(tmp_path / "p.jsonl") + data.read_problems(tmp_path / "h.jsonl")
+    assert {row["id"].rpartition(":")[0] for row in rows} == {"one/a", "two/b"}
+    second = log()[1]
+    fewer = run_on(one, two, "--tests", "3")  # loses none: the problems are the same
+    assert fewer.returncode == 0 and log()[:2] == [first, second] and len(log()) == 4
+    shown = run_on(one, "--inspect", "one/a").stdout
+    assert shown.count("--- stdin") == 3 < len(first.tests)
+    assert run_on(one, two, *held).returncode == 0 and log()[2:] == [first, second]
+    held_out = (tmp_path / "h.jsonl").read_bytes()
+    assert "h.jsonl:1: " in run_on(one if b"two/b" in held_out else two, *held).stderr
 
 
 def test_inspect(done):
