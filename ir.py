@@ -91,8 +91,11 @@ def main():
     except (ValueError, RuntimeError, llvm.Rejected) as error:
         sys.exit(f"ir.py: {error}")
     settings = checked_settings(parser, args)
-    restart_as_process_1()
-    make_groups(args, settings)
+    try:
+        restart_as_process_1()
+        make_groups(args, settings)
+    except (OSError, sandbox.SandboxError) as error:
+        sys.exit(f"ir.py: {error}")
 
 
 def make_groups(args, settings):
@@ -114,25 +117,26 @@ def make_groups(args, settings):
         sys.exit(f"ir.py: {error}")
     keys = [fingerprint(row, for_language(row, settings)) for row in rows]
     out.parent.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(workers) as pool, open(partial, "a") as log:
-        jobs = {}
-        for key, row in zip(keys, rows):
-            if key not in finished:
-                jobs[pool.submit(build_group, row, for_language(row, settings))] = key
-        try:
-            for job in tqdm(as_completed(jobs), total=len(jobs), unit=" sources"):
-                key = jobs[job]
-                result = job.result()
-                finished[key] = result
-                log.write(json.dumps([key, *astuple(result)]) + "\n")
-                log.flush()
-        except (sandbox.SandboxError, OSError, KeyboardInterrupt) as error:
-            reason = str(error) or "by a signal"
-            sys.exit(
-                f"ir.py: stopped ({reason}); what is done is in {partial}: run this again to go on"
-            )
-        finally:
-            pool.shutdown(cancel_futures=True)
+    try:
+        with ThreadPoolExecutor(workers) as pool, open(partial, "a") as log:
+            jobs = {}
+            for key, row in zip(keys, rows):
+                if key not in finished:
+                    jobs[pool.submit(build_group, row, for_language(row, settings))] = key
+            try:
+                for job in tqdm(as_completed(jobs), total=len(jobs), unit=" sources"):
+                    key = jobs[job]
+                    result = job.result()
+                    finished[key] = result
+                    log.write(json.dumps([key, *astuple(result)]) + "\n")
+                    log.flush()
+            finally:
+                pool.shutdown(cancel_futures=True)
+    except (sandbox.SandboxError, OSError, KeyboardInterrupt) as error:  # also of closing the log
+        reason = str(error) or "by a signal"
+        sys.exit(
+            f"ir.py: stopped ({reason}); what is done is in {partial}: run this again to go on"
+        )
     results = [finished[key] for key in keys]
     groups = [result.group for result in results if result.group]
     complete.write_text("".join(json.dumps(group) + "\n" for group in groups))
@@ -575,6 +579,8 @@ def checked_settings(parser, args):
     if unknown:
         known = ", ".join(sorted(llvm.LEVELS))
         parser.error(f"--levels: {', '.join(unknown)} unknown; known are {known}")
+    if args.out.name == "rejected.jsonl":
+        parser.error("--out must not be rejected.jsonl, which says why sources gave no group")
     if args.losers < 0 or args.workers < 1:
         parser.error("--losers must be at least 0, --workers at least 1")
     if not 0 < args.steps <= MAX_STEPS:

@@ -1,6 +1,7 @@
 """ir.py: winners are equivalent, losers are not, and only the row, the seed and clang decide."""
 
 import argparse
+import errno
 import json
 import random
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -623,6 +625,35 @@ def test_bad_input_is_an_error_that_names_the_place(tmp_path):
     out.write_text(json.dumps({"id": "other", "meta": {}}))
     assert "'other' is not in --source" in command("--source", source, "--out", out).stderr
     assert json.loads(out.read_text())["id"] == "other"
+
+
+def test_files_that_cannot_be_written_are_named(tmp_path):
+    source = tmp_path / "f.c"
+    source.write_text(DIGITS)
+    (tmp_path / "g.jsonl.tmp").mkdir()
+    for out, message in [
+        (source / "g.jsonl", f"ir.py: [Errno 17] File exists: '{source}'"),
+        (tmp_path / "g.jsonl", "ir.py: [Errno 21] Is a directory: "),
+        (tmp_path / "rejected.jsonl", "--out must not be rejected.jsonl"),
+    ]:
+        done = command("--source", source, "--out", out)
+        assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "rejected.jsonl").exists()
+
+
+@pytest.mark.parametrize("full", ["worker", "log"])
+def test_a_full_disk_stops_the_run_with_a_message(monkeypatch, tmp_path, full):
+    source, partial = tmp_path / "f.c", tmp_path / "g.jsonl.partial"
+    source.write_text(DIGITS)
+    if full == "log":
+        partial.symlink_to("/dev/full")
+        monkeypatch.setattr(ir, "read_finished", lambda *_: {})  # which would read it for ever
+    else:
+        error = OSError(errno.ENOSPC, "No space left on device")
+        monkeypatch.setattr(ir, "build_group", Mock(side_effect=error))
+    args = argparse.Namespace(source=[source], out=tmp_path / "g.jsonl", workers=1, include=[])
+    with pytest.raises(SystemExit, match=f"No space left on device.*done is in {partial}: run"):
+        ir.make_groups(args, SETTINGS)
 
 
 def test_an_unexpected_error_is_not_shown_after_all_other_sources(monkeypatch, tmp_path):
