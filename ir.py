@@ -105,7 +105,7 @@ def make_groups(args, settings):
     What is done is logged in OUT.partial, from which the next call goes on after a kill."""
     start = time.monotonic()
     out, workers = args.out, args.workers
-    partial, complete = Path(f"{out}.partial"), Path(f"{out}.tmp")
+    partial = Path(f"{out}.partial")
     try:
         print(f"{llvm.clang().version}; {sandbox.probe()}", flush=True)
         if not llvm.has_sanitizers():
@@ -139,8 +139,7 @@ def make_groups(args, settings):
         )
     results = [finished[key] for key in keys]
     groups = [result.group for result in results if result.group]
-    complete.write_text("".join(json.dumps(group) + "\n" for group in groups))
-    os.replace(complete, out)
+    data.write_atomically(out, "".join(json.dumps(group) + "\n" for group in groups))
     forget(partial, keys)
     write_rejected(out, rows, results)
     report(rows, results, time.monotonic() - start)
@@ -623,7 +622,7 @@ def forget(partial, keys):
     if not others:
         partial.unlink()
         return
-    partial.write_text("".join(others))
+    data.write_atomically(partial, "".join(others))
     print(f"{partial}: kept, {len(others)} results of other sources or settings are in it")
 
 
@@ -639,7 +638,7 @@ def write_rejected(out, rows, results):
     for row, result in zip(rows, results):
         if result.group is None:
             rejected.append({"out": out.name, "id": row["id"], "why": result.why_not})
-    path.write_text("".join(json.dumps(row) + "\n" for row in rejected))
+    data.write_atomically(path, "".join(json.dumps(row) + "\n" for row in rejected))
     if not rejected:
         path.unlink()
 

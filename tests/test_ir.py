@@ -641,6 +641,24 @@ def test_files_that_cannot_be_written_are_named(tmp_path):
     assert not (tmp_path / "rejected.jsonl").exists()
 
 
+def test_a_full_disk_takes_nothing_of_what_is_there(monkeypatch, tmp_path):
+    partial, rejected = tmp_path / "g.jsonl.partial", tmp_path / "rejected.jsonl"
+    partial.write_text('["one"]\n["another"]\n')
+    rejected.write_text('{"out": "h.jsonl"}\n')
+    before = partial.read_text(), rejected.read_text()
+
+    def write_text(path, text):
+        with open(path, "w"):  # it is empty now, and stays so
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    with pytest.raises(OSError, match="No space"):
+        ir.forget(partial, ["one"])
+    with pytest.raises(OSError, match="No space"):
+        ir.write_rejected(tmp_path / "g.jsonl", [], [])
+    assert (partial.read_text(), rejected.read_text()) == before
+
+
 @pytest.mark.parametrize("full", ["worker", "log"])
 def test_a_full_disk_stops_the_run_with_a_message(monkeypatch, tmp_path, full):
     source, partial = tmp_path / "f.c", tmp_path / "g.jsonl.partial"
