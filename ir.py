@@ -112,10 +112,10 @@ def make_groups(args, settings):
             print("no AddressSanitizer, no MemorySanitizer: apt-get install libclang-rt-19-dev")
         files = llvm.read_sources(*args.source, include=args.include)
         rows = split_rows(files, settings, workers)
-        finished = read_finished(out, partial, {row["id"] for row in rows})
+        keys = [fingerprint(row, for_language(row, settings)) for row in rows]
+        finished = read_finished(out, partial, {row["id"]: key for key, row in zip(keys, rows)})
     except (ValueError, RuntimeError) as error:
         sys.exit(f"ir.py: {error}")
-    keys = [fingerprint(row, for_language(row, settings)) for row in rows]
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with ThreadPoolExecutor(workers) as pool, open(partial, "a") as log:
@@ -541,7 +541,7 @@ def argument_parser():
         nargs="+",
         help="FILE.c, FILE.cpp, a folder, FILE.jsonl of {id, source}, or the tables of SLTrans",
     )
-    flag("--out", type=Path, help="ir_groups.jsonl; what it holds already is kept")
+    flag("--out", type=Path, help="groups of the same source, settings and clang are kept")
     flag("--levels", default="O3,Oz", help=f"of {','.join(sorted(llvm.LEVELS))}")
     flag("--losers", type=int, default=0, help="per group, at most (default: as winners)")
     flag(
@@ -589,20 +589,24 @@ def checked_settings(parser, args):
     )
 
 
-def read_finished(out, partial, ids):
+def read_finished(out, partial, keys):
     """{fingerprint: BuildResult}, from an earlier run's groups and the log of a run cut short.
 
-    out, partial: Path. ids: set of str, of the sources.
+    out, partial: Path. keys: {id: fingerprint} of the sources.
     Raises ValueError if `out` holds groups that would be lost."""
     finished = {}
+    others = 0
     for line, row in data.read_jsonl(out, {"id": str, "meta": dict}) if out.exists() else []:
-        if row["id"] not in ids:
+        if row["id"] not in keys:
             raise ValueError(
                 f'{out}:{line}: "id" {row["id"]!r} is not in --source: it would be lost; '
                 "name another"
             )
         meta = row["meta"]
         finished[meta.get("fingerprint")] = BuildResult(row, "", meta.get("mutants", {}))
+        others += meta.get("fingerprint") != keys[row["id"]]
+    if others:
+        print(f"{out}: {others} groups of another source, settings or clang are made again")
     if partial.exists():
         data.end_last_row(partial)  # the source of one that was cut short is done again
         for line in partial.read_text().splitlines():

@@ -581,8 +581,10 @@ def test_command_is_the_same_for_any_workers_order_and_interruption(tmp_path):
     three = command("--source", source, "--out", third)
     assert "| 1/1 " in last_progress(three)
     assert third.read_text().splitlines() == first.read_text().splitlines()[::-1]
+    assert "made again" not in three.stdout
     other = command("--source", source, "--out", third, "--seed", 1, "--loser", "drop")
     assert "| 3/3 " in last_progress(other)
+    assert "3 groups of another source, settings or clang are made again\n" in other.stdout
 
 
 @pytest.mark.parametrize("kind", KINDS)
