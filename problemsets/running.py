@@ -26,13 +26,13 @@ KILLED = (124, 137, 152)  # exit codes: of timeout(1), and of SIGKILL and SIGXCP
 ELSEWHERE = "/usr/bin/env TZ=Pacific/Kiritimati LC_ALL=POSIX"
 # run PROGRAM INPUT COMMAND ...: its output, then $mark, the numbers, the exit code, and what
 # times(1) of the shell has counted until now. It fails if the run was killed.
-RUN = """
-run() {
+RUN = f"""
+run() {{
   p=$1; i=$2; shift 2; cd "$here/p$p"
   timeout --foreground -s KILL $wall_s "$@" <"$here/i$i" 2>/dev/null
   rc=$?; echo $mark $p $i $rc; times
-  case $rc in 124|137|152) return 1;; esac
-}
+  case $rc in {"|".join(map(str, KILLED))}) return 1;; esac
+}}
 """
 
 
