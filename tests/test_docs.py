@@ -203,7 +203,7 @@ LIMITS = {  # per 100 lines of code, save the first and the last
     "lines over 100 columns": 0,
 }
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-MAX_TOKENS = 87_000  # of the root, the rooms and kernels/ together
+MAX_TOKENS = 87_500  # of the root, the rooms and kernels/ together
 
 
 def docstring_lines(tree):
