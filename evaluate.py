@@ -8,10 +8,9 @@ estimator of Chen et al. (arXiv 2107.03374): 1 - C(n - c, k) / C(n, k) for c pas
 The interval is Wilson's, over problems. Judge errors are left out of the numbers and counted, and
 so are problems of a language whose tools are missing. A problem's row goes into --out once it is
 judged, and at the end the rows are put into order: a run that is cut off keeps what is there, but
-no command continues it. Harness problems (judge/harnesses.py) count
-by the official rule; below the table stand the guarded rule and the gap between the two, and the
-languages whose tools are older than what models write. MultiPL-E rows have "prompt" for their
-source language.
+no command continues it. Harness problems (judge/harnesses.py) count by the official rule; below the
+table stand the guarded rule and the gap between the two, and the languages whose tools are older
+than what models write. MultiPL-E rows have "prompt" for their source language.
 """
 
 import argparse

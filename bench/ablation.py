@@ -108,15 +108,17 @@ def main():
         allow_abbrev=False,
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, help="a run of each arm for each (default: 5)")
-    parser.add_argument("--steps", type=int, help="of each run (default: 12)")
+    parser.add_argument(
+        "--seeds", type=int, help=f"a run of each arm for each (default: {FLAGS['seeds']})"
+    )
+    parser.add_argument("--steps", type=int, help=f"of each run (default: {FLAGS['steps']})")
     parser.add_argument("--arms", type=arms_of, help="with commas (default: all)")
     parser.add_argument("--model", type=Path, help="to begin with (default: toy/model)")
-    parser.add_argument("--groups", type=int, help="of training (default: 400)")
+    parser.add_argument("--groups", type=int, help=f"of training (default: {FLAGS['groups']})")
     parser.add_argument(
         "--groups-of",
         choices=("cpp", "ir"),
-        help="what their winners and losers are (default: cpp)",
+        help=f"what their winners and losers are (default: {FLAGS['groups_of']})",
     )
     parser.add_argument("--scored", type=int, help="of the held-out problems (default: all)")
     parser.add_argument("--flags", help="of train.py, for all runs; before the arm's")

@@ -288,14 +288,16 @@ def _is_not_finite(value):
 def end_last_row(path):
     """Takes off a last row that a kill or a full disk cut short, so that rows can be appended.
 
-    One that is whole gets the line break that it lacks: the file may be another's."""
+    One that is whole gets the line break that it lacks. What does not begin as a row stays: the
+    file is another's, as its reader will say."""
     lines, newline, rest = path.read_bytes().rpartition(b"\n")
     if not rest:
         return
     try:
         json.loads(rest)
     except ValueError:
-        os.truncate(path, len(lines + newline))
+        if rest.startswith((b"{", b"[")):
+            os.truncate(path, len(lines + newline))
     else:
         with open(path, "ab") as file:
             file.write(b"\n")

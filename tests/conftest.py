@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-# The tests run in as many processes as there are cores. Before torch, and for what they start.
+# The tests run in more processes than there are cores. Before torch, and for what they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest

@@ -239,6 +239,7 @@ def save_if_due(run, steps_done, at_once):
 
 
 def judge_is_broken(run):
+    """Whether too many of the run's verdicts are judge errors."""
     return too_many(run.verdicts["JE"], run.verdicts.total())
 
 

@@ -84,6 +84,14 @@ def test_missing_and_empty_files_are_named(tmp_path):
         read_problems(tmp_path / "latin.jsonl")
 
 
+def test_a_file_that_has_no_rows_keeps_its_last_line(tmp_path):
+    """Such as notes that are given as --out by mistake."""
+    path = tmp_path / "notes"
+    path.write_text("one\ntwo")
+    end_last_row(path)
+    assert path.read_text() == "one\ntwo"
+
+
 @pytest.mark.parametrize("tail", ["", '{"id": "cut', '{"id": 2}'])
 def test_rows_can_be_appended_after_a_row_that_was_cut_short(tail, tmp_path):
     """It goes; a whole row without a line break, as editors leave it, stays."""
